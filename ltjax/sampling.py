@@ -1,0 +1,122 @@
+"""Index streams: which samples a step sees.
+
+The images stay on the device; a batch is a vector of integers. Each stream is a
+pure function of (seed, stage, epoch), so a checkpoint needs no iterator state:
+the position in the stream is the step, and a resumed run draws what the
+uninterrupted run would have drawn.
+
+`random` is the instance-balanced sampling of the decoupling literature: each
+sample once an epoch, so class `j` appears with probability `n_j / N`.
+`class_balanced` draws with replacement, a class with probability `1 / C` and
+then one of its samples uniformly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import zlib
+
+import numpy as np
+
+Stream = Callable[[int], np.ndarray]
+
+
+def generator(seed: int, stage: str, epoch: int) -> np.random.Generator:
+  """Returns the generator that belongs to (seed, stage, epoch)."""
+  return np.random.default_rng([seed, zlib.crc32(stage.encode()), epoch])
+
+
+def steps_per_epoch(num_samples: int, batch_size: int, name: str) -> int:
+  """Returns the full batches in an epoch; the few samples left over wait.
+
+  Args:
+    num_samples: size of the set.
+    batch_size: samples in a batch.
+    name: the stage, for the error.
+
+  Raises:
+    ValueError: if a batch is larger than the set, or below 1.
+  """
+  if batch_size < 1:
+    raise ValueError(
+      f"{name}.batch_size is {batch_size}; it must be at least 1."
+    )
+  if batch_size > num_samples:
+    raise ValueError(
+      f"{name}.batch_size is {batch_size}, but the stage has only"
+      f" {num_samples} samples; set --config.{name}.batch_size to"
+      f" {num_samples} or less, or enlarge the set."
+    )
+  return num_samples // batch_size
+
+
+def random(
+  num_samples: int, batch_size: int, *, seed: int, stage: str
+) -> Stream:
+  """Each sample at most once an epoch, in a new order every epoch.
+
+  Args:
+    num_samples: size of the set.
+    batch_size: `B`.
+    seed: the run's seed.
+    stage: the stage's name; two stages draw independently.
+
+  Returns:
+    `epoch -> int32 [num_samples // B, B]`, distinct indices below
+    `num_samples`. The remainder of the permutation is dropped.
+  """
+  steps = steps_per_epoch(num_samples, batch_size, stage)
+
+  def epoch_indices(epoch: int) -> np.ndarray:
+    order = generator(seed, stage, epoch).permutation(num_samples)
+    return (
+      order[: steps * batch_size].astype(np.int32).reshape(steps, batch_size)
+    )
+
+  return epoch_indices
+
+
+def class_balanced(
+  labels: np.ndarray,
+  batch_size: int,
+  *,
+  num_classes: int,
+  seed: int,
+  stage: str,
+) -> Stream:
+  """Draws every class with the same probability, with replacement.
+
+  An epoch has as many draws as `random` has on the same samples. Classes
+  without a sample (it can happen to pseudo labels) are left out, and the others
+  share the draws.
+
+  Args:
+    labels: `[N]` integers in `[0, num_classes)`.
+    batch_size: `B`.
+    num_classes: `C`.
+    seed: the run's seed.
+    stage: the stage's name.
+
+  Returns:
+    `epoch -> int32 [N // B, B]`.
+
+  Raises:
+    ValueError: if no sample has a label in range.
+  """
+  labels = np.asarray(labels)
+  steps = steps_per_epoch(len(labels), batch_size, stage)
+  members = [np.flatnonzero(labels == c) for c in range(num_classes)]
+  members = [m.astype(np.int32) for m in members if len(m)]
+  if not members:
+    raise ValueError(f"{stage}: no label lies in [0, {num_classes}).")
+  sizes = np.array([len(m) for m in members])
+  flat = np.concatenate(members)
+  starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+
+  def epoch_indices(epoch: int) -> np.ndarray:
+    rng = generator(seed, stage, epoch)
+    chosen = rng.integers(len(members), size=(steps, batch_size))
+    within = rng.integers(sizes[chosen])
+    return flat[starts[chosen] + within]
+
+  return epoch_indices

@@ -1,0 +1,60 @@
+"""Data parallelism: one mesh axis, the same step function on any device count.
+
+The state and the images are replicated, a batch (a vector of indices) is split
+over the devices. Under `jit` the program is one global program: means over the
+batch and BatchNorm statistics are global, not per device, so the results equal
+those of one device up to the order of summation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+PyTree = Any
+
+
+def make_mesh(num_devices: int | None = None) -> Mesh:
+  """Returns a 1-D mesh named `data` over the first `num_devices` devices.
+
+  Args:
+    num_devices: how many; all local devices by default.
+
+  Raises:
+    ValueError: if there are fewer devices.
+  """
+  devices = jax.devices()
+  count = len(devices) if num_devices is None else num_devices
+  if not 1 <= count <= len(devices):
+    raise ValueError(f"{count} devices asked for, {len(devices)} at hand.")
+  # Explicit axes (the default of make_mesh) would refuse `images[index]`.
+  return jax.make_mesh(
+    (count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count]
+  )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of arrays that every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batched(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
+  """Returns the sharding that splits axis `batch_axis` over the devices."""
+  return NamedSharding(mesh, PartitionSpec(*([None] * batch_axis), "data"))
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Puts every array of `tree` on all devices of the mesh."""
+  return jax.device_put(tree, replicated(mesh))
+
+
+def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
+  """Raises ValueError if a batch does not split evenly over the devices."""
+  if batch_size % mesh.size:
+    raise ValueError(
+      f"{name}.batch_size is {batch_size}, which {mesh.size} devices cannot"
+      f" share evenly; set --config.{name}.batch_size to a multiple of"
+      f" {mesh.size}."
+    )
