@@ -1,0 +1,318 @@
+"""What a person sees while a run trains.
+
+On a terminal, one live line at the bottom: the stage, its bar, the epoch,
+images per second, loss, accuracy, and the time left for the stage and for the
+run. A stage that ends leaves one line behind. In a file, a pipe or a batch
+queue, where a live line would be a mess, plain lines: one for each epoch and,
+in long epochs, at most one each 30 seconds in between.
+
+The times left are estimates. What remains of the stage is divided by the rate
+of the last half minute; the stages to come have no rate yet, so that of the
+run so far stands in for theirs.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+from typing import Any, TextIO
+
+_PLAIN_INTERVAL = 30.0  # seconds
+_RATE_WINDOW = 30.0  # seconds
+_BAR_WIDTH = 16
+
+
+@dataclasses.dataclass
+class _Stage:
+  """The stage now running; `done` counts images from its very beginning."""
+
+  name: str
+  index: int
+  stages: int
+  epochs: int
+  images_per_epoch: int
+  resumed_at: int
+  started: float
+  done: int = 0
+  epoch: int = 1
+  loss: float | None = None
+  accuracy: float | None = None
+
+  @property
+  def total(self) -> int:
+    return self.epochs * self.images_per_epoch
+
+
+class Progress:
+  """Shows how far a run is. Use it as a context manager.
+
+  Leaving the context, also by an exception or Ctrl-C, gives the terminal back
+  as it was.
+
+  Args:
+    total_images: images the whole run trains on, over all stages and epochs.
+    stream: where to write.
+    interactive: live line (True) or plain lines (False); None: a live line if
+      `stream` is a terminal that can show one.
+    clock: seconds, monotonic.
+  """
+
+  def __init__(
+    self,
+    total_images: int,
+    stream: TextIO | None = None,
+    interactive: bool | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._total = total_images
+    self._stream = sys.stderr if stream is None else stream
+    self._clock = clock
+    self._stage: _Stage | None = None
+    self._before = 0  # images of the stages before this one
+    self._here = 0  # images of those stages that this process trained on
+    self._began = clock()
+    self._window: collections.deque[tuple[float, int]] = collections.deque()
+    self._printed = clock()
+    if interactive is None:
+      interactive = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+    self._live: Any = self._start_live() if interactive else None
+
+  def stage(
+    self,
+    name: str,
+    index: int,
+    stages: int,
+    epochs: int,
+    images_per_epoch: int,
+    *,
+    resumed_at: int = 0,
+  ) -> None:
+    """Begins a stage; the one before it counts as done.
+
+    Args:
+      name: as in `loop1/consistency`.
+      index: of this stage, from 0.
+      stages: how many the run has.
+      epochs: of this stage; 0 for one that does not train.
+      images_per_epoch: trained on in each epoch.
+      resumed_at: images of this stage done by an earlier process.
+    """
+    self._end_stage()
+    self._stage = _Stage(
+      name=name,
+      index=index,
+      stages=stages,
+      epochs=epochs,
+      images_per_epoch=images_per_epoch,
+      resumed_at=resumed_at,
+      started=self._clock(),
+      done=resumed_at,
+    )
+    self._window.clear()
+    self._window.append((self._clock(), resumed_at))
+    self._printed = self._clock()
+
+  def skip(self, images: int) -> None:
+    """Counts `images` of stages that an earlier process has finished."""
+    self._before += images
+
+  def update(
+    self,
+    images_done_in_stage: int,
+    epoch: int,
+    loss: float | None = None,
+    accuracy: float | None = None,
+  ) -> None:
+    """Says how far the stage is; cheap, call it as often as you like.
+
+    Args:
+      images_done_in_stage: since the stage began, resumed ones included.
+      epoch: the one running or just ended, from 1.
+      loss: None keeps the last one.
+      accuracy: in [0, 1]; None keeps the last one.
+
+    Raises:
+      RuntimeError: no stage has begun.
+    """
+    stage = self._stage
+    if stage is None:
+      raise RuntimeError("call stage(...) before update(...)")
+    now = self._clock()
+    per_epoch = max(stage.images_per_epoch, 1)
+    epoch_ended = images_done_in_stage // per_epoch > stage.done // per_epoch
+    stage.done, stage.epoch = images_done_in_stage, epoch
+    stage.loss = stage.loss if loss is None else float(loss)
+    stage.accuracy = stage.accuracy if accuracy is None else float(accuracy)
+    self._window.append((now, stage.done))
+    while len(self._window) > 2 and now - self._window[1][0] > _RATE_WINDOW:
+      self._window.popleft()
+    if self._live is None and (
+      epoch_ended or now - self._printed >= _PLAIN_INTERVAL
+    ):
+      self._printed = now
+      self._print("  ".join(text for _, text in self._parts()))
+
+  def message(self, text: str) -> None:
+    """Prints `text`; on a terminal it goes above the live line."""
+    self._print(text)
+
+  def close(self) -> None:
+    """Gives the terminal back; closing twice is fine."""
+    self._end_stage()
+    self._stop_live()
+
+  def __enter__(self) -> Progress:
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    self.close()
+
+  def _start_live(self) -> Any:
+    from rich import console, live
+
+    # While the line lives, what others print to the terminal goes above it.
+    ours = self._stream is sys.stderr
+    terminal = console.Console(file=self._stream, force_terminal=True)
+    started = live.Live(
+      _Line(self),
+      console=terminal,
+      refresh_per_second=4,
+      transient=True,
+      redirect_stderr=ours,
+      redirect_stdout=ours and sys.stdout.isatty(),
+    )
+    started.start()
+    return started
+
+  def _stop_live(self) -> None:
+    live, self._live = self._live, None
+    if live is not None:
+      with _unless_closed():
+        live.stop()
+
+  def _end_stage(self) -> None:
+    stage, self._stage = self._stage, None
+    if stage is None:
+      return
+    self._before += stage.total
+    self._here += stage.done - stage.resumed_at
+    if self._live is not None and stage.done >= stage.total:
+      seconds = self._clock() - stage.started
+      text = [_heading(stage), f"done in {_duration(seconds)}"]
+      self._print("  ".join(text + [t for _, t in _results(stage)]))
+
+  def _print(self, text: str) -> None:
+    with _unless_closed():
+      if self._live is None:
+        print(text, file=self._stream, flush=True)
+      else:
+        self._live.console.print(
+          text, markup=False, highlight=False, soft_wrap=True
+        )
+
+  def _rate(self) -> float | None:
+    (first, images), (last, more) = self._window[0], self._window[-1]
+    return (more - images) / (last - first) if last > first else None
+
+  def _left(self) -> tuple[float | None, float | None]:
+    """Seconds left for the stage, and for the run."""
+    stage, rate = self._stage, self._rate()
+    if stage is None or not rate:
+      return None, None
+    in_stage = max(stage.total - stage.done, 0) / rate
+    later = max(self._total - self._before - stage.total, 0)
+    here = self._here + stage.done - stage.resumed_at
+    elapsed = self._window[-1][0] - self._began
+    average = here / elapsed if elapsed > 0 and here > 0 else rate
+    return in_stage, in_stage + later / average
+
+  def _parts(self) -> Iterator[tuple[int, str]]:
+    """The line's parts, left to right, each with its importance."""
+    stage = self._stage
+    if stage is None:
+      return
+    yield 9, _heading(stage)
+    yield 8, f"epoch {stage.epoch}/{stage.epochs}"
+    rate = self._rate()
+    if rate:
+      yield 3, f"{rate:,.0f} images/s"
+    yield from _results(stage)
+    in_stage, in_run = self._left()
+    if in_stage is not None and in_run is not None:
+      yield 5, f"left {_duration(in_stage)}"
+      yield 7, f"run {_duration(in_run)}"
+
+
+class _Line:
+  """The live line, made anew at each refresh to fit the terminal's width."""
+
+  def __init__(self, progress: Progress):
+    self._progress = progress
+
+  def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+    from rich import progress_bar, spinner, table
+
+    stage = self._progress._stage
+    if stage is None:
+      return
+    parts = list(self._progress._parts())
+    if len(parts) == 2:  # nothing measured yet
+      waiting = self._progress._clock() - stage.started
+      parts.append((6, f"compiling {_duration(waiting)}"))
+    room = options.max_width - 2  # the spinner and its space
+    while len(parts) > 1 and _width(parts) > room:
+      parts.remove(min(parts))
+    bar_fits = _width(parts) + 2 + _BAR_WIDTH <= room
+    grid = table.Table.grid(padding=(0, 2, 0, 0))
+    turning = spinner.Spinner("dots")
+    cells: list[Any] = [text for _, text in parts]
+    for _ in range(len(cells) + bar_fits):
+      grid.add_column(no_wrap=True)
+    if bar_fits:
+      bar = progress_bar.ProgressBar(
+        total=max(stage.total, 1), completed=stage.done, width=_BAR_WIDTH
+      )
+      cells.insert(1, bar)
+    line = table.Table.grid(padding=(0, 1, 0, 0))
+    line.add_column(width=1)
+    line.add_column(no_wrap=True)
+    line.add_row(turning, grid)
+    grid.add_row(*cells)
+    yield line
+
+
+def _heading(stage: _Stage) -> str:
+  return f"[{stage.index + 1}/{stage.stages}] {stage.name}"
+
+
+def _results(stage: _Stage) -> Iterator[tuple[int, str]]:
+  if stage.loss is not None:
+    yield 4, f"loss {stage.loss:.4g}"
+  if stage.accuracy is not None:
+    yield 6, f"accuracy {100 * stage.accuracy:.1f} %"
+
+
+def _width(parts: list[tuple[int, str]]) -> int:
+  return sum(len(text) for _, text in parts) + 2 * (len(parts) - 1)
+
+
+def _duration(seconds: float) -> str:
+  minutes, second = divmod(int(seconds + 0.5), 60)
+  hours, minute = divmod(minutes, 60)
+  return f"{hours}:{minute:02}:{second:02}"
+
+
+@contextlib.contextmanager
+def _unless_closed() -> Iterator[None]:
+  """Lets a run go on when nobody reads its lines any more."""
+  try:
+    yield
+  except (BrokenPipeError, ValueError) as error:
+    if isinstance(error, ValueError) and "closed file" not in str(error):
+      raise
