@@ -1,0 +1,107 @@
+"""Image augmentation on the device, one random key per image.
+
+Images stay uint8 in device memory, a quarter of their size as floats, and are
+cropped, flipped and normalised inside the training step. What is drawn for an
+image depends on the key of that image alone, not on its place or companions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def normalize(
+  images: jax.Array,
+  mean: Sequence[float],
+  std: Sequence[float],
+  dtype: Any = jnp.float32,
+) -> jax.Array:
+  """Maps bytes to standardised floats: `(images / 255 - mean) / std`.
+
+  Args:
+    images: uint8 `[B, H, W, C]`.
+    mean: Per channel `[C]`, on the scale [0, 1].
+    std: Per channel `[C]`, on the scale [0, 1], positive.
+    dtype: Of the result; the arithmetic is fp32.
+
+  Returns:
+    `[B, H, W, C]` of `dtype`.
+
+  Raises:
+    ValueError: `mean` or `std` does not fit the channels, or `std` is not
+      positive.
+  """
+  chex.assert_rank(images, 4)
+  chex.assert_type(images, jnp.uint8)
+  channels = images.shape[-1]
+  mean_c, std_c = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+  if mean_c.shape != (channels,) or std_c.shape != (channels,):
+    raise ValueError(
+      f"Images of {channels} channels need {channels} means and standard "
+      f"deviations, not mean {tuple(mean)} and std {tuple(std)}."
+    )
+  if not (np.isfinite(mean_c).all() and (std_c > 0).all()):
+    raise ValueError(
+      f"Normalisation needs finite means and standard deviations above 0, not "
+      f"mean {tuple(mean)} and std {tuple(std)}."
+    )
+  # One multiply and one add a pixel, their constants rounded once.
+  scale = (1 / (255 * std_c)).astype(np.float32)[None, None, None]
+  shift = (-mean_c / std_c).astype(np.float32)[None, None, None]
+  return (images.astype(jnp.float32) * scale + shift).astype(dtype)
+
+
+def random_crop_flip(
+  key: jax.Array, images: jax.Array, *, pad: int = 4, flip: bool = True
+) -> jax.Array:
+  """Shifts each image by up to `pad` pixels and mirrors every second one.
+
+  The image is padded with zeros (black) on all sides and a window of its own
+  size cut at one of `(2 pad + 1)^2` equally likely offsets; then it is mirrored
+  left to right with probability one half.
+
+  Args:
+    key: One key; image i uses the i-th of `jax.random.split(key, B)`.
+    images: `[B, H, W, C]`, any dtype.
+    pad: Pixels, 0 for no crop.
+    flip: Whether to mirror. Off where a mirrored image is another thing, such
+      as digits.
+
+  Returns:
+    `[B, H, W, C]`, dtype as given.
+
+  Raises:
+    ValueError: `pad` is negative.
+
+  Source: Lee et al. (2015), "Deeply-supervised nets", as used by He et al.
+    (2016) on CIFAR.
+  """
+  chex.assert_rank(images, 4)
+  if pad < 0:
+    raise ValueError(f"Padding must be 0 pixels or more, not {pad}.")
+  if pad == 0 and not flip:
+    return images
+  keys = jax.random.split(key, images.shape[0])
+  one = functools.partial(_crop_flip, pad=pad, flip=flip)
+  return jax.vmap(one)(keys, images)
+
+
+def _crop_flip(
+  key: jax.Array, image: jax.Array, *, pad: int, flip: bool
+) -> jax.Array:
+  k_crop, k_flip = jax.random.split(key)
+  if pad:
+    row, column = jax.random.randint(k_crop, (2,), 0, 2 * pad + 1)
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    image = jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+  if flip:
+    mirror = jax.random.bernoulli(k_flip)
+    image = jnp.where(mirror, image[:, ::-1], image)
+  return image

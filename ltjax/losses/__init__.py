@@ -1,0 +1,5 @@
+"""Losses: per example, un-reduced, in fp32.
+
+A loss here takes arrays and returns one number per example `[B]`; the caller
+weighs, masks and averages. Each is documented with its formula and its source.
+"""

@@ -1,0 +1,224 @@
+"""Networks behind one seam of pure functions.
+
+The rest of the library sees a `Model`: functions over plain dictionaries of
+arrays. Flax Linen is an implementation detail of this package, and another
+backbone library can be put behind the same four functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import difflib
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ltjax.models import heads, resnet, wide_resnet
+
+_IMAGENET_FAMILY = {
+  "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
+  "resnet34": (resnet.BasicBlock, (3, 4, 6, 3)),
+  "resnet50": (resnet.BottleneckBlock, (3, 4, 6, 3)),
+}
+_CIFAR_FAMILY = {f"resnet{6 * n + 2}": n for n in (1, 2, 3, 5, 7, 9)}
+_WIDE_FAMILY = {"wrn28_2": (4, 2)}
+
+NAMES = (*_IMAGENET_FAMILY, *_CIFAR_FAMILY, *_WIDE_FAMILY)
+STEMS = ("auto", "cifar", "imagenet")
+DTYPES = ("float32", "bfloat16")
+
+
+class Model(NamedTuple):
+  """An embedding with a head, as functions.
+
+  Attributes:
+    init: `init(key) -> (params, batch_stats)`, with
+      `params = {"backbone": ..., "head": ...}`, all fp32.
+    apply: `apply(params, batch_stats, images, train) -> (features, logits,
+      batch_stats)`. Images are normalised, `[B, H, W, C]`; features `[B, D]` and
+      logits `[B, num_classes]` are fp32. Training uses the statistics of the
+      batch and returns updated running ones; evaluation returns the very object
+      it was given.
+    head_init: `head_init(key) -> head_params`, a fresh head.
+    head_apply: `head_apply(head_params, features [..., D]) -> logits`.
+    feature_dim: D.
+    num_classes: Width of the logits.
+    image_shape: `(H, W, C)`.
+    name: As given to `create`.
+  """
+
+  init: Callable[[jax.Array], tuple[Any, Any]]
+  apply: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, jax.Array, Any]]
+  head_init: Callable[[jax.Array], Any]
+  head_apply: Callable[[Any, jax.Array], jax.Array]
+  feature_dim: int
+  num_classes: int
+  image_shape: tuple[int, int, int]
+  name: str
+
+
+def create(
+  name: str,
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int],
+  head: str = "linear",
+  head_scale: float = 16.0,
+  stem: str = "auto",
+  zero_init_last: bool = False,
+  dtype: str = "float32",
+) -> Model:
+  """Builds a network by name.
+
+  Args:
+    name: "resnet18", "resnet34", "resnet50" (ImageNet family); "resnet8", "14",
+      "20", "32", "44", "56" (CIFAR family; ResNet-8 suits a small CPU);
+      "wrn28_2".
+    num_classes: C, at least 2.
+    image_shape: `(H, W, C)` in pixels.
+    head: "linear" or "cosine".
+    head_scale: Scale of the cosine head.
+    stem: "cifar" (3x3), "imagenet" (7x7/2, max-pool), or "auto": the CIFAR stem
+      up to 64 pixels. Only the ImageNet family has the ImageNet stem.
+    zero_init_last: Start the last BN scale of each block at 0.
+    dtype: Compute dtype, "float32" or "bfloat16"; parameters, statistics,
+      features and logits are fp32 under both.
+
+  Returns:
+    A `Model`.
+
+  Raises:
+    ValueError: A name is unknown, a size out of range, or the image smaller
+      than the total stride of the network.
+  """
+  if name not in NAMES:
+    raise ValueError(f"Unknown model {name!r}.{_suggest(name, NAMES)}")
+  if num_classes < 2:
+    raise ValueError(
+      f"A classifier needs 2 classes or more, not {num_classes}."
+    )
+  if stem not in STEMS:
+    raise ValueError(f"Unknown stem {stem!r}.{_suggest(stem, STEMS)}")
+  if dtype not in DTYPES:
+    raise ValueError(f"Unknown dtype {dtype!r}.{_suggest(dtype, DTYPES)}")
+  if len(image_shape) != 3 or min(image_shape) < 1:
+    raise ValueError(
+      f"The image shape is (height, width, channels), not {tuple(image_shape)}."
+    )
+  height, width, channels = (int(n) for n in image_shape)
+  compute = jnp.dtype(dtype)
+  if name in _IMAGENET_FAMILY:
+    block, depths = _IMAGENET_FAMILY[name]
+    imagenet_stem = stem == "imagenet" or (
+      stem == "auto" and max(height, width) > 64
+    )
+    feature_dim, stride = 512 * block.expansion, 32 if imagenet_stem else 8
+    backbone = resnet.ResNet(
+      block=block,
+      depths=depths,
+      width=64,
+      imagenet_stem=imagenet_stem,
+      option_a=False,
+      zero_init_last=zero_init_last,
+      dtype=compute,
+      kernel_init=resnet.FAN_OUT,
+    )
+  elif stem == "imagenet":
+    raise ValueError(
+      f"{name} has only the CIFAR stem; for the ImageNet stem choose one of "
+      f"{', '.join(_IMAGENET_FAMILY)}."
+    )
+  elif name in _CIFAR_FAMILY:
+    feature_dim, stride = 64, 4
+    backbone = resnet.ResNet(
+      block=resnet.BasicBlock,
+      depths=(_CIFAR_FAMILY[name],) * 3,
+      width=16,
+      imagenet_stem=False,
+      option_a=True,
+      zero_init_last=zero_init_last,
+      dtype=compute,
+      kernel_init=resnet.FAN_IN,
+    )
+  else:
+    depth, widen = _WIDE_FAMILY[name]
+    feature_dim, stride = 64 * widen, 4
+    backbone = wide_resnet.WideResNet(
+      depth=depth, widen=widen, zero_init_last=zero_init_last, dtype=compute
+    )
+  if min(height, width) < stride:
+    raise ValueError(
+      f"Images of {height} x {width} pixels are too small for {name}, whose "
+      f"strides multiply to {stride}: resize the images to {stride} pixels or "
+      "more, or choose the CIFAR stem or a model with fewer strides."
+    )
+  classifier = heads.create(
+    head, feature_dim=feature_dim, num_classes=num_classes, scale=head_scale
+  )
+  shape = (height, width, channels)
+  init, apply = _functions(backbone, classifier, shape)
+  return Model(
+    init=init,
+    apply=apply,
+    head_init=classifier.init,
+    head_apply=classifier.apply,
+    feature_dim=feature_dim,
+    num_classes=num_classes,
+    image_shape=shape,
+    name=name,
+  )
+
+
+def parameter_table(params: Any) -> list[tuple[str, tuple[int, ...], int]]:
+  """Lists every parameter array.
+
+  Args:
+    params: A tree of arrays, or of shapes as `jax.eval_shape` returns it.
+
+  Returns:
+    One `(path, shape, count)` an array, the path joined by "/".
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+  return [
+    (
+      "/".join(str(entry.key) for entry in path),
+      tuple(leaf.shape),
+      math.prod(leaf.shape),
+    )
+    for path, leaf in leaves
+  ]
+
+
+def _functions(
+  backbone: Any, head: heads.Head, image_shape: tuple[int, int, int]
+) -> tuple[Callable, Callable]:
+  @jax.jit  # Un-jitted, every small draw would be compiled on its own.
+  def init(key: jax.Array) -> tuple[Any, Any]:
+    k_backbone, k_head = jax.random.split(key)
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    variables = backbone.init(k_backbone, images, False)
+    params = {"backbone": variables["params"], "head": head.init(k_head)}
+    return params, variables["batch_stats"]
+
+  def apply(
+    params: Any, batch_stats: Any, images: jax.Array, train: bool
+  ) -> tuple[jax.Array, jax.Array, Any]:
+    variables = {"params": params["backbone"], "batch_stats": batch_stats}
+    if train:
+      features, updated = backbone.apply(
+        variables, images, True, mutable=["batch_stats"]
+      )
+      batch_stats = updated["batch_stats"]
+    else:
+      features = backbone.apply(variables, images, False)
+    return features, head.apply(params["head"], features), batch_stats
+
+  return init, apply
+
+
+def _suggest(word: str, known: tuple[str, ...]) -> str:
+  close = difflib.get_close_matches(str(word), known, n=1)
+  hint = f" Did you mean {close[0]!r}?" if close else ""
+  return f"{hint} Choose one of {', '.join(known)}."

@@ -1,0 +1,130 @@
+"""Learning rate over steps.
+
+A schedule is a function from the step (0-based, counted per update, not per
+epoch) to the learning rate of that update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+NAMES = ("cosine", "step", "constant")
+
+Schedule = Callable[[Any], jax.Array]
+
+
+def make(
+  name: str,
+  *,
+  learning_rate: float,
+  total_steps: int,
+  warmup_steps: int = 0,
+  milestones: Sequence[float] = (),
+  factor: float = 0.1,
+) -> Schedule:
+  """Builds a schedule by name.
+
+  With T the total and W the warm-up steps, step t has the learning rate
+
+  * warm-up, t < W: `lr (t + 1) / W`; afterwards
+  * "cosine": `lr (1 + cos(pi (t - W) / (T - W))) / 2`, which would be 0 at T;
+  * "step": `lr factor^k`, where k milestones have been reached;
+  * "constant": `lr`.
+
+  Args:
+    name: "cosine", "step" or "constant".
+    learning_rate: lr, the highest value, above 0.
+    total_steps: T. Beyond it the last value holds (0 for "cosine").
+    warmup_steps: W, below T; 0 for none.
+    milestones: Only for "step": where to decay, as fractions of T between 0 and
+      1, rising. The step `round(fraction * T)` is the first with the lower rate.
+    factor: Only for "step": what to multiply by, in (0, 1].
+
+  Returns:
+    A function of the step (an integer or an integer array) to fp32.
+
+  Raises:
+    ValueError: The name is unknown or a value out of range.
+
+  Source: Loshchilov & Hutter (2017), "SGDR", equation 5 without restarts, for
+    "cosine".
+  """
+  if name not in NAMES:
+    raise ValueError(
+      f"Unknown schedule {name!r}; choose one of {', '.join(NAMES)}."
+    )
+  if not (learning_rate > 0 and math.isfinite(learning_rate)):
+    raise ValueError(
+      f"The learning rate must be above 0 and finite, not {learning_rate}."
+    )
+  if total_steps < 1:
+    raise ValueError(f"A schedule needs 1 step or more, not {total_steps}.")
+  if not 0 <= warmup_steps < total_steps:
+    raise ValueError(
+      f"Warm-up must take from 0 to {total_steps - 1} of the {total_steps} "
+      f"steps, not {warmup_steps}."
+    )
+  if name == "step":
+    after = _step(learning_rate, total_steps, tuple(milestones), factor)
+  elif milestones:
+    raise ValueError(
+      f"Milestones {tuple(milestones)} have no meaning in the schedule {name!r}; "
+      "leave them empty or choose 'step'."
+    )
+  elif name == "cosine":
+    after = _cosine(learning_rate, total_steps, warmup_steps)
+  else:
+    after = _constant(learning_rate)
+
+  def schedule(step: Any) -> jax.Array:
+    t = jnp.asarray(step)
+    if not warmup_steps:
+      return after(t)
+    rise = learning_rate * (t + 1).astype(jnp.float32) / warmup_steps
+    return jnp.where(t < warmup_steps, rise, after(t))
+
+  return schedule
+
+
+def _cosine(lr: float, total: int, warmup: int) -> Schedule:
+  def schedule(t: jax.Array) -> jax.Array:
+    done = jnp.clip((t - warmup) / (total - warmup), 0.0, 1.0)
+    return (0.5 * lr * (1.0 + jnp.cos(jnp.pi * done))).astype(jnp.float32)
+
+  return schedule
+
+
+def _step(
+  lr: float, total: int, milestones: tuple[float, ...], factor: float
+) -> Schedule:
+  if not milestones:
+    raise ValueError(
+      "The schedule 'step' needs milestones, fractions of the training such as "
+      "(0.8, 0.9)."
+    )
+  rising = all(a < b for a, b in zip(milestones, milestones[1:], strict=False))
+  if not rising or not all(0 < m < 1 for m in milestones):
+    raise ValueError(
+      f"Milestones are rising fractions between 0 and 1, not {milestones}; "
+      f"divide steps by the total of {total}."
+    )
+  if not 0 < factor <= 1:
+    raise ValueError(f"The decay factor must be in (0, 1], not {factor}.")
+  bounds = [round(m * total) for m in milestones]
+
+  def schedule(t: jax.Array) -> jax.Array:
+    rate = jnp.full(jnp.shape(t), lr, jnp.float32)
+    for k, bound in enumerate(bounds, 1):
+      rate = jnp.where(t >= bound, jnp.float32(lr * factor**k), rate)
+    return rate
+
+  return schedule
+
+
+def _constant(lr: float) -> Schedule:
+  return lambda t: jnp.full(jnp.shape(t), lr, jnp.float32)
