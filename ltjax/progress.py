@@ -7,45 +7,25 @@ queue, where a live line would be a mess, plain lines: one for each epoch and,
 in long epochs, at most one each 30 seconds in between.
 
 The times left are estimates. What remains of the stage is divided by the rate
-of the last half minute; the stages to come have no rate yet, so that of the
-run so far stands in for theirs.
+of the last half minute, compiling left out; the stages to come have no rate
+yet, so that of the run so far stands in for theirs.
 """
 
 from __future__ import annotations
 
+import atexit
 import collections
 from collections.abc import Callable, Iterator
 import contextlib
-import dataclasses
 import os
 import sys
 import time
 from typing import Any, TextIO
 
+from ltjax import progress_line
+
 _PLAIN_INTERVAL = 30.0  # seconds
 _RATE_WINDOW = 30.0  # seconds
-_BAR_WIDTH = 16
-
-
-@dataclasses.dataclass
-class _Stage:
-  """The stage now running; `done` counts images from its very beginning."""
-
-  name: str
-  index: int
-  stages: int
-  epochs: int
-  images_per_epoch: int
-  resumed_at: int
-  started: float
-  done: int = 0
-  epoch: int = 1
-  loss: float | None = None
-  accuracy: float | None = None
-
-  @property
-  def total(self) -> int:
-    return self.epochs * self.images_per_epoch
 
 
 class Progress:
@@ -73,11 +53,11 @@ class Progress:
     self._total = total_images
     self._stream = sys.stderr if stream is None else stream
     self._clock = clock
-    self._stage: _Stage | None = None
+    self._stage: progress_line.Stage | None = None
     self._before = 0  # images of the stages before this one
     self._here = 0  # images of those stages that this process trained on
     self._began = clock()
-    self._window: collections.deque[tuple[float, int]] = collections.deque()
+    self._window = collections.deque([(self._began, 0)])
     self._printed = clock()
     if interactive is None:
       interactive = self._stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -104,7 +84,10 @@ class Progress:
       resumed_at: images of this stage done by an earlier process.
     """
     self._end_stage()
-    self._stage = _Stage(
+    # One assignment: the thread that draws never sees an empty window.
+    self._window = collections.deque([(self._clock(), resumed_at)])
+    self._printed = self._clock()
+    self._stage = progress_line.Stage(
       name=name,
       index=index,
       stages=stages,
@@ -114,9 +97,6 @@ class Progress:
       started=self._clock(),
       done=resumed_at,
     )
-    self._window.clear()
-    self._window.append((self._clock(), resumed_at))
-    self._printed = self._clock()
 
   def skip(self, images: int) -> None:
     """Counts `images` of stages that an earlier process has finished."""
@@ -149,6 +129,9 @@ class Progress:
     stage.done, stage.epoch = images_done_in_stage, epoch
     stage.loss = stage.loss if loss is None else float(loss)
     stage.accuracy = stage.accuracy if accuracy is None else float(accuracy)
+    if stage.updates == 1:
+      self._window.popleft()  # the first call compiles: no measure of the rate
+    stage.updates += 1
     self._window.append((now, stage.done))
     while len(self._window) > 2 and now - self._window[1][0] > _RATE_WINDOW:
       self._window.popleft()
@@ -156,7 +139,7 @@ class Progress:
       epoch_ended or now - self._printed >= _PLAIN_INTERVAL
     ):
       self._printed = now
-      self._print("  ".join(text for _, text in self._parts()))
+      self._print(str(self._line()))
 
   def message(self, text: str) -> None:
     """Prints `text`; on a terminal it goes above the live line."""
@@ -164,8 +147,10 @@ class Progress:
 
   def close(self) -> None:
     """Gives the terminal back; closing twice is fine."""
-    self._end_stage()
-    self._stop_live()
+    try:
+      self._end_stage()
+    finally:
+      self._stop_live()
 
   def __enter__(self) -> Progress:
     return self
@@ -174,13 +159,14 @@ class Progress:
     self.close()
 
   def _start_live(self) -> Any:
-    from rich import console, live
+    from rich import console, live, spinner
 
     # While the line lives, what others print to the terminal goes above it.
+    turning = spinner.Spinner("dots")
     ours = self._stream is sys.stderr
     terminal = console.Console(file=self._stream, force_terminal=True)
     started = live.Live(
-      _Line(self),
+      get_renderable=lambda: progress_line.renderable(self._line(), turning),
       console=terminal,
       refresh_per_second=4,
       transient=True,
@@ -188,11 +174,13 @@ class Progress:
       redirect_stdout=ours and sys.stdout.isatty(),
     )
     started.start()
+    atexit.register(self.close)
     return started
 
   def _stop_live(self) -> None:
     live, self._live = self._live, None
     if live is not None:
+      atexit.unregister(self.close)
       with _unless_closed():
         live.stop()
 
@@ -203,9 +191,7 @@ class Progress:
     self._before += stage.total
     self._here += stage.done - stage.resumed_at
     if self._live is not None and stage.done >= stage.total:
-      seconds = self._clock() - stage.started
-      text = [_heading(stage), f"done in {_duration(seconds)}"]
-      self._print("  ".join(text + [t for _, t in _results(stage)]))
+      self._print(progress_line.ended(stage, self._clock()))
 
   def _print(self, text: str) -> None:
     with _unless_closed():
@@ -215,10 +201,6 @@ class Progress:
         self._live.console.print(
           text, markup=False, highlight=False, soft_wrap=True
         )
-
-  def _rate(self) -> float | None:
-    (first, images), (last, more) = self._window[0], self._window[-1]
-    return (more - images) / (last - first) if last > first else None
 
   def _left(self) -> tuple[float | None, float | None]:
     """Seconds left for the stage, and for the run."""
@@ -232,80 +214,18 @@ class Progress:
     average = here / elapsed if elapsed > 0 and here > 0 else rate
     return in_stage, in_stage + later / average
 
-  def _parts(self) -> Iterator[tuple[int, str]]:
-    """The line's parts, left to right, each with its importance."""
+  def _rate(self) -> float | None:
+    (first, images), (last, more) = self._window[0], self._window[-1]
+    return (more - images) / (last - first) if last > first else None
+
+  def _line(self) -> progress_line.Line | None:
     stage = self._stage
     if stage is None:
-      return
-    yield 9, _heading(stage)
-    yield 8, f"epoch {stage.epoch}/{stage.epochs}"
-    rate = self._rate()
-    if rate:
-      yield 3, f"{rate:,.0f} images/s"
-    yield from _results(stage)
+      return None
     in_stage, in_run = self._left()
-    if in_stage is not None and in_run is not None:
-      yield 5, f"left {_duration(in_stage)}"
-      yield 7, f"run {_duration(in_run)}"
-
-
-class _Line:
-  """The live line, made anew at each refresh to fit the terminal's width."""
-
-  def __init__(self, progress: Progress):
-    self._progress = progress
-
-  def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-    from rich import progress_bar, spinner, table
-
-    stage = self._progress._stage
-    if stage is None:
-      return
-    parts = list(self._progress._parts())
-    if len(parts) == 2:  # nothing measured yet
-      waiting = self._progress._clock() - stage.started
-      parts.append((6, f"compiling {_duration(waiting)}"))
-    room = options.max_width - 2  # the spinner and its space
-    while len(parts) > 1 and _width(parts) > room:
-      parts.remove(min(parts))
-    bar_fits = _width(parts) + 2 + _BAR_WIDTH <= room
-    grid = table.Table.grid(padding=(0, 2, 0, 0))
-    turning = spinner.Spinner("dots")
-    cells: list[Any] = [text for _, text in parts]
-    for _ in range(len(cells) + bar_fits):
-      grid.add_column(no_wrap=True)
-    if bar_fits:
-      bar = progress_bar.ProgressBar(
-        total=max(stage.total, 1), completed=stage.done, width=_BAR_WIDTH
-      )
-      cells.insert(1, bar)
-    line = table.Table.grid(padding=(0, 1, 0, 0))
-    line.add_column(width=1)
-    line.add_column(no_wrap=True)
-    line.add_row(turning, grid)
-    grid.add_row(*cells)
-    yield line
-
-
-def _heading(stage: _Stage) -> str:
-  return f"[{stage.index + 1}/{stage.stages}] {stage.name}"
-
-
-def _results(stage: _Stage) -> Iterator[tuple[int, str]]:
-  if stage.loss is not None:
-    yield 4, f"loss {stage.loss:.4g}"
-  if stage.accuracy is not None:
-    yield 6, f"accuracy {100 * stage.accuracy:.1f} %"
-
-
-def _width(parts: list[tuple[int, str]]) -> int:
-  return sum(len(text) for _, text in parts) + 2 * (len(parts) - 1)
-
-
-def _duration(seconds: float) -> str:
-  minutes, second = divmod(int(seconds + 0.5), 60)
-  hours, minute = divmod(minutes, 60)
-  return f"{hours}:{minute:02}:{second:02}"
+    return progress_line.Line(
+      stage, self._rate(), in_stage, in_run, self._clock()
+    )
 
 
 @contextlib.contextmanager
