@@ -129,7 +129,7 @@ class Progress:
     stage.done, stage.epoch = images_done_in_stage, epoch
     stage.loss = stage.loss if loss is None else float(loss)
     stage.accuracy = stage.accuracy if accuracy is None else float(accuracy)
-    if stage.updates == 1:
+    if stage.updates == 1 and now > self._window[-1][0]:
       self._window.popleft()  # the first call compiles: no measure of the rate
     stage.updates += 1
     self._window.append((now, stage.done))
