@@ -1,0 +1,223 @@
+"""Long-tailed profiles: how many images each class has.
+
+A set is long-tailed when a few *head* classes own most of its images and the
+others, the *tail*, own a handful each. Research sets are made by thinning out a
+balanced set along a curve over the classes, the most populated class first. The
+curve and its *imbalance ratio* `rho = largest / smallest` are the whole recipe,
+but papers round it differently, and one image more or less in a class of five is
+seen in the results. The rounding here is the one that gives the published
+counts; the tests hold them all.
+
+Only arithmetic lives here. `plan.py` turns the settings of a run into counts for
+its labeled and unlabeled sets, and `splits.py` draws the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+
+import numpy as np
+
+PROFILES = ("exponential", "step", "lomax", "explicit", "natural")
+
+
+def counts(
+  profile: str,
+  num_classes: int,
+  *,
+  max_count: int | None = None,
+  rho: float = 100.0,
+  counts: Sequence[int] = (),
+  alpha: float = 6.0,
+  scale: float = 1000.0,
+  minority_fraction: float = 0.5,
+  fraction: float = 1.0,
+  available: Sequence[int] | None = None,
+) -> np.ndarray:
+  """Number of images of every class, the most populated class first.
+
+  With `i = 0 .. C - 1` the class and `n = max_count`:
+
+  * `exponential`: `int(n * (1 / rho) ** (i / (C - 1)))`, and `int(n / rho)` for
+    the last class. The power alone misses the last class by one for some
+    settings (n 3000, rho 200: 14.99... becomes 14 and not 15).
+  * `step`: `n` for the head, `int(n / rho)` for the `minority_fraction` of the
+    classes, rounded up, at the end.
+  * `lomax`: `round(n * (1 + i / scale) ** -(alpha + 1))`, at least 1: the density
+    of the Lomax (Pareto II) distribution read at the class index. `scale` is
+    thus in classes; 1000 classes with a scale of 1000 fall by `2 ** 7 = 128`,
+    and so does any other number of classes with `scale = num_classes`.
+  * `explicit`: `counts`, as given.
+  * `natural`: `fraction` of the images that each class has, at least 1; for sets
+    that are long-tailed by themselves. Not ordered by size.
+
+  Args:
+    profile: One of `PROFILES`.
+    num_classes: `C`.
+    max_count: Images of the most populated class (exponential, step, lomax).
+    rho: Imbalance ratio, at least 1 (exponential, step).
+    counts: `[C]` images per class (explicit).
+    alpha: Shape of the Lomax distribution, above 0.
+    scale: Scale of the Lomax distribution in classes, above 0.
+    minority_fraction: Share of the classes in the tail, in (0, 1) (step).
+    fraction: Share of each class to take, in (0, 1] (natural).
+    available: `[C]` images per class in the data (natural).
+
+  Returns:
+    `[C]` int64. Zeros are possible where `rho > max_count`; whoever needs one
+    image of every class has to look.
+
+  Raises:
+    ValueError: A value out of its range, or one that the profile needs is
+      missing.
+
+  Source:
+    exponential: Cui et al. 2019, and Cao et al. 2019 (LDAM), with the forced
+    last class of DARP (Kim et al. 2020) and its successors. step: Buda et al.
+    2018, LDAM. lomax: paper 000 (Alternate Sampling) section 4.1, ImageNet-SSLT:
+    `max_count` 250 over 1000 classes gives its 41,134 images exactly.
+  """
+  if profile not in PROFILES:
+    raise ValueError(
+      f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}"
+    )
+  if num_classes < 1:
+    raise ValueError(f"num_classes is {num_classes}: it must be at least 1")
+  index = np.arange(num_classes)
+  if profile == "explicit":
+    return _explicit(counts, num_classes)
+  if profile == "natural":
+    if available is None or len(available) != num_classes:
+      raise ValueError("profile 'natural' needs the available count per class")
+    in_range(fraction, "fraction", low=0.0, high=1.0, open_low=True)
+    sizes = np.asarray(available, np.int64)
+    # The small number keeps 0.29 * 100 = 28.999... at 29.
+    share = (fraction * sizes + 1e-9).astype(np.int64)
+    return np.minimum(np.maximum(share, 1), sizes)
+  if max_count is None or max_count < 1:
+    raise ValueError(
+      f"max_count is {max_count}: profile {profile!r} needs at least 1"
+    )
+  if profile == "lomax":
+    in_range(alpha, "alpha", low=0.0, open_low=True)
+    in_range(scale, "scale", low=0.0, open_low=True)
+    curve = max_count * (1.0 + index / scale) ** -(alpha + 1.0)
+    return np.maximum(np.rint(curve), 1).astype(np.int64)
+  in_range(rho, "rho", low=1.0)
+  smallest = int(max_count / rho)
+  if profile == "step":
+    in_range(
+      minority_fraction,
+      "minority_fraction",
+      low=0.0,
+      high=1.0,
+      open_low=True,
+      open_high=True,
+    )
+    # At least one class stays in the head; 1e-9 as above.
+    tail = min(
+      math.ceil(num_classes * minority_fraction - 1e-9), num_classes - 1
+    )
+    return np.where(index < num_classes - tail, max_count, smallest).astype(
+      np.int64
+    )
+  # Python floats: the published counts were made with them, and NumPy's power
+  # may differ in the last digit, which the truncation then turns into an image.
+  result = [
+    int(max_count * (1 / rho) ** (i / max(num_classes - 1, 1)))
+    for i in range(num_classes)
+  ]
+  if num_classes > 1:
+    result[-1] = smallest
+  return np.asarray(result, np.int64)
+
+
+def rescaled(total: int, num_classes: int, *, rho: float) -> np.ndarray:
+  """An exponential profile stretched to a given total, as Yang & Xu draw theirs.
+
+  `c = exponential(total // C, rho)`, then `int(c * total / sum(c))`. Truncated
+  twice, it falls a few images short of `total` and of exact proportion to an
+  exponential labeled set: 24,999 and not 25,000 in the first class for five
+  times CIFAR-10-LT with rho 100.
+
+  Args:
+    total: Images wanted in all, at least 1.
+    num_classes: `C`.
+    rho: Imbalance ratio, at least 1.
+
+  Returns:
+    `[C]` int64 with a sum of at most `total`.
+
+  Raises:
+    ValueError: Less than one image per class in `total`, or `rho` below 1.
+
+  Source:
+    Yang & Xu 2020 (paper 001), the unlabeled sets of section 4 in the author
+    code; paper 000 draws its CIFAR-10 pool "following the strategy" of it.
+  """
+  if total < num_classes:
+    raise ValueError(
+      f"total is {total}: {num_classes} classes need at least {num_classes}"
+    )
+  base = counts(
+    "exponential", num_classes, max_count=total // num_classes, rho=rho
+  )
+  factor = total / int(base.sum())
+  return np.asarray([int(int(n) * factor) for n in base], np.int64)
+
+
+def by_rank(curve: np.ndarray, reference: np.ndarray) -> np.ndarray:
+  """Hands the k-th value of `curve` to the k-th most populated class.
+
+  Args:
+    curve: `[C]` counts in the order of rank.
+    reference: `[C]` counts per class that give the ranks; ties go to the lower
+      class index.
+
+  Returns:
+    `[C]` counts per class. Equal to `curve` if `reference` never increases.
+  """
+  result = np.empty_like(curve)
+  result[np.argsort(-np.asarray(reference), kind="stable")] = curve
+  return result
+
+
+def _explicit(values: Sequence[int], num_classes: int) -> np.ndarray:
+  if len(values) != num_classes:
+    raise ValueError(
+      f"counts has {len(values)} entries for {num_classes} classes"
+    )
+  for i, n in enumerate(values):
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+      raise ValueError(f"counts[{i}] is {n!r}: it must be an integer >= 0")
+  return np.asarray(values, np.int64)
+
+
+def in_range(
+  value: float,
+  name: str,
+  *,
+  low: float,
+  high: float = math.inf,
+  open_low: bool = False,
+  open_high: bool = False,
+) -> None:
+  """Raises a ValueError unless `value` is finite and between `low` and `high`.
+
+  Args:
+    value: The number to look at.
+    name: What to call it in the message.
+    low: Least value allowed.
+    high: Greatest value allowed.
+    open_low: `low` itself is not allowed.
+    open_high: `high` itself is not allowed.
+  """
+  inside = low < value if open_low else low <= value
+  inside = inside and (value < high if open_high else value <= high)
+  if math.isfinite(value) and inside:
+    return
+  wanted = f"{'above' if open_low else 'at least'} {low:g}"
+  if math.isfinite(high):
+    wanted += f" and {'below' if open_high else 'at most'} {high:g}"
+  raise ValueError(f"{name} is {value:g}: it must be {wanted}")

@@ -1,0 +1,184 @@
+"""The record of a split: which images a run may see, and how it came to that.
+
+It is saved beside every run, so that the run can be repeated on other machines
+and by other programs. Its hash says in one word whether two runs saw the same
+data, and its fingerprint whether the data at hand is the data it was made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+_FORMAT = "ltjax-split-1"
+_INDICES = ("labeled", "unlabeled", "validation")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+  """Indices of the labeled, unlabeled and validation images, and their origin.
+
+  Two splits are the same if their `hash` is.
+
+  Attributes:
+    labeled: `[N]` int64, sorted, into the training set; read-only.
+    unlabeled: `[M]` int64, sorted, into the training set or the pool.
+    validation: `[V]` int64, sorted, into the training set.
+    labeled_counts: `[C]` labeled images per class.
+    unlabeled_counts: `[C]`, or empty where the truth is not known.
+    validation_counts: `[C]`.
+    unlabeled_from: `train` or `pool`: what `unlabeled` points into.
+    arguments: Every argument of `splits.build` that has a say, as JSON values;
+      `splits.build(labels, **split.arguments)` makes the split again.
+    fingerprint: SHA-256 of the labels it was built from.
+  """
+
+  labeled: np.ndarray
+  unlabeled: np.ndarray
+  validation: np.ndarray
+  labeled_counts: tuple[int, ...]
+  unlabeled_counts: tuple[int, ...]
+  validation_counts: tuple[int, ...]
+  unlabeled_from: str
+  arguments: dict
+  fingerprint: str
+
+  def __post_init__(self):
+    for name in _INDICES:
+      indices = np.array(getattr(self, name), np.int64)  # a copy of our own
+      indices.setflags(write=False)
+      object.__setattr__(self, name, indices)
+    for name in _INDICES:
+      field = f"{name}_counts"
+      object.__setattr__(self, field, tuple(map(int, getattr(self, field))))
+    object.__setattr__(self, "arguments", _json_values(self.arguments))
+
+  @property
+  def hash(self) -> str:
+    """SHA-256 over every field, as hexadecimal."""
+    return _digest(self._fields())
+
+  def _fields(self) -> dict:
+    fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return fields | {name: fields[name].tolist() for name in _INDICES}
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes the record as JSON, whole or not at all.
+
+    Args:
+      path: The file; an older one there is replaced.
+
+    Raises:
+      OSError: The folder cannot be written or the disk is full; the older file
+        is then as it was.
+    """
+    path = pathlib.Path(path)
+    record = {"format": _FORMAT, "hash": self.hash, **self._fields()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+      with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(record, file)
+        file.flush()
+        os.fsync(file.fileno())
+      os.chmod(temporary, 0o644)  # mkstemp makes it private
+      os.replace(temporary, path)
+    except BaseException:
+      pathlib.Path(temporary).unlink(missing_ok=True)
+      raise
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> Split:
+    """Reads a record and makes sure that it is the one that was written.
+
+    Args:
+      path: A file of `save`.
+
+    Returns:
+      The split, with the same hash.
+
+    Raises:
+      FileNotFoundError: No such file.
+      ValueError: It is damaged, was changed by hand or is something else.
+    """
+    way_out = "restore it from a copy, or delete it to have it made again"
+    try:
+      text = pathlib.Path(path).read_text(encoding="utf-8")
+      record = json.loads(text)
+    except (ValueError, RecursionError) as error:  # JSON, Unicode
+      raise ValueError(
+        f"split file {path} is damaged ({error}): {way_out}"
+      ) from None
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+      raise ValueError(f"{path} is not a split file ({_FORMAT})")
+    fields = {k: v for k, v in record.items() if k not in ("format", "hash")}
+    names = {f.name for f in dataclasses.fields(cls)}
+    if set(fields) != names or _digest(fields) != record.get("hash"):
+      raise ValueError(
+        f"split file {path} was changed after it was written (its hash does "
+        f"not match): {way_out}"
+      )
+    try:
+      return cls(**fields)
+    except (TypeError, ValueError, OverflowError) as error:
+      raise ValueError(
+        f"split file {path} is damaged ({error}): {way_out}"
+      ) from None
+
+
+def check(
+  split: Split, labels: np.ndarray, pool_labels: np.ndarray | None = None
+) -> None:
+  """Refuses a split that was built from other data.
+
+  Args:
+    split: For instance a loaded one.
+    labels: `[N]` classes of the training images at hand.
+    pool_labels: `[P]` classes of the pool at hand, if there is one.
+
+  Raises:
+    ValueError: The labels are not those the split was built from, so that its
+      indices would point at other images.
+  """
+  labels = np.asarray(labels)
+  pool_labels = None if pool_labels is None else np.asarray(pool_labels)
+  if fingerprint(labels, pool_labels) != split.fingerprint:
+    raise ValueError(
+      "the split was made from other data: its fingerprint is "
+      f"{split.fingerprint[:12]}, that of the {len(labels)} training labels "
+      f"{'' if pool_labels is None else f'and {len(pool_labels)} pool labels '}"
+      f"here is {fingerprint(labels, pool_labels)[:12]}; use the data it was "
+      "made from, or a new workdir"
+    )
+
+
+def fingerprint(labels: np.ndarray, pool: np.ndarray | None) -> str:
+  """SHA-256 of the labels of a training set and of a pool.
+
+  Args:
+    labels: `[N]` integers.
+    pool: `[P]` integers, or None.
+
+  Returns:
+    The digest as hexadecimal, the same for every integer dtype.
+  """
+  digest = hashlib.sha256()
+  for part in (labels, pool):
+    if part is not None:
+      digest.update(f"{len(part)}:".encode())
+      digest.update(np.ascontiguousarray(part, "<i8").tobytes())
+  return digest.hexdigest()
+
+
+def _json_values(value):
+  return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _digest(fields: dict) -> str:
+  text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+  return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,212 @@
+"""Drawing a split: the labeled, unlabeled and validation images of a run.
+
+The images of each class are put in order once, shuffled with a generator of
+`(seed, class)`, or as they lie in the file. The labeled set takes from the
+front, the unlabeled set goes on from there, and validation takes from the back.
+So the three are disjoint, the labeled set stays the same whatever is unlabeled
+or held out, the unlabeled set stays the same with validation on or off, and
+asking for more images adds to a set without replacing any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ltjax.data import plan as plan_lib
+from ltjax.data import record, shortage
+
+Split = record.Split
+check = record.check
+
+
+def build(
+  labels: np.ndarray,
+  *,
+  num_classes: int,
+  labeled: Mapping,
+  unlabeled: Mapping,
+  validation: Mapping,
+  seed: int,
+  order: str = "shuffled",
+  pool_labels: np.ndarray | None = None,
+  class_names: Sequence[str] | None = None,
+) -> record.Split:
+  """Draws a labeled, an unlabeled and a validation set from a training set.
+
+  Settings left out keep the defaults of `plan.LABELED`, `plan.UNLABELED` and
+  `plan.VALIDATION`; their names in a config are `data.labeled.rho` and so on.
+
+  Args:
+    labels: `[N]` integers, the classes of the training images.
+    num_classes: `C`.
+    labeled: `profile` and its parameters, see `longtail.counts`.
+    unlabeled: How many unlabeled images of each class, and where from.
+
+      * `source`: `train`, or the name of the pool that `pool_labels` is of.
+      * `factor`: Unlabeled images per labeled one. Zero: no unlabeled set.
+      * `profile`: `same` (`factor` times the labeled counts; the same profile
+        with its own `max_count` or `rho` if one is given), `reversed` (that,
+        the most populated class getting the smallest number), `uniform`,
+        `exponential` (`max_count` or `factor` times the largest class; `rho` or
+        the labeled one), `rescaled` (`longtail.rescaled` to `total` or `factor`
+        times all labeled images), `explicit` (`counts`) or `natural` (all that
+        is left of the source; with `total`, that many of it at random).
+      * `uniform`: "Uniform unlabeled data" is two things in the literature.
+        `per_class`: `max_count` images of each class (3000 each in ACR, CoSSL,
+        DASO), else `factor` times the largest labeled class. `total`: `total`
+        or `max_count` images in all, evenly over the classes (3000 in all, 300
+        each in USB), else `factor` times all labeled images.
+    validation: `per_class`, the images of each class held out.
+    seed: Of the shuffles, at least 0.
+    order: `shuffled`, or `file`: the first images of each class in the order of
+      the file (DARP, ABC, CDMAD, ACR).
+    pool_labels: `[P]` integers, the classes of an external pool, -1 if unknown.
+    class_names: `[C]` names for messages.
+
+  Returns:
+    The split.
+
+  Raises:
+    ValueError: Labels that are not integers in range; settings that are wrong
+      or do not go together; a class without a labeled image or with too few
+      images, with the largest setting that fits.
+  """
+  names = tuple(class_names or map(str, range(num_classes)))
+  if len(names) != num_classes:
+    raise ValueError(f"{len(names)} class names for {num_classes} classes")
+  labels = _labels(labels, "labels", num_classes, low=0)
+  if pool_labels is not None:
+    pool_labels = _labels(pool_labels, "pool labels", num_classes, low=-1)
+  if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+    raise ValueError(f"seed is {seed!r}: it must be an integer")
+  if seed < 0:
+    raise ValueError(f"seed is {seed}: it must be at least 0")
+  if order not in ("shuffled", "file"):
+    raise ValueError(f"data.order is {order!r}: choose 'shuffled' or 'file'")
+  blocks = (
+    plan_lib.settings("labeled", labeled, plan_lib.LABELED),
+    plan_lib.settings("unlabeled", unlabeled, plan_lib.UNLABELED),
+    plan_lib.settings("validation", validation, plan_lib.VALIDATION),
+  )
+  external = blocks[1]["source"] != "train"
+  if external != (pool_labels is not None):
+    raise ValueError(
+      f"data.unlabeled.source is {blocks[1]['source']!r} but "
+      f"{'no' if external else 'a'} pool was given"
+    )
+
+  available = np.bincount(labels, minlength=num_classes)
+  for c in np.flatnonzero(available == 0):
+    raise ValueError(
+      f"class {c} ({names[c]}) has no image in the training set: give it some "
+      "or leave the class out"
+    )
+  plan = plan_lib.make(*blocks, available=available)
+  pool = None
+  if pool_labels is not None:
+    known = pool_labels[pool_labels >= 0]
+    pool = np.bincount(known, minlength=num_classes)
+    wanted = 0 if plan.unlabeled is None else plan.unlabeled.sum()
+    if wanted and not len(known):
+      raise ValueError(
+        f"data.unlabeled.profile is {blocks[1]['profile']!r} but the pool has "
+        "no labels to select by: use profile 'natural' (with total for less "
+        "than all of it)"
+      )
+  shortage.check(plan, blocks, available=available, pool=pool, names=names)
+
+  ours, theirs, held_out = [], [], []
+  for c in range(num_classes):
+    images = _ordered(labels, c, order, [int(seed), c])
+    n, v = int(plan.labeled[c]), int(plan.validation[c])
+    ours.append(images[:n])
+    held_out.append(images[len(images) - v :])
+    if plan.unlabeled is not None:
+      m = int(plan.unlabeled[c])
+      source = images[n:]
+      if pool_labels is not None:
+        source = _ordered(pool_labels, c, order, [int(seed), c, 1])
+      theirs.append(source[:m])
+  if plan.unlabeled is None:
+    taken = np.zeros(0, np.int64)
+    if pool_labels is None:
+      taken = np.concatenate(ours + held_out)
+    size = len(labels if pool_labels is None else pool_labels)
+    left = np.setdiff1d(np.arange(size), taken)
+    theirs = [
+      _natural(left, blocks[1]["total"], order, [int(seed), num_classes])
+    ]
+
+  indices = [np.sort(np.concatenate(p)) for p in (ours, theirs, held_out)]
+  if blocks[1]["factor"] > 0 and not len(indices[1]):
+    raise ValueError(
+      "the unlabeled set is empty: ask for more in data.unlabeled, or set "
+      "data.unlabeled.factor to 0 to do without"
+    )
+  truth = (labels if pool_labels is None else pool_labels)[indices[1]]
+  unknown = len(truth) > 0 and truth.min() < 0
+
+  def tally(classes: np.ndarray) -> np.ndarray:
+    return np.bincount(classes, minlength=num_classes)
+
+  return record.Split(
+    labeled=indices[0],
+    unlabeled=indices[1],
+    validation=indices[2],
+    labeled_counts=tally(labels[indices[0]]),
+    unlabeled_counts=() if unknown else tally(truth),
+    validation_counts=tally(labels[indices[2]]),
+    unlabeled_from="train" if pool_labels is None else "pool",
+    arguments=dict(
+      num_classes=int(num_classes),
+      labeled=blocks[0],
+      unlabeled=blocks[1],
+      validation=blocks[2],
+      seed=int(seed),
+      order=order,
+    ),
+    fingerprint=record.fingerprint(labels, pool_labels),
+  )
+
+
+def _labels(
+  labels: np.ndarray, name: str, num_classes: int, *, low: int
+) -> np.ndarray:
+  labels = np.asarray(labels)
+  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f"{name} must be a vector of integers: they are {labels.dtype} of shape "
+      f"{labels.shape}"
+    )
+  wrong = np.flatnonzero((labels < low) | (labels >= num_classes))
+  if len(wrong):
+    i = wrong[0]
+    raise ValueError(
+      f"{name}[{i}] is {labels[i]}: with {num_classes} classes they must be "
+      f"from {low} to {num_classes - 1}"
+    )
+  return labels.astype(np.int64)
+
+
+def _ordered(labels: np.ndarray, c: int, order: str, seed: list) -> np.ndarray:
+  images = np.flatnonzero(labels == c)
+  if order == "shuffled":
+    np.random.default_rng(seed).shuffle(images)
+  return images
+
+
+def _natural(
+  left: np.ndarray, total: int | None, order: str, seed: list
+) -> np.ndarray:
+  if total is None:
+    return left
+  if total > len(left):
+    raise ValueError(
+      f"data.unlabeled.total is {total} but only {len(left)} images are left: "
+      f"lower it to {len(left)}, or to None for all of them"
+    )
+  if order == "shuffled":
+    np.random.default_rng(seed).shuffle(left)
+  return left[:total]

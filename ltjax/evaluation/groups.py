@@ -1,0 +1,87 @@
+"""Groups of classes: many-, medium- and few-shot.
+
+Two conventions are in use. Small sets (CIFAR-10) are cut by rank, so that every
+group has some classes whatever the imbalance ratio; large ones (ImageNet-LT) by
+the number of labeled images, so that "few" means the same in every set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+NAMES = ("many", "medium", "few")
+
+
+def by_rank(
+  counts: Sequence[int], sizes: Sequence[int] | None = None
+) -> dict[str, tuple[int, ...]]:
+  """Cuts the classes, sorted by labeled images, into three groups of fixed size.
+
+  Args:
+    counts: `[C]` labeled images per class.
+    sizes: Classes in many, medium and few. Left out: 3, 3 and 4 for ten classes
+      and otherwise thirds, a remainder going to many.
+
+  Returns:
+    `many`, `medium` and `few` with class indices, the most populated first and
+    the lower index first among equals.
+
+  Raises:
+    ValueError: Sizes that do not add up to the number of classes.
+
+  Source:
+    The 3/3/4 of ten classes: paper 000, section 4.1, CIFAR-10-SSLT.
+  """
+  num_classes = len(counts)
+  third = num_classes // 3
+  if sizes is None:
+    sizes = (num_classes - 2 * third, third, third)
+    sizes = (3, 3, 4) if num_classes == 10 else sizes
+  sizes = tuple(int(n) for n in sizes)
+  if len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != num_classes:
+    raise ValueError(
+      f"group sizes {sizes} must be three numbers >= 0 that add up to the "
+      f"{num_classes} classes"
+    )
+  order = _ranks(counts)
+  first, second = sizes[0], sizes[0] + sizes[1]
+  parts = (order[:first], order[first:second], order[second:])
+  return dict(zip(NAMES, map(tuple, parts)))
+
+
+def by_count(
+  counts: Sequence[int], *, many: int, few: int
+) -> dict[str, tuple[int, ...]]:
+  """Groups the classes by their number of labeled images.
+
+  Args:
+    counts: `[C]` labeled images per class.
+    many: Classes with more images than this are many-shot.
+    few: Classes with at most this many images are few-shot.
+
+  Returns:
+    As `by_rank`; a group may be empty.
+
+  Raises:
+    ValueError: `few` above `many`.
+
+  Source:
+    many 100 and few 20: Liu et al. 2019, ImageNet-LT. many 100 and few 10: paper
+    000, section 4.1, ImageNet-SSLT.
+  """
+  if few > many:
+    raise ValueError(
+      f"few is {few} and many is {many}: few must not be above many"
+    )
+  order = _ranks(counts)
+  return {
+    "many": tuple(c for c in order if counts[c] > many),
+    "medium": tuple(c for c in order if few < counts[c] <= many),
+    "few": tuple(c for c in order if counts[c] <= few),
+  }
+
+
+def _ranks(counts: Sequence[int]) -> list[int]:
+  return np.argsort(-np.asarray(counts, np.int64), kind="stable").tolist()
