@@ -1,0 +1,157 @@
+"""How a picture looks: one style for all of ltjax's plots.
+
+One colour means one thing everywhere: many-shot classes are blue, medium-shot
+green, few-shot orange, the whole test set black. The colours keep apart for
+colour-blind readers and, with their markers, on a grey print.
+
+Nothing here touches matplotlib's global state, so a program that draws its own
+pictures can use it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+from typing import Any
+import warnings
+
+COLORS = {
+  "overall": "#222222",
+  "many": "#0072B2",
+  "medium": "#009E73",
+  "few": "#D55E00",
+}
+MARKERS = {"overall": "o", "many": "s", "medium": "D", "few": "^"}
+GROUP_NAMES = {
+  "overall": "overall",
+  "many": "many-shot",
+  "medium": "medium-shot",
+  "few": "few-shot",
+}
+_LONGEST_NAME = 22
+_DPI = 150
+
+
+def new(width: float, height: float) -> tuple[Any, Any]:
+  """A figure with one pair of axes.
+
+  Args:
+    width: inches.
+    height: inches.
+
+  Returns:
+    The figure and its axes.
+  """
+  from matplotlib import figure
+  from matplotlib.backends import backend_agg
+
+  drawn = figure.Figure(figsize=(width, height), layout="compressed")
+  backend_agg.FigureCanvasAgg(drawn)
+  axes = drawn.add_subplot()
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.grid(axis="y", color="#E3E3E3", linewidth=0.7)
+  axes.set_axisbelow(True)
+  return drawn, axes
+
+
+def group_lines(
+  axes: Any,
+  points: Mapping[int, Mapping[str, Any]],
+  key: str,
+  level: Mapping[str, Any],
+) -> None:
+  """Draws one line for each group of classes, in per cent.
+
+  Args:
+    axes: to draw on.
+    points: x, a loop, to a record.
+    key: of the overall fraction; that of a group is `key/group`. What a
+      record lacks is not drawn.
+    level: a record drawn as dashed horizontal lines; may be empty.
+  """
+  from matplotlib import ticker
+
+  for group, color in COLORS.items():
+    name = key if group == "overall" else f"{key}/{group}"
+    known = {x: r[name] for x, r in points.items() if r.get(name) is not None}
+    if not known:
+      continue
+    axes.plot(
+      list(known),
+      [100 * value for value in known.values()],
+      color=color,
+      marker=MARKERS[group],
+      markersize=6 if group == "overall" else 5,
+      linewidth=2.2 if group == "overall" else 1.6,
+      label=GROUP_NAMES[group],
+    )
+    if level.get(name) is not None:
+      axes.axhline(
+        100 * level[name], color=color, linewidth=1.1, linestyle=(0, (5, 3))
+      )
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+  low, high = min(points), max(points)
+  margin = 0.03 * (high - low) or 0.5
+  axes.set_xlim(low - margin, high + margin)
+  bottom, top = axes.get_ylim()
+  axes.set_ylim(max(bottom, -1), min(top, 101))
+
+
+def line_handles(axes: Any, dashed: str) -> list[Any]:
+  """What the legend shows; `dashed` names the dashed lines, if any."""
+  from matplotlib import lines
+
+  handles, _ = axes.get_legend_handles_labels()
+  if dashed:
+    handles.append(
+      lines.Line2D(
+        [], [], color="#777777", linewidth=1.1, linestyle="--", label=dashed
+      )
+    )
+  return handles
+
+
+def legend(axes: Any, handles: Sequence[Any]) -> None:
+  """A legend outside, at the upper right."""
+  axes.legend(
+    handles=handles,
+    loc="upper left",
+    bbox_to_anchor=(1.0, 1.0),
+    frameon=False,
+    handlelength=2.4,
+  )
+
+
+def name(text: str) -> str:
+  """A class name, cut to what fits a label; a dollar starts no formula."""
+  if len(text) > _LONGEST_NAME:
+    text = text[: _LONGEST_NAME - 1] + "…"
+  return text.replace("$", r"\$")
+
+
+def save(figure: Any, path: str | os.PathLike[str]) -> None:
+  """Writes a PNG; the same picture gives the same bytes.
+
+  Args:
+    figure: of `new`.
+    path: the file, replaced atomically; its folder is made if need be.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.tmp")
+  try:
+    with warnings.catch_warnings():
+      # A class name in a script that the font lacks is drawn as boxes.
+      warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+      figure.savefig(
+        temporary,
+        format="png",
+        dpi=_DPI,
+        bbox_inches="tight",
+        pad_inches=0.08,
+        metadata={"Software": None},
+      )
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
