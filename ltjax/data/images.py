@@ -1,0 +1,139 @@
+"""Pictures from files: checked, decoded, resized.
+
+A picture of a few bytes can unfold to gigabytes, so its header is read first.
+A picture that cannot be used is an error which names its file, never a hole in
+the set.
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+from typing import Any
+import warnings
+
+import numpy as np
+
+# 64 megapixels: no photograph to train on is larger, and 192 MiB decoded.
+MAX_PIXELS = 1 << 26
+SUFFIXES = frozenset(
+  ".png .jpg .jpeg .bmp .gif .ppm .pgm .tif .tiff .webp".split()
+)
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+
+_Pathlike = str | pathlib.Path
+
+
+def read_image(
+  source: _Pathlike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS
+) -> Any:
+  """Decodes one picture after checking what it will cost.
+
+  The size in the header is compared with `max_pixels` before any pixel is
+  decoded. 16-bit greyscale is scaled to 8 bits, a palette is looked up, alpha
+  is dropped, and the camera's rotation tag is applied.
+
+  Args:
+    source: A file's path, or its bytes.
+    name: What to call it in errors; the path if empty.
+    max_pixels: Most width x height accepted.
+
+  Returns:
+    A PIL image of mode `L` (greyscale) or `RGB`.
+
+  Raises:
+    ValueError: Empty, too large, damaged, or not a picture.
+  """
+  from PIL import Image, ImageOps
+
+  is_bytes = isinstance(source, bytes)
+  name = name or ("image" if is_bytes else str(source))
+  if not (source if is_bytes else pathlib.Path(source).stat().st_size):
+    raise ValueError(f"{name}: the image file is empty (0 bytes).")
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # Odd metadata does no harm,
+      warnings.simplefilter("error", Image.DecompressionBombWarning)
+      opened = io.BytesIO(source) if is_bytes else source
+      with Image.open(opened, formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+          raise Image.DecompressionBombError(f"{width} x {height} pixels")
+        image.load()
+        return _to_grey_or_rgb(ImageOps.exif_transpose(image))
+  except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+    raise ValueError(
+      f"{name}: refused as an image bomb ({e}); the limit is {max_pixels} "
+      "pixels. Shrink the picture if it is a real one."
+    ) from None
+  except Exception as error:  # Decoders raise nearly anything.
+    raise ValueError(
+      f"{name}: not a whole image ({error}). Replace or remove it."
+    ) from None
+
+
+def to_array(
+  image: Any, image_size: int | tuple[int, int] | None = None
+) -> np.ndarray:
+  """Turns a PIL image into an array, resized if asked.
+
+  Args:
+    image: A PIL image of mode `L` or `RGB`.
+    image_size: Side of a square, or height and width, in pixels; bilinear,
+      antialiased when shrinking. The picture is stretched, not cropped. None
+      keeps its size.
+
+  Returns:
+    uint8 `[H, W, 1]` or `[H, W, 3]`.
+  """
+  from PIL import Image
+
+  if image_size is not None:
+    square = isinstance(image_size, int)
+    height, width = (image_size,) * 2 if square else image_size
+    if image.size != (width, height):
+      image = image.resize((width, height), Image.Resampling.BILINEAR)
+  array = np.array(image, np.uint8)
+  return array[..., None] if array.ndim == 2 else array
+
+
+def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
+  """Resizes every image of a set to a square.
+
+  Args:
+    images: uint8 `[N, H, W, C]`, `C` 1 or 3.
+    image_size: Side in pixels; None, or the size they have, returns `images`.
+
+  Returns:
+    uint8 `[N, image_size, image_size, C]`.
+  """
+  if not image_size or images.shape[1:3] == (image_size, image_size):
+    return images
+  from PIL import Image
+
+  if images.shape[3] not in (1, 3):
+    raise ValueError(
+      f"Images with {images.shape[3]} channels cannot be resized; only 1 "
+      "(grey) or 3 (RGB). Leave out image_size."
+    )
+  out = np.empty((len(images), image_size, image_size, images.shape[3]), "u1")
+  for i, array in enumerate(images):
+    image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    out[i] = to_array(image, image_size)
+  return out
+
+
+def _to_grey_or_rgb(image: Any) -> Any:
+  """Converts any mode of PIL to `L` or `RGB`."""
+  from PIL import Image
+
+  if image.mode.startswith("I;16"):
+    values = np.asarray(image).astype(np.uint16) >> 8
+    return Image.fromarray(values.astype(np.uint8))
+  if image.mode in ("I", "F"):
+    raise ValueError(f"{image.mode} pixels have no fixed range; use 8 bits")
+  if image.mode in ("L", "LA", "La", "1"):
+    return image.convert("L")
+  if image.mode == "P" and "transparency" in image.info:
+    image = image.convert("RGBA")
+  return image.convert("RGB")

@@ -1,0 +1,112 @@
+"""External unlabeled images.
+
+    pickle:PATH   a dict with `data` uint8 [M, H, W, C] and, if the images were
+                  selected by a classifier, its `extrapolated_targets`: the
+                  layout of ti_80M_selected.pickle and
+                  ti_500K_pseudo_labeled.pickle (Tiny Images)
+    npz:PATH      array x, images or data; optionally y or labels
+    folder:PATH   pictures at any depth, resized to the set's images
+
+The labels of a pool say which class an image was *selected* for. They serve to
+draw an unlabeled set of a wanted profile; training never sees them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from ltjax.data import archives, arrays, folders, images, pickles
+
+_NPZ_KEYS: dict[str, tuple[str, ...]] = {
+  "data": ("x", "images", "data"),
+  "labels": ("y", "labels"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """Unlabeled images in host memory.
+
+  Attributes:
+    images: uint8 `[M, H, W, C]`.
+    labels: int32 `[M]`, the selection truth; -1 where there is none.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+
+
+def load_pool(name: str, *, image_shape: tuple[int, int, int]) -> Pool:
+  """Loads unlabeled images to go with a set.
+
+  Args:
+    name: `pickle:PATH`, `npz:PATH` or `folder:PATH`.
+    image_shape: `[H, W, C]` of the labeled set. Pictures of a folder are
+      fitted to it; arrays must have it.
+
+  Returns:
+    The pool.
+
+  Raises:
+    FileNotFoundError: No such file or folder.
+    ValueError: Unknown source, another image shape, no images, or a damaged or
+      hostile file.
+  """
+  kind, _, argument = name.partition(":")
+  if kind not in ("pickle", "npz", "folder") or not argument:
+    raise ValueError(
+      f"Unknown pool of unlabeled images {name!r}. Known: pickle:PATH, "
+      "npz:PATH and folder:PATH."
+    )
+  path = pathlib.Path(argument).expanduser()
+  if kind == "folder":
+    return _read_folder(path, image_shape)
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file (pool {name!r}).")
+  if kind == "npz":
+    found = archives.read_npz(path, _NPZ_KEYS)
+  else:
+    content = pickles.read_pickle(path)
+    found = {"data": content.get("data")}
+    if "extrapolated_targets" in content:
+      found["labels"] = content["extrapolated_targets"]
+  if not isinstance(found.get("data"), np.ndarray):
+    raise ValueError(
+      f"{path}: no array of images. A pickle needs the key 'data', an npz x, "
+      "images or data: uint8 [M, H, W, C]."
+    )
+  pixels = arrays.check_images(found["data"], f"{path}: images")
+  if not len(pixels):
+    raise ValueError(f"{path}: the pool has no images.")
+  if pixels.shape[1:] != tuple(image_shape):
+    raise ValueError(
+      f"{path}: images are {pixels.shape[1:]}, those of the labeled set "
+      f"{tuple(image_shape)}; they must have one shape."
+    )
+  if "labels" not in found:
+    return Pool(pixels, np.full(len(pixels), -1, np.int32))
+  labels = arrays.check_labels(
+    found["labels"], f"{path}: labels", num_images=len(pixels), minimum=-1
+  )
+  return Pool(pixels, labels)
+
+
+def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:
+  """Reads pictures at any depth, with the shape of the labeled set."""
+  if not path.is_dir():
+    raise FileNotFoundError(f"{path}: no such folder.")
+  files = folders.list_pictures(path)
+  if not files:
+    raise ValueError(
+      f"{path}: no pictures. Suffixes that count: "
+      f"{', '.join(sorted(images.SUFFIXES))}."
+    )
+  height, width, channels = shape
+  pixels = np.empty((len(files), *shape), np.uint8)
+  for i, file in enumerate(files):
+    image = images.read_image(file).convert("RGB" if channels == 3 else "L")
+    pixels[i] = images.to_array(image, (height, width))
+  return Pool(pixels, np.full(len(files), -1, np.int32))

