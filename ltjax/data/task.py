@@ -1,0 +1,227 @@
+"""A task: what a method gets to see, and what only the evaluation sees.
+
+A `Dataset` (images with labels) and a `Split` (which of them are labeled,
+unlabeled or held out) become one set of device-resident arrays: the labeled
+images first, the unlabeled ones behind them. The true labels of the unlabeled
+images stay on the host and serve diagnostics only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax import augment
+from ltjax import sharding
+from ltjax.data import pools
+from ltjax.data import record
+from ltjax.data import sources
+from ltjax.data import splits
+from ltjax.data import table
+from ltjax.evaluation import groups as grouping
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A semi-supervised long-tailed recognition task.
+
+  Attributes:
+    images: uint8 `[N + M, H, W, C]` on the device, labeled images first.
+    labels: int32 `[N]` on the device, of the labeled images.
+    truth: int32 `[M]` on the host, true classes of the unlabeled images; -1
+      where unknown. No training stage reads it.
+    test_images: uint8 `[T, H, W, C]` on the device.
+    test_labels: int32 `[T]` on the host.
+    validation_images: uint8 `[V, H, W, C]` on the device; V may be 0.
+    validation_labels: int32 `[V]` on the host.
+    class_names: one name a class.
+    groups: class ids of the groups `many`, `medium` and `few`.
+    split: the record of the split.
+    mean: per channel, on the scale [0, 1].
+    std: per channel, on the scale [0, 1].
+    pad: pixels of random cropping.
+    flip: whether training flips images horizontally.
+  """
+
+  images: jax.Array
+  labels: jax.Array
+  truth: np.ndarray
+  test_images: jax.Array
+  test_labels: np.ndarray
+  validation_images: jax.Array
+  validation_labels: np.ndarray
+  class_names: tuple[str, ...]
+  groups: dict[str, tuple[int, ...]]
+  split: record.Split
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  pad: int
+  flip: bool
+
+  @property
+  def num_classes(self) -> int:
+    """`C`."""
+    return len(self.class_names)
+
+  @property
+  def num_labeled(self) -> int:
+    """`N`."""
+    return len(self.labels)
+
+  @property
+  def unlabeled_images(self) -> jax.Array:
+    """uint8 `[M, H, W, C]`."""
+    return self.images[self.num_labeled :]
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """`(H, W, C)`."""
+    height, width, channels = self.images.shape[1:]
+    return height, width, channels
+
+  @property
+  def test_counts(self) -> tuple[int, ...]:
+    """Test images of each class."""
+    counts = np.bincount(self.test_labels, minlength=self.num_classes)
+    return tuple(int(n) for n in counts)
+
+  def class_table(self) -> str:
+    """Returns the table of classes, with bars, to print before training."""
+    return table.class_table(
+      self.split, self.test_counts, self.class_names, self.groups
+    )
+
+  def transforms(
+    self, dtype: Any = jnp.float32
+  ) -> tuple[
+    Callable[[jax.Array, jax.Array], jax.Array],
+    Callable[[jax.Array], jax.Array],
+  ]:
+    """Returns `(train_transform(key, images), test_transform(images))`.
+
+    Both map uint8 `[B, H, W, C]` to normalised `dtype`; the first crops and
+    flips each image by its own key.
+
+    Args:
+      dtype: of the result.
+    """
+
+    def test_transform(images: jax.Array) -> jax.Array:
+      return augment.normalize(images, self.mean, self.std, dtype)
+
+    def train_transform(key: jax.Array, images: jax.Array) -> jax.Array:
+      return test_transform(
+        augment.random_crop_flip(key, images, pad=self.pad, flip=self.flip)
+      )
+
+    return train_transform, test_transform
+
+
+def build(
+  *,
+  source: str,
+  labeled: Mapping[str, Any],
+  unlabeled: Mapping[str, Any],
+  validation: Mapping[str, Any],
+  order: str = "shuffled",
+  groups: tuple[int, ...] = (),
+  split_file: str = "",
+  image_size: int = 0,
+  test_fraction: float = 0.2,
+  pad: int = 4,
+  flip: str = "auto",
+  seed: int,
+  mesh: Mesh,
+  data_dir: str | None = None,
+) -> Task:
+  """Loads a data set, splits it and puts it on the device.
+
+  Args:
+    source: name of the data set, see `ltjax.data.sources`.
+    labeled: profile of the labeled set, see `ltjax.data.plan`.
+    unlabeled: profile and source of the unlabeled set.
+    validation: size of the validation split.
+    order: whether a class is drawn `shuffled` or in `file` order.
+    groups: class counts of (many, medium, few), by rank; empty for the default.
+    split_file: a saved split to reproduce, instead of building one.
+    image_size: pixels to resize a folder's images to; 0 to leave them.
+    test_fraction: share of a set without test part that becomes its test part.
+    pad: pixels of random cropping.
+    flip: `on`, `off` or `auto` (on where the set's classes allow it).
+    seed: of the split.
+    mesh: the devices.
+    data_dir: where data sets live.
+
+  Raises:
+    ValueError: for anything that does not fit, with the way out.
+  """
+  data = sources.load(
+    source,
+    data_dir=data_dir,
+    image_size=image_size or None,
+    test_fraction=test_fraction,
+    seed=seed,
+  )
+  if flip not in ("auto", "on", "off"):
+    raise ValueError(f"data.flip is {flip!r}; choose on, off or auto.")
+  if pad < 0:
+    raise ValueError(f"data.pad is {pad}; it must be 0 or more pixels.")
+  if len(data.test_labels) == 0:
+    raise ValueError(
+      f"{data.name} has no test images; set data.test_fraction above 0."
+    )
+  pool = None
+  if unlabeled.get("source", "train") != "train":
+    height, width, channels = data.train_images.shape[1:]
+    pool = pools.load_pool(
+      unlabeled["source"], image_shape=(height, width, channels)
+    )
+  pool_labels = None if pool is None else pool.labels
+  if split_file:
+    split = record.Split.load(split_file)
+    record.check(split, data.train_labels, pool_labels)
+  else:
+    split = splits.build(
+      data.train_labels,
+      num_classes=len(data.class_names),
+      labeled=labeled,
+      unlabeled=unlabeled,
+      validation=validation,
+      order=order,
+      seed=seed,
+      pool_labels=pool_labels,
+      class_names=data.class_names,
+    )
+  if pool is None:
+    unlabeled_images = data.train_images[split.unlabeled]
+    truth = data.train_labels[split.unlabeled]
+  else:
+    unlabeled_images = pool.images[split.unlabeled]
+    truth = pool.labels[split.unlabeled]
+  images = np.concatenate([data.train_images[split.labeled], unlabeled_images])
+
+  def put(array: np.ndarray) -> jax.Array:
+    return sharding.replicate(array, mesh)
+
+  return Task(
+    images=put(images),
+    labels=put(data.train_labels[split.labeled].astype(np.int32)),
+    truth=truth.astype(np.int32),
+    test_images=put(data.test_images),
+    test_labels=data.test_labels,
+    validation_images=put(data.train_images[split.validation]),
+    validation_labels=data.train_labels[split.validation],
+    class_names=data.class_names,
+    groups=grouping.by_rank(split.labeled_counts, groups or None),
+    split=split,
+    mean=data.mean,
+    std=data.std,
+    pad=pad,
+    flip=data.flip if flip == "auto" else flip == "on",
+  )

@@ -1,0 +1,225 @@
+"""The one training loop that all stages share.
+
+A `Stage` says what to train: an initial state, a pure step, the arrays that the
+step reads and a stream of index batches. `fit` runs it: index batches in,
+jitted step, metrics out. Nothing waits for the device inside an epoch: metrics
+are summed on the device and read one call late.
+
+`steps_per_call` is how many steps one jitted call runs. On an accelerator a
+whole epoch in one call saves the dispatch of each step. On a CPU it must be 1:
+XLA runs convolutions inside a device loop many times slower there. Both give
+the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax import sampling
+from ltjax import sharding
+from ltjax.state import ModelState
+from ltjax.state import TrainState
+
+PyTree = Any
+Step = Callable[[TrainState, jax.Array, PyTree], TrainState]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One stage of a method.
+
+  Attributes:
+    name: unique within the run, such as `loop1/consistency`; index streams and
+      random keys derive from it.
+    finish: `(model_state, train_state) -> model_state`, what the stage leaves
+      behind; `train_state` is None in a stage without steps.
+    report: `model_state -> rows`, what to write down when the stage is over.
+    epochs: passes over the stage's samples; 0 for a stage without steps.
+    steps_per_epoch: steps in an epoch.
+    batch_size: samples in a step.
+    init: `model_state -> train_state`; cheap and traceable.
+    prepare: `model_state -> (arrays, stream)`: what the step reads, and
+      `stream(epoch) -> int32 [steps_per_epoch, batch_size]`.
+    step: `(train_state, index [B], arrays) -> train_state`; pure.
+    schedule: `step -> learning rate`, for the log.
+  """
+
+  name: str
+  finish: Callable[[ModelState, TrainState | None], ModelState]
+  report: Callable[[ModelState], list[dict[str, Any]]] = lambda state: []
+  epochs: int = 0
+  steps_per_epoch: int = 0
+  batch_size: int = 0
+  init: Callable[[ModelState], TrainState] | None = None
+  prepare: Callable[[ModelState], tuple[PyTree, sampling.Stream]] | None = None
+  step: Step | None = None
+  schedule: Callable[[int], Any] | None = None
+
+  @property
+  def steps(self) -> int:
+    """Steps in the whole stage."""
+    return self.epochs * self.steps_per_epoch
+
+  @property
+  def images(self) -> int:
+    """Samples drawn in the whole stage."""
+    return self.steps * self.batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+  """What the loop tells after each call.
+
+  Attributes:
+    state: the state now; the next tick invalidates it (its buffers are reused).
+    step: steps done in the stage.
+    epoch: the running epoch, from 1.
+    epoch_done: whether this call was the epoch's last.
+    means: the epoch's mean metrics so far, one call late; those of the whole
+      epoch where `epoch_done`. None before the first.
+  """
+
+  state: TrainState
+  step: int
+  epoch: int
+  epoch_done: bool
+  means: dict[str, float] | None
+
+
+class NonFiniteLossError(FloatingPointError):
+  """The loss became infinite or not a number."""
+
+
+def fit(
+  stage: Stage,
+  state: TrainState,
+  arrays: PyTree,
+  stream: sampling.Stream,
+  *,
+  mesh: Mesh,
+  steps_per_call: int = 0,
+) -> Iterator[Tick]:
+  """Trains a stage from `state.step` to its end.
+
+  Args:
+    stage: what to train.
+    state: where to begin; its buffers are consumed.
+    arrays: what the step reads, as `stage.prepare` gave it.
+    stream: `epoch -> int32 [steps_per_epoch, B]`.
+    mesh: the devices.
+    steps_per_call: steps in a jitted call; 0 chooses 1 on a CPU and an epoch
+      on an accelerator.
+
+  Yields:
+    A `Tick` after each call.
+
+  Raises:
+    NonFiniteLossError: names the stage, epoch, step and learning rate.
+  """
+  assert stage.step is not None
+  sharding.check_batch(stage.batch_size, mesh, stage.name.split("/")[-1])
+  if steps_per_call == 0:
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    steps_per_call = 1 if on_cpu else stage.steps_per_epoch
+  steps_per_call = min(steps_per_call, stage.steps_per_epoch)
+  call = compiled(stage.step, mesh, steps_per_call > 1)
+  batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
+  state = sharding.replicate(state, mesh)
+  arrays = sharding.replicate(arrays, mesh)
+
+  start = int(state.step)
+  last = None
+  for epoch in range(start // stage.steps_per_epoch, stage.epochs):
+    indices = stream(epoch)
+    first_step = epoch * stage.steps_per_epoch
+    position = max(start - first_step, 0)
+    while position < stage.steps_per_epoch:
+      chunk = indices[position : position + steps_per_call]
+      position += len(chunk)
+      done = position == stage.steps_per_epoch
+      if steps_per_call == 1:
+        index = jax.device_put(chunk[0], batch_sharding)
+        state, read_now = call(state, index, arrays)
+      else:
+        padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
+        padded[: len(chunk)] = chunk
+        index = jax.device_put(padded, batch_sharding)
+        state, read_now = call(state, index, arrays, len(chunk))
+      # An epoch's end reads its own metrics, all other calls the ones before.
+      read = read_now if done else last
+      last = None if done else read_now
+      means = None if read is None else check(stage, read)
+      yield Tick(state, first_step + position, epoch + 1, done, means)
+
+
+def check(stage: Stage, read: dict[str, Any]) -> dict[str, float]:
+  """Returns the mean metrics of a call, or stops at a loss that is not finite.
+
+  Args:
+    stage: the stage, for the error.
+    read: what `watch` gave for the state.
+
+  Raises:
+    NonFiniteLossError: if a step's loss was infinite or not a number.
+  """
+  read = jax.device_get(read)
+  bad = int(read["bad_step"])
+  if bad >= 0:
+    rate = float(stage.schedule(bad)) if stage.schedule else float("nan")
+    raise NonFiniteLossError(
+      f"The loss of stage {stage.name} is not finite at step {bad} (epoch"
+      f" {bad // stage.steps_per_epoch + 1} of {stage.epochs}, learning rate"
+      f" {rate:.3g}). The last good checkpoint is kept. Lower the learning rate"
+      " of this stage, or check the images for constant or broken ones."
+    )
+  steps = (int(read["step"]) - 1) % stage.steps_per_epoch + 1
+  return {k: float(v) / steps for k, v in read["totals"].items()}
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(step: Step, mesh: Mesh, many: bool) -> Callable[..., Any]:
+  """Returns the jitted step, or the jitted loop over a chunk of steps.
+
+  The state is donated. The loop's length is an argument, so that the last,
+  shorter chunk of an epoch does not compile again.
+
+  Args:
+    step: the pure step of a stage.
+    mesh: the devices.
+    many: whether the index holds many steps `[K, B]`, of which the call's
+      fourth argument counts the valid ones.
+  """
+
+  def one_step(state, index, arrays):
+    state = step(state, index, arrays)
+    return state, watch(state)
+
+  def many_steps(state, indices, arrays, count):
+    state = jax.lax.fori_loop(
+      0, count, lambda i, s: step(s, indices[i], arrays), state
+    )
+    return state, watch(state)
+
+  return jax.jit(
+    many_steps if many else one_step,
+    donate_argnums=0,
+    out_shardings=sharding.replicated(mesh),
+  )
+
+
+def watch(state: TrainState) -> dict[str, Any]:
+  """Returns copies of what the host reads; the state itself is donated."""
+  read = {
+    "step": state.step,
+    "totals": state.totals,
+    "bad_step": state.bad_step,
+  }
+  return jax.tree.map(jnp.copy, read)

@@ -1,0 +1,130 @@
+"""Inference: features and probabilities of whole image sets.
+
+Large batches, one compilation: the last, partial batch is filled up with the
+first image and the surplus cut off. BatchNorm uses its running statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax import models
+from ltjax import sharding
+from ltjax.state import ModelState
+
+PyTree = Any
+
+
+class Predictor:
+  """Runs a network in evaluation mode over device-resident images.
+
+  Args:
+    model: the network.
+    test_transform: `images uint8 [B, H, W, C] -> float [B, H, W, C]`.
+    train_transform: the same with a random key as its first argument.
+    batch_size: images in a batch, at least 1; rounded up to a multiple of the
+      device count.
+    mesh: the devices.
+
+  Raises:
+    ValueError: if `batch_size` is below 1.
+  """
+
+  def __init__(
+    self,
+    model: models.Model,
+    *,
+    test_transform: Callable[[jax.Array], jax.Array],
+    train_transform: Callable[[jax.Array, jax.Array], jax.Array],
+    batch_size: int,
+    mesh: Mesh,
+  ):
+    if batch_size < 1:
+      raise ValueError(f"eval.batch_size is {batch_size}; it must be 1 or more.")
+    self.model = model
+    self._batch_size = -(-batch_size // mesh.size) * mesh.size
+    self._mesh = mesh
+
+    @functools.partial(jax.jit, static_argnames="augment")
+    def features(backbone, batch_stats, head, images, index, key, augment):
+      batch = images[index]
+      batch = train_transform(key, batch) if augment else test_transform(batch)
+      features, _, _ = model.apply(
+        {"backbone": backbone, "head": head}, batch_stats, batch, False
+      )
+      return features
+
+    self._features = features
+    self._probabilities = jax.jit(
+      lambda head, features: jax.nn.softmax(model.head_apply(head, features))
+    )
+
+  def features(
+    self,
+    state: ModelState,
+    images: jax.Array,
+    *,
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns the embeddings `f(x)` of all images.
+
+    Args:
+      state: the network's parameters and statistics.
+      images: uint8 `[N, H, W, C]`.
+      key: with a key, images are augmented as in training (an own draw for
+        every image); without, transformed as in testing.
+
+    Returns:
+      float32 `[N, D]`.
+    """
+    num = len(images)
+    if num == 0:
+      return jnp.zeros((0, self.model.feature_dim), jnp.float32)
+    size = min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
+    outputs = []
+    for batch, first in enumerate(range(0, num, size)):
+      index = np.arange(first, first + size, dtype=np.int32)
+      index = np.where(index < num, index, 0)
+      index = jax.device_put(index, sharding.batched(self._mesh))
+      batch_key = None if key is None else jax.random.fold_in(key, batch)
+      outputs.append(
+        self._features(
+          state.backbone,
+          state.batch_stats,
+          state.head,
+          images,
+          index,
+          batch_key,
+          augment=key is not None,
+        )
+      )
+    stacked = outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)
+    return sharding.replicate(stacked[:num], self._mesh)
+
+  def probabilities(
+    self,
+    state: ModelState,
+    images: jax.Array,
+    *,
+    head: PyTree,
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns the class probabilities of all images.
+
+    Args:
+      state: the network's parameters and statistics.
+      images: uint8 `[N, H, W, C]`.
+      head: the head to use, `state.head` (g') or `state.balanced_head` (g).
+      key: as in `features`.
+
+    Returns:
+      float32 `[N, C]`.
+    """
+    return self._probabilities(head, self.features(state, images, key=key))

@@ -1,0 +1,41 @@
+"""Methods: one short driver a paper, each a sequence of stages.
+
+A driver is a generator of stages that reads like the paper's algorithm. What
+it yields can be run, resumed, counted (`--dry_run`) and tested alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import difflib
+from typing import Any
+
+from ltjax import fit
+from ltjax.methods import decoupling
+from ltjax.methods import sslt
+from ltjax.methods.learner import Learner
+
+METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {
+  "decoupling": decoupling.stages,
+  "sslt": sslt.stages,
+}
+
+
+def stages(method: str, learner: Learner, config: Any) -> list[fit.Stage]:
+  """Returns the stages of a method, in order.
+
+  Args:
+    method: a name in `METHODS`.
+    learner: the network and the task.
+    config: the run's config, see `ltjax.config`.
+
+  Raises:
+    ValueError: if the method is unknown or a setting does not fit.
+  """
+  if method not in METHODS:
+    close = difflib.get_close_matches(method, METHODS, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+      f"method is {method!r}; choose one of {', '.join(METHODS)}.{hint}"
+    )
+  return list(METHODS[method](learner, config))

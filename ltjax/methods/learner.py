@@ -1,0 +1,112 @@
+"""A learner: the network, the task and the seed that a method works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+import zlib
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax import inference
+from ltjax import models
+from ltjax import sharding
+from ltjax.data import task as tasks
+from ltjax.evaluation import metrics
+from ltjax.state import ModelState
+
+Rows = list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+  """What every method needs.
+
+  Attributes:
+    model: the network.
+    task: the data.
+    predictor: runs the network in evaluation mode.
+    transform: the training transform, `(key, uint8 images) -> images`.
+    seed: the run's seed.
+    mesh: the devices.
+  """
+
+  model: models.Model
+  task: tasks.Task
+  predictor: inference.Predictor
+  transform: Callable[[jax.Array, jax.Array], jax.Array]
+  seed: int
+  mesh: Mesh
+
+  def key(self, name: str) -> jax.Array:
+    """Returns the random key that belongs to (seed, name)."""
+    return jax.random.fold_in(
+      jax.random.key(self.seed), zlib.crc32(name.encode())
+    )
+
+  def init(self) -> ModelState:
+    """Returns the state before the first stage."""
+    params, batch_stats = self.model.init(self.key("init"))
+    num = len(self.task.images)
+    state = ModelState(
+      backbone=params["backbone"],
+      batch_stats=batch_stats,
+      head=params["head"],
+      balanced_head=self.model.head_init(self.key("balanced_head")),
+      pseudo_labels=jnp.full(
+        (num - self.task.num_labeled,), -1, dtype=jnp.int32
+      ),
+      memory=jnp.zeros((num, self.task.num_classes), jnp.float32),
+    )
+    return sharding.replicate(state, self.mesh)
+
+  def evaluate(self, state: ModelState, *, model: str, head: str) -> Rows:
+    """Returns rows of test (and validation) metrics.
+
+    Args:
+      state: what to evaluate.
+      model: what to call it, such as `SSLT loop 1`.
+      head: `random` for g', `balanced` for g.
+    """
+    params = state.head if head == "random" else state.balanced_head
+    parts = [("test", self.task.test_images, self.task.test_labels)]
+    if len(self.task.validation_labels):
+      parts.append(
+        (
+          "validation",
+          self.task.validation_images,
+          self.task.validation_labels,
+        )
+      )
+    rows = []
+    for split, images, labels in parts:
+      probabilities = np.asarray(
+        self.predictor.probabilities(state, images, head=params)
+      )
+      row = {"kind": "eval", "model": model, "head": head, "split": split}
+      row |= metrics.classification(
+        probabilities, labels, groups=self.task.groups
+      )
+      rows.append(row)
+    return rows
+
+  def evaluate_pseudo_labels(self, state: ModelState, *, loop: int) -> Rows:
+    """Returns a row on the pseudo labels, where the truth is known.
+
+    Args:
+      state: holds the pseudo labels.
+      loop: the loop that assigned them, from 1.
+
+    Source: Liu et al., Table 4.
+    """
+    row = metrics.pseudo_labels(
+      np.asarray(state.pseudo_labels),
+      self.task.truth,
+      num_classes=self.task.num_classes,
+      groups=self.task.groups,
+    )
+    return [{"kind": "pseudo", "loop": loop, **row}] if row else []

@@ -1,0 +1,134 @@
+"""SSLT: semi-supervised long-tailed recognition using alternate sampling.
+
+The embedding `f` and the classifier are learned apart: `f` (with its head `g'`)
+by random sampling on everything, `g` by class-balanced sampling on the labeled
+images only. They take turns: `g` labels the pool, `f` learns from those labels,
+`g` is fitted again to the better `f`.
+
+Pseudo-Label + Decoupling, the closest baseline, is a limiting case: one loop,
+as long as all of them, with `consistency.weight = 0`.
+
+Source: Liu et al., "Semi-supervised Long-tailed Recognition using Alternate
+Sampling", Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from ltjax import fit
+from ltjax import recipe as recipes
+from ltjax.methods import decoupling
+from ltjax.methods.learner import Learner
+from ltjax.stages import classifier
+from ltjax.stages import consistency
+from ltjax.stages import pseudo_label
+
+
+def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+  """Yields the stages of Algorithm 1.
+
+  Args:
+    learner: the network and the task.
+    config: uses the blocks `embedding`, `classifier`, `pseudo_label`,
+      `consistency` and `refit`, and `loops` and `shared_head`.
+
+  Raises:
+    ValueError: if `loops` is below 1 or a block does not fit.
+  """
+  if config.loops < 1:
+    raise ValueError(
+      f"loops is {config.loops}; SSLT needs 1 or more"
+      " (--config.method=decoupling stops after the initialization)."
+    )
+  task = learner.task
+  fine_tune = _consistency(learner, dict(config.consistency))
+  refit = _refit(learner, dict(config.refit))
+  share = _shared if config.shared_head else _apart
+
+  # Line 1: initialization.
+  for stage in decoupling.stages(learner, config):
+    yield share(stage)
+
+  for loop in range(1, config.loops + 1):
+    # Line 4: f and g label the pool.
+    yield pseudo_label.make(
+      f"loop{loop}/pseudo_label",
+      learner.predictor,
+      images=task.unlabeled_images,
+      transform=config.pseudo_label.transform,
+      key=learner.key(f"loop{loop}/pseudo_label"),
+      report=lambda state, loop=loop: learner.evaluate_pseudo_labels(
+        state, loop=loop
+      ),
+    )
+    # Line 5: f and g' learn from labels and pseudo labels, random sampling.
+    yield share(
+      fine_tune.make(
+        f"loop{loop}/consistency",
+        key=learner.key(f"loop{loop}/consistency"),
+        report=lambda state, loop=loop: learner.evaluate(
+          state, model=f"SSLT loop {loop} (g')", head="random"
+        ),
+      )
+    )
+    # Line 6: g learns from the labels, class-balanced, f frozen.
+    yield share(
+      refit.make(
+        f"loop{loop}/refit",
+        fresh=False,
+        key=learner.key(f"loop{loop}/refit"),
+        report=lambda state, loop=loop: learner.evaluate(
+          state, model=f"SSLT loop {loop}", head="balanced"
+        ),
+      )
+    )
+
+
+def _consistency(learner: Learner, block: dict) -> consistency.Maker:
+  choices = {
+    name: block.pop(name)
+    for name in ("weight", "memory_reset", "sampler", "data")
+  }
+  return consistency.Maker(
+    learner.model,
+    images=learner.task.images,
+    labels=learner.task.labels,
+    num_classes=learner.task.num_classes,
+    transform=learner.transform,
+    recipe=recipes.Recipe(**block),
+    seed=learner.seed,
+    **choices,
+  )
+
+
+def _refit(learner: Learner, block: dict) -> classifier.Maker:
+  choices = {name: block.pop(name) for name in ("views", "sampler", "data")}
+  return classifier.Maker(
+    learner.predictor,
+    images=learner.task.images,
+    labels=learner.task.labels,
+    num_classes=learner.task.num_classes,
+    recipe=recipes.Recipe(**block),
+    seed=learner.seed,
+    field="refit",
+    **choices,
+  )
+
+
+def _apart(stage: fit.Stage) -> fit.Stage:
+  """Keeps the two heads apart, as in the paper."""
+  return stage
+
+
+def _shared(stage: fit.Stage) -> fit.Stage:
+  """Makes one head of two, as in the authors' code: the newest is both."""
+
+  def finish(state, trained):
+    new = stage.finish(state, trained)
+    head = new.head if new.head is not state.head else new.balanced_head
+    return new.replace(head=head, balanced_head=head)
+
+  return dataclasses.replace(stage, finish=finish)

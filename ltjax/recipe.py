@@ -1,0 +1,63 @@
+"""The optimization recipe of a stage: how long, how fast, with what decay."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import optax
+
+from ltjax import optimizers
+from ltjax import schedules
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """SGD for a number of epochs; the defaults are those of the paper.
+
+  Attributes:
+    epochs: passes over the stage's samples.
+    batch_size: samples in a step.
+    learning_rate: the highest learning rate.
+    schedule: `cosine`, `step` or `constant`, over the steps of the stage.
+    milestones: fractions of the stage where `step` decays.
+    factor: what `step` multiplies the learning rate by.
+    momentum: momentum of SGD.
+    nesterov: whether the momentum looks ahead.
+    weight_decay: L2 penalty on all parameters of the stage.
+
+  Source: Liu et al., Section 4.4.
+  """
+
+  epochs: int
+  batch_size: int = 128
+  learning_rate: float = 0.1
+  schedule: str = "cosine"
+  milestones: tuple[float, ...] = ()
+  factor: float = 0.1
+  momentum: float = 0.9
+  nesterov: bool = False
+  weight_decay: float = 5e-4
+
+  def __post_init__(self):
+    if self.epochs < 1:
+      raise ValueError(f"epochs is {self.epochs}; a stage needs 1 or more.")
+
+  def make_schedule(self, steps_per_epoch: int) -> Any:
+    """Returns `step -> learning rate` over the whole stage."""
+    return schedules.make(
+      self.schedule,
+      learning_rate=self.learning_rate,
+      total_steps=self.epochs * steps_per_epoch,
+      milestones=self.milestones,
+      factor=self.factor,
+    )
+
+  def make_optimizer(self, schedule: Any) -> optax.GradientTransformation:
+    """Returns the optimizer that follows `schedule`."""
+    return optimizers.sgd(
+      schedule,
+      momentum=self.momentum,
+      weight_decay=self.weight_decay,
+      nesterov=self.nesterov,
+    )

@@ -1,0 +1,261 @@
+"""A run: executes the stages of a method and survives being killed.
+
+A run's position is (stage, step). At the end of every stage, and every so many
+seconds within one, the whole state is saved with its position. Run again, it
+goes on from the newest checkpoint; since index streams and random keys are
+functions of (seed, stage, step), the result is bit for bit what an
+uninterrupted run gives on the same machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+import time
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from ltjax import checkpoints as checkpointing
+from ltjax import fit
+from ltjax import interrupts
+from ltjax import progress as progressing
+from ltjax import sharding
+from ltjax import state as states
+from ltjax import writers
+from ltjax.state import ModelState
+from ltjax.state import TrainState
+
+
+class Run:
+  """Executes stages, with checkpoints, metrics and progress.
+
+  Args:
+    workdir: the run's folder; gets `checkpoints/` and `metrics.jsonl`.
+    mesh: the devices.
+    steps_per_call: see `ltjax.fit`.
+    checkpoint_every_s: seconds between checkpoints within a stage.
+    keep: checkpoints to keep.
+    tensorboard: whether to write TensorBoard events.
+    progress: where to show progress; None for none.
+  """
+
+  def __init__(
+    self,
+    workdir: str | Path,
+    *,
+    mesh: Mesh,
+    steps_per_call: int = 0,
+    checkpoint_every_s: float = 60.0,
+    keep: int = 3,
+    tensorboard: bool = False,
+    progress: progressing.Progress | None = None,
+  ):
+    if steps_per_call < 0:
+      raise ValueError(
+        f"run.steps_per_call is {steps_per_call}; it must be 0 (automatic) or"
+        " more."
+      )
+    self._workdir = Path(workdir)
+    self._mesh = mesh
+    self._steps_per_call = steps_per_call
+    self._checkpoint_every_s = checkpoint_every_s
+    self._tensorboard = tensorboard
+    self._progress = progress
+    self._checkpoints = checkpointing.Checkpoints(
+      self._workdir / "checkpoints", keep=keep
+    )
+    self._saved_at = time.monotonic()
+
+  def execute(
+    self, stages: Sequence[fit.Stage], state: ModelState
+  ) -> ModelState:
+    """Runs the stages that are not done yet and returns the final state.
+
+    Args:
+      stages: all stages of the method, in order; names differ.
+      state: the state before the first stage.
+
+    Raises:
+      Interrupted: after a signal, with everything saved.
+      NonFiniteLossError: if a loss is not finite; the last good checkpoint is
+        kept.
+      CheckpointError: if saving fails; earlier checkpoints are kept.
+    """
+    names = [stage.name for stage in stages]
+    assert len(set(names)) == len(names), names
+    position, state, train = self._restore(stages, state)
+    writer = writers.open_run(
+      self._workdir, position=position, tensorboard=self._tensorboard
+    )
+    first = 0 if position is None else position[0]
+    if self._progress and first:
+      self._progress.skip(sum(stage.images for stage in stages[:first]))
+    try:
+      with interrupts.catch() as flag:
+        for index in range(first, len(stages)):
+          state = self._stage(
+            index, stages, state, train if index == first else None, writer, flag
+          )
+          flag.raise_if_set()
+    finally:
+      writer.close()
+      self._checkpoints.close()
+    return state
+
+  def _restore(
+    self, stages: Sequence[fit.Stage], state: ModelState
+  ) -> tuple[tuple[int, int] | None, ModelState, TrainState | None]:
+    """Returns (position, model state, train state) to go on from."""
+    shapes = jax.eval_shape(lambda: state)
+
+    def target(record):
+      index, step = record["position"]
+      names = [stage.name for stage in stages] + ["end"]
+      if index >= len(names) or names[index] != record["stage"]:
+        raise ValueError(
+          f"The checkpoint is at stage {record['stage']!r}, number {index},"
+          " which this config does not have there. Use the config that wrote"
+          " it, or another workdir."
+        )
+      train = jax.eval_shape(stages[index].init, shapes) if step else None
+      return {"model": shapes, "train": train}
+
+    found = self._checkpoints.restore(target)
+    if found is None:
+      return None, state, None
+    tree, record = found
+    index, step = record["position"]
+    tree = sharding.replicate(tree, self._mesh)
+    return (index, step), tree["model"], tree["train"]
+
+  def _save(
+    self,
+    position: tuple[int, int],
+    stages: Sequence[fit.Stage],
+    state: ModelState,
+    train: TrainState | None,
+  ) -> None:
+    index = position[0]
+    name = stages[index].name if index < len(stages) else "end"
+    self._checkpoints.save(
+      position, {"model": state, "train": train}, {"stage": name}
+    )
+    self._saved_at = time.monotonic()
+
+  def _stage(
+    self,
+    index: int,
+    stages: Sequence[fit.Stage],
+    state: ModelState,
+    train: TrainState | None,
+    writer: writers.MultiWriter,
+    flag: interrupts.Flag,
+  ) -> ModelState:
+    """Runs one stage from where it stands to its checkpoint at the end."""
+    stage = stages[index]
+    done = 0 if train is None else int(train.step)
+    if self._progress:
+      self._progress.stage(
+        stage.name,
+        index,
+        len(stages),
+        stage.epochs,
+        stage.steps_per_epoch * stage.batch_size,
+        resumed_at=done * stage.batch_size,
+      )
+    if stage.steps:
+      train = self._train(index, stages, state, train, writer, flag)
+    state = stage.finish(state, train)
+    end = (index + 1, 0)
+    for row in stage.report(state):
+      writer.write({"stage": stage.name, "position": list(end), **row})
+      self._show(stage, row)
+    self._save(end, stages, state, None)
+    return state
+
+  def _train(
+    self,
+    index: int,
+    stages: Sequence[fit.Stage],
+    state: ModelState,
+    train: TrainState | None,
+    writer: writers.MultiWriter,
+    flag: interrupts.Flag,
+  ) -> TrainState:
+    """Runs the steps of a stage that are left."""
+    stage = stages[index]
+    assert stage.init is not None and stage.prepare is not None
+    if train is None:
+      train = states.copy(stage.init(state))
+    arrays, stream = stage.prepare(state)
+    began, first_step = time.monotonic(), int(train.step)
+    ticks = fit.fit(
+      stage,
+      train,
+      arrays,
+      stream,
+      mesh=self._mesh,
+      steps_per_call=self._steps_per_call,
+    )
+    for tick in ticks:
+      train = tick.state
+      means = tick.means or {}
+      if self._progress:
+        self._progress.update(
+          tick.step * stage.batch_size,
+          tick.epoch,
+          means.get("loss"),
+          means.get("accuracy"),
+        )
+      if tick.epoch_done:
+        now = time.monotonic()
+        drawn = (tick.step - first_step) * stage.batch_size
+        writer.write(
+          {
+            "kind": "train",
+            "stage": stage.name,
+            "position": [index, tick.step],
+            "epoch": tick.epoch,
+            "epochs": stage.epochs,
+            "learning_rate": float(stage.schedule(tick.step - 1))
+            if stage.schedule
+            else None,
+            "images_per_second": round(drawn / max(now - began, 1e-9), 1),
+            **means,
+          }
+        )
+        began, first_step = now, tick.step
+      if tick.step == stage.steps:
+        continue  # The end of the stage saves.
+      due = time.monotonic() - self._saved_at >= self._checkpoint_every_s
+      if due or flag.signum is not None:
+        fit.check(stage, fit.watch(tick.state))
+        self._save((index, tick.step), stages, state, tick.state)
+        flag.raise_if_set()
+    assert train is not None
+    return train
+
+  def _show(self, stage: fit.Stage, row: dict[str, Any]) -> None:
+    """Prints an evaluation as it comes."""
+    if self._progress is None:
+      return
+    if row["kind"] == "eval" and row["split"] == "test":
+      title = row["model"]
+      parts = [("test accuracy", "accuracy"), *_groups("accuracy")]
+    elif row["kind"] == "pseudo":
+      title = f"{stage.name}"
+      parts = [("accuracy", "pseudo/accuracy"), *_groups("pseudo/accuracy")]
+    else:
+      return
+    values = ", ".join(
+      f"{name} {100 * row[key]:.1f}"
+      for name, key in parts
+      if row.get(key) is not None
+    )
+    self._progress.message(f"{title}: {values}")
+
+
+def _groups(prefix: str) -> list[tuple[str, str]]:
+  return [(g, f"{prefix}/{g}") for g in ("many", "medium", "few")]

@@ -1,0 +1,91 @@
+"""Pseudo-label assignment: Stage 1 of SSLT.
+
+Every unlabeled image gets the class that the embedding `f` and the
+class-balanced head `g` find most likely, with BatchNorm in evaluation mode. No
+threshold: all of the pool is used, and assigned anew in every loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import fit
+from ltjax import inference
+from ltjax.state import ModelState
+from ltjax.state import TrainState
+
+TRANSFORMS = ("test", "train")
+
+
+def assign(
+  predictor: inference.Predictor,
+  state: ModelState,
+  images: jax.Array,
+  *,
+  key: jax.Array | None = None,
+) -> jax.Array:
+  """Returns the most likely class of each image under `f` and `g`.
+
+  Args:
+    predictor: runs the network.
+    state: the network's parameters and statistics.
+    images: uint8 `[M, H, W, C]`.
+    key: with a key, images are augmented as in training.
+
+  Returns:
+    int32 `[M]`.
+  """
+  probabilities = predictor.probabilities(
+    state, images, head=state.balanced_head, key=key
+  )
+  return jnp.argmax(probabilities, axis=-1).astype(jnp.int32)
+
+
+def make(
+  name: str,
+  predictor: inference.Predictor,
+  *,
+  images: jax.Array,
+  transform: str,
+  key: jax.Array,
+  report: Callable[[ModelState], list[dict[str, Any]]],
+) -> fit.Stage:
+  """Returns the stage that assigns pseudo labels.
+
+  Args:
+    name: the stage's name, such as `loop1/pseudo_label`.
+    predictor: runs the network.
+    images: uint8 `[M, H, W, C]`, the unlabeled images.
+    transform: `test`, or `train` for augmented images (the authors' code).
+    key: the stage's random key, used by `train`.
+    report: rows to write when the stage is over.
+
+  Raises:
+    ValueError: if `transform` is unknown or there are no unlabeled images.
+
+  Source: Liu et al., Section 3.4, Stage 1.
+  """
+  if transform not in TRANSFORMS:
+    raise ValueError(
+      f"pseudo_label.transform is {transform!r}; choose one of"
+      f" {', '.join(TRANSFORMS)}."
+    )
+  if len(images) == 0:
+    raise ValueError(
+      "There are no unlabeled images to assign pseudo labels to. Raise"
+      " data.unlabeled.factor, name a pool in data.unlabeled.source, or choose"
+      " --config.method=decoupling, which needs none."
+    )
+
+  def finish(state: ModelState, trained: TrainState | None) -> ModelState:
+    assert trained is None
+    labels = assign(
+      predictor, state, images, key=key if transform == "train" else None
+    )
+    return state.replace(pseudo_labels=labels)  # type: ignore[attr-defined]
+
+  return fit.Stage(name=name, finish=finish, report=report)

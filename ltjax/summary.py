@@ -1,0 +1,102 @@
+"""The summary of a run: what it found, under honest names.
+
+Which epoch or loop to report is a choice, and choosing on the test set flatters
+a method. All usual choices are computed side by side, each under its own name:
+the last, the mean of the last k, the one selected on validation images, and the
+best on the test set (only to compare with papers that do so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ltjax.data import task as tasks
+
+Row = Mapping[str, Any]
+_HIDDEN = ("kind", "position")
+
+
+def make(
+  rows: Iterable[Row],
+  *,
+  config: Mapping[str, Any],
+  task: tasks.Task,
+  last_k: int,
+) -> dict[str, Any]:
+  """Returns the summary of a finished run.
+
+  Args:
+    rows: the lines of `metrics.jsonl`.
+    config: the run's config, JSON-able.
+    task: the data.
+    last_k: how many of the last evaluations the mean takes.
+  """
+  rows = list(rows)
+  evaluations = [_shown(r) for r in rows if r["kind"] == "eval"]
+  return {
+    "finished": True,
+    "method": config["method"],
+    "config": dict(config),
+    "classes": list(task.class_names),
+    "groups": {name: list(ids) for name, ids in task.groups.items()},
+    "labeled_counts": list(task.split.labeled_counts),
+    "unlabeled_counts": list(task.split.unlabeled_counts),
+    "test_counts": list(task.test_counts),
+    "split_hash": task.split.hash,
+    "evaluations": evaluations,
+    "pseudo_labels": [_shown(r) for r in rows if r["kind"] == "pseudo"],
+    "result": select(evaluations, last_k=last_k),
+  }
+
+
+def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
+  """Returns the result of a run under each selection rule.
+
+  The candidates are the evaluations of the balanced head, one a loop, and the
+  initialization's.
+
+  Args:
+    evaluations: rows with `model`, `head`, `split` and metrics, in order.
+    last_k: how many of the last the mean takes; the initialization counts only
+      where there is nothing else.
+
+  Returns:
+    `last`, `mean_of_last_k`, `validation_selected` (None without validation
+    images) and `best_on_test`.
+
+  Raises:
+    ValueError: if `last_k` is below 1.
+  """
+  if last_k < 1:
+    raise ValueError(f"eval.last_k is {last_k}; it must be 1 or more.")
+  balanced = [r for r in evaluations if r["head"] == "balanced"]
+  test = [r for r in balanced if r["split"] == "test"]
+  validation = [r for r in balanced if r["split"] == "validation"]
+  selected = None
+  if validation:
+    best = max(validation, key=lambda r: r["balanced_accuracy"])
+    selected = next(r for r in test if r["model"] == best["model"])
+  tail = (test[1:] or test)[-last_k:]
+  return {
+    "last": dict(test[-1]),
+    "mean_of_last_k": {"k": len(tail), **_mean(tail)},
+    "validation_selected": None if selected is None else dict(selected),
+    "best_on_test": dict(max(test, key=lambda r: r["accuracy"])),
+  }
+
+
+def _shown(row: Row) -> dict[str, Any]:
+  return {k: v for k, v in row.items() if k not in _HIDDEN}
+
+
+def _mean(rows: Sequence[Row]) -> dict[str, float | None]:
+  """Returns the mean of each scalar metric."""
+  result: dict[str, float | None] = {}
+  for name, value in rows[0].items():
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      continue
+    values = [r[name] for r in rows]
+    known = all(v is not None for v in values)
+    result[name] = sum(values) / len(values) if known else None
+  return result

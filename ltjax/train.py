@@ -1,0 +1,280 @@
+"""Training, from a config to a finished run: the story, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ltjax import checkpoints
+from ltjax import config as configs
+from ltjax import inference
+from ltjax import methods
+from ltjax import models
+from ltjax import progress as progressing
+from ltjax import report
+from ltjax import run as running
+from ltjax import sharding
+from ltjax import summary as summaries
+from ltjax import workdir as workdirs
+from ltjax import writers
+from ltjax.data import record
+from ltjax.data import task as tasks
+from ltjax.methods.learner import Learner
+from ltjax.state import ModelState
+
+Config = Any
+
+
+def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
+  """Returns the task that `config.data` describes.
+
+  Args:
+    config: the run's config.
+    mesh: the devices.
+    data_dir: where data sets live; None for the default.
+  """
+  blocks = {
+    name: dict(config.data[name])
+    for name in ("labeled", "unlabeled", "validation")
+  }
+  settings = {k: v for k, v in config.data.items() if k not in blocks}
+  settings["groups"] = tuple(settings["groups"])
+  return tasks.build(**settings, **blocks, mesh=mesh, data_dir=data_dir)
+
+
+def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
+  """Returns the network that `config.model` describes, with its task.
+
+  Args:
+    config: the run's config.
+    task: the data.
+    mesh: the devices.
+  """
+  model = models.create(
+    **config.model, num_classes=task.num_classes, image_shape=task.image_shape
+  )
+  train_transform, test_transform = task.transforms(
+    jnp.dtype(config.model.dtype)
+  )
+  predictor = inference.Predictor(
+    model,
+    test_transform=test_transform,
+    train_transform=train_transform,
+    batch_size=config.eval.batch_size,
+    mesh=mesh,
+  )
+  return Learner(
+    model=model,
+    task=task,
+    predictor=predictor,
+    transform=train_transform,
+    seed=config.seed,
+    mesh=mesh,
+  )
+
+
+def train(
+  config: Config,
+  workdir: str,
+  *,
+  data_dir: str | None = None,
+  echo: Callable[[str], None] = print,
+) -> dict[str, Any]:
+  """Runs a config to its end in a folder, going on where it was left.
+
+  Args:
+    config: as a config file gives it.
+    workdir: the run's folder.
+    data_dir: where data sets live; None for the default.
+    echo: where tables and results are printed.
+
+  Returns:
+    The summary, which is also in `summary.json`.
+
+  Raises:
+    ValueError: if a setting, the data or the folder does not fit.
+    Interrupted: after SIGTERM or Ctrl-C, with everything saved.
+    NonFiniteLossError: if a loss is not finite.
+    CheckpointError: if a checkpoint cannot be written.
+  """
+  configs.check(config)
+  with workdirs.Workdir(workdir) as folder:
+    folder.check_config(config.to_dict())
+    if (folder / "summary.json").exists():
+      summary = json.loads((folder / "summary.json").read_text())
+      if not (folder / "report.md").exists():
+        report.write(folder.path)
+      echo(f"The run in {folder.path} is finished. {headline(summary)}")
+      return summary
+
+    mesh = sharding.make_mesh()
+    task = build_task(config, mesh, data_dir)
+    _keep_split(folder, task.split)
+    learner = build_learner(config, task, mesh)
+    stages = methods.stages(config.method, learner, config)
+    state = learner.init()
+    echo(task.class_table())
+    session = _Session(folder)
+    images = sum(stage.images for stage in stages)
+    with progressing.Progress(images) as progress, session:
+      run = running.Run(
+        folder.path,
+        mesh=mesh,
+        **config.run,
+        tensorboard=importlib.util.find_spec("tensorboardX") is not None,
+        progress=progress,
+      )
+      state = run.execute(stages, state)
+    _save_model(folder, state, task, config)
+    summary = summaries.make(
+      writers.read(folder / "metrics.jsonl"),
+      config=json.loads(json.dumps(config.to_dict())),
+      task=task,
+      last_k=config.eval.last_k,
+    )
+    workdirs.write_json(folder / "summary.json", summary)
+    report.write(folder.path)
+    echo(f"{headline(summary)} Report: {folder / 'report.md'}")
+    return summary
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+  """Returns the result of a run in a sentence.
+
+  Args:
+    summary: of a finished run.
+  """
+  last = summary["result"]["last"]
+  parts = [f"accuracy {100 * last['accuracy']:.1f} %"]
+  parts += [
+    f"{name} {100 * last[f'accuracy/{name}']:.1f} %"
+    for name in summary["groups"]
+    if last.get(f"accuracy/{name}") is not None
+  ]
+  return f"{last['model']}: test {', '.join(parts)}."
+
+
+def dry_run(
+  config: Config,
+  *,
+  data_dir: str | None = None,
+  echo: Callable[[str], None] = print,
+) -> None:
+  """Prints what a run would do, and trains nothing.
+
+  Args:
+    config: as a config file gives it.
+    data_dir: where data sets live; None for the default.
+    echo: where to print.
+
+  Raises:
+    ValueError: if a setting or the data does not fit.
+  """
+  configs.check(config)
+  mesh = sharding.make_mesh()
+  task = build_task(config, mesh, data_dir)
+  learner = build_learner(config, task, mesh)
+  stages = methods.stages(config.method, learner, config)
+  for stage in stages:
+    if stage.steps:
+      sharding.check_batch(stage.batch_size, mesh, stage.name.split("/")[-1])
+  echo(str(config))
+  echo(task.class_table())
+  params, _ = jax.eval_shape(learner.model.init, jax.random.key(0))
+  rows = models.parameter_table(params)
+  echo(f"{'parameter':<60} {'shape':<20} {'count':>12}")
+  for path, shape, count in rows:
+    echo(f"{path:<60} {str(shape):<20} {count:>12,}")
+  echo(f"{'total':<81} {sum(row[-1] for row in rows):>12,}\n")
+  echo(
+    f"{'stage':<22} {'epochs':>7} {'batch':>6} {'steps':>9} {'samples':>12}"
+  )
+  for stage in stages:
+    echo(
+      f"{stage.name:<22} {stage.epochs:>7} {stage.batch_size:>6}"
+      f" {stage.steps:>9,} {stage.images:>12,}"
+    )
+  total = sum(stage.steps for stage in stages)
+  images = sum(stage.images for stage in stages)
+  echo(f"{'total':<37} {total:>9,} {images:>12,}")
+
+
+def _keep_split(folder: workdirs.Workdir, split: record.Split) -> None:
+  """Saves the split, or checks that it is the one the run began with."""
+  path = folder / "split.json"
+  if not path.exists():
+    split.save(path)
+  elif record.Split.load(path).hash != split.hash:
+    raise workdirs.WorkdirError(
+      f"{path} holds another split than this config gives now: the data set"
+      " changed since the run began. Restore the data, or choose another"
+      " --workdir."
+    )
+
+
+def _save_model(
+  folder: workdirs.Workdir, state: ModelState, task: tasks.Task, config: Config
+) -> None:
+  """Saves what prediction needs: the network, the classes, the transform."""
+  model = checkpoints.Checkpoints(folder / "model", keep=2)
+  variables = {
+    "backbone": state.backbone,
+    "batch_stats": state.batch_stats,
+    "head": state.head,
+    "balanced_head": state.balanced_head,
+  }
+  model.save((0, 0), variables, {"stage": "final"})
+  model.close()
+  workdirs.write_json(
+    folder / "model.json",
+    {
+      "model": dict(config.model),
+      "classes": list(task.class_names),
+      "image_shape": list(task.image_shape),
+      "mean": list(task.mean),
+      "std": list(task.std),
+    },
+  )
+
+
+class _Session:
+  """Notes in `environment.json` where, with what and how long a run ran."""
+
+  def __init__(self, folder: workdirs.Workdir):
+    self._path = folder / "environment.json"
+
+  def __enter__(self) -> None:
+    self._began = time.monotonic()
+    self._started = datetime.datetime.now(datetime.UTC)
+
+  def __exit__(self, error_type: Any, *unused: object) -> None:
+    sessions = []
+    if self._path.exists():
+      sessions = json.loads(self._path.read_text())["sessions"]
+    sessions.append(
+      {
+        "started": self._started.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - self._began, 1),
+        "ended_by": error_type.__name__ if error_type else "completion",
+        "command": sys.argv,
+        "devices": [str(d) for d in jax.devices()],
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": {
+          name: importlib.metadata.version(name)
+          for name in ("ltjax", "jax", "jaxlib", "flax", "optax")
+        },
+      }
+    )
+    workdirs.write_json(self._path, {"sessions": sessions})

@@ -1,0 +1,130 @@
+"""The folder of a run: one config, one process at a time, nothing overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+import uuid
+
+
+class WorkdirError(ValueError):
+  """The folder cannot be used for this run."""
+
+
+class Workdir:
+  """Opens the folder of a run and holds its lock.
+
+  Args:
+    path: made if missing.
+
+  Raises:
+    WorkdirError: if the folder cannot be written, or another process runs in
+      it.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self.path = Path(path).absolute()
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      probe = self.path / f".write-{uuid.uuid4().hex}"
+      probe.touch()
+      probe.unlink()
+    except OSError as error:
+      raise WorkdirError(
+        f"The workdir {self.path} cannot be written ({error.strerror}). Choose"
+        " another --workdir, or change its permissions."
+      ) from error
+    self._lock = open(self.path / ".lock", "a+")
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      self._lock.close()
+      raise WorkdirError(
+        f"Another process is running in {self.path}. Wait for it, stop it, or"
+        " choose another --workdir."
+      ) from error
+
+  def close(self) -> None:
+    """Releases the lock."""
+    self._lock.close()
+
+  def __enter__(self) -> Workdir:
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    self.close()
+
+  def __truediv__(self, name: str) -> Path:
+    return self.path / name
+
+  def check_config(self, config: Mapping[str, Any]) -> None:
+    """Writes `config.json`, or compares with the one that is there.
+
+    Args:
+      config: JSON-able, nested.
+
+    Raises:
+      WorkdirError: if the folder belongs to a run of another config; names the
+        fields that differ.
+    """
+    path = self / "config.json"
+    config = json.loads(json.dumps(config))
+    if not path.exists():
+      write_json(path, config)
+      return
+    try:
+      stored = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+      raise WorkdirError(
+        f"{path} cannot be read ({error}). Choose another --workdir."
+      ) from error
+    changes = differences(stored, config)
+    if changes:
+      listed = "\n".join(f"  {line}" for line in changes)
+      raise WorkdirError(
+        f"{self.path} holds a run with another config:\n{listed}\nChoose"
+        " another --workdir, or run it with the config it was started with."
+      )
+
+
+def differences(
+  old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+  """Returns the fields in which two nested configs differ, a line each.
+
+  Args:
+    old: the stored config.
+    new: the given config.
+    prefix: path of the block compared.
+  """
+  lines = []
+  for name in sorted({*old, *new}):
+    a, b = old.get(name, "<missing>"), new.get(name, "<missing>")
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+      lines += differences(a, b, f"{prefix}{name}.")
+    elif a != b:
+      lines.append(f"{prefix}{name}: there {a!r}, here {b!r}")
+  return lines
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON so that a reader sees the old file or the new, never half.
+
+  Args:
+    path: the file.
+    value: JSON-able; NaN and infinity are refused.
+  """
+  text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+  temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+  try:
+    with open(temporary, "w") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
