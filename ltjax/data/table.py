@@ -42,7 +42,7 @@ def class_table(
   """
   columns = _columns(split, test_counts)
   names = [_printable(name) for name in class_names]
-  wide = max([_width(n) for n in names] + [9])
+  wide = max([_width(n) for n in names] + [5])
   digits = len(str(max(len(names) - 1, 0)))
   group_wide = max([len(g) for g in groups] + [5])
   short = len(names) > _MAX_CLASSES
@@ -84,7 +84,7 @@ def class_table(
   cells = [_pad("total", group_wide), _pad("", class_wide)]
   cells += [c.number(c.total) for c in columns]
   lines.append("  ".join(cells).rstrip())
-  cells = [_pad("ratio", group_wide), _pad("max / min", class_wide)]
+  cells = [_pad("max / min", group_wide + 2 + class_wide)]
   cells += [c.text(c.ratio()) for c in columns]
   lines.append("  ".join(cells).rstrip())
   return "\n".join(lines)
