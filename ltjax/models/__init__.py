@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import heads, resnet, wide_resnet
+from ltjax.models import heads, initializers, resnet, wide_resnet
 
 _IMAGENET_FAMILY = {
   "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
@@ -123,7 +123,6 @@ def create(
       option_a=False,
       zero_init_last=zero_init_last,
       dtype=compute,
-      kernel_init=resnet.FAN_OUT,
     )
   elif stem == "imagenet":
     raise ValueError(
@@ -140,7 +139,6 @@ def create(
       option_a=True,
       zero_init_last=zero_init_last,
       dtype=compute,
-      kernel_init=resnet.FAN_IN,
     )
   else:
     depth, widen = _WIDE_FAMILY[name]
@@ -157,8 +155,11 @@ def create(
   classifier = heads.create(
     head, feature_dim=feature_dim, num_classes=num_classes, scale=head_scale
   )
+  # torchvision and the wide networks draw with fan_out; the CIFAR family,
+  # after He et al. (2015) and the long-tail code bases, with fan_in.
+  fan = "fan_in" if name in _CIFAR_FAMILY else "fan_out"
   shape = (height, width, channels)
-  init, apply = _functions(backbone, classifier, shape)
+  init, apply = _functions(backbone, classifier, shape, fan)
   return Model(
     init=init,
     apply=apply,
@@ -192,14 +193,19 @@ def parameter_table(params: Any) -> list[tuple[str, tuple[int, ...], int]]:
 
 
 def _functions(
-  backbone: Any, head: heads.Head, image_shape: tuple[int, int, int]
+  backbone: Any,
+  head: heads.Head,
+  image_shape: tuple[int, int, int],
+  fan: str,
 ) -> tuple[Callable, Callable]:
-  @jax.jit  # Un-jitted, every small draw would be compiled on its own.
+  @jax.jit
   def init(key: jax.Array) -> tuple[Any, Any]:
-    k_backbone, k_head = jax.random.split(key)
+    k_linen, k_kernels, k_head = jax.random.split(key, 3)
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    variables = backbone.init(k_backbone, images, False)
-    params = {"backbone": variables["params"], "head": head.init(k_head)}
+    # Gives shapes and constants only; it draws nothing.
+    variables = backbone.init(k_linen, images, False)
+    filled = initializers.he_normal(k_kernels, variables["params"], fan=fan)
+    params = {"backbone": filled, "head": head.init(k_head)}
     return params, variables["batch_stats"]
 
   def apply(

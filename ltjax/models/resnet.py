@@ -22,26 +22,14 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-# torchvision draws its convolutions with fan_out; the CIFAR family, following
-# He et al. (2015) and the long-tail code bases, with fan_in.
-FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-FAN_IN = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+from ltjax.models import convolution
 
 
 def conv(
-  features: int, size: int, *, stride: int = 1, dtype: Any, init: Any, name: str
-) -> nn.Conv:
+  features: int, size: int, *, stride: int = 1, dtype: Any, name: str
+) -> convolution.Conv:
   """A bias-free convolution which pads `size // 2` on every side."""
-  return nn.Conv(
-    features,
-    (size, size),
-    strides=(stride, stride),
-    padding=size // 2,
-    use_bias=False,
-    dtype=dtype,
-    kernel_init=init,
-    name=name,
-  )
+  return convolution.Conv(features, size, stride, dtype=dtype, name=name)
 
 
 def batch_norm(
@@ -83,7 +71,6 @@ class BasicBlock(nn.Module):
     option_a: Parameter-free shortcut instead of a 1x1 projection.
     zero_init_last: Start the last BN scale at 0, so the block is the identity.
     dtype: Compute dtype.
-    kernel_init: Initializer of the convolutions.
   """
 
   features: int
@@ -91,13 +78,12 @@ class BasicBlock(nn.Module):
   option_a: bool
   zero_init_last: bool
   dtype: Any
-  kernel_init: Any
   expansion = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, H / stride, W / stride, D']`."""
-    cv = functools.partial(conv, dtype=self.dtype, init=self.kernel_init)
+    cv = functools.partial(conv, dtype=self.dtype)
     bn = functools.partial(batch_norm, train=train, dtype=self.dtype)
     y = cv(self.features, 3, stride=self.stride, name="conv1")(x)
     y = nn.relu(bn(name="bn1")(y))
@@ -126,13 +112,12 @@ class BottleneckBlock(nn.Module):
   option_a: bool
   zero_init_last: bool
   dtype: Any
-  kernel_init: Any
   expansion = 4
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, H / stride, W / stride, D']`."""
-    cv = functools.partial(conv, dtype=self.dtype, init=self.kernel_init)
+    cv = functools.partial(conv, dtype=self.dtype)
     bn = functools.partial(batch_norm, train=train, dtype=self.dtype)
     out = self.features * self.expansion
     y = nn.relu(bn(name="bn1")(cv(self.features, 1, name="conv1")(x)))
@@ -157,7 +142,6 @@ class ResNet(nn.Module):
     option_a: See `BasicBlock`.
     zero_init_last: See `BasicBlock`.
     dtype: Compute dtype; parameters and statistics stay fp32.
-    kernel_init: Initializer of the convolutions.
   """
 
   block: Any
@@ -167,12 +151,11 @@ class ResNet(nn.Module):
   option_a: bool
   zero_init_last: bool
   dtype: Any
-  kernel_init: Any
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps normalised images `[B, H, W, C]` to fp32 features `[B, D]`."""
-    cv = functools.partial(conv, dtype=self.dtype, init=self.kernel_init)
+    cv = functools.partial(conv, dtype=self.dtype)
     size, stride = (7, 2) if self.imagenet_stem else (3, 1)
     x = cv(self.width, size, stride=stride, name="stem_conv")(x)
     x = nn.relu(batch_norm(train=train, dtype=self.dtype, name="stem_bn")(x))
@@ -186,7 +169,6 @@ class ResNet(nn.Module):
           self.option_a,
           self.zero_init_last,
           self.dtype,
-          self.kernel_init,
           name=f"stage{stage + 1}_block{index + 1}",
         )(x, train)
     return pool(x)

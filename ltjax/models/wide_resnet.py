@@ -41,7 +41,7 @@ class WideBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, H / stride, W / stride, D']`."""
-    cv = functools.partial(resnet.conv, dtype=self.dtype, init=resnet.FAN_OUT)
+    cv = functools.partial(resnet.conv, dtype=self.dtype)
     bn = functools.partial(resnet.batch_norm, train=train, dtype=self.dtype)
     y = _activation(bn(name="bn1")(x))
     if self.activate_first:
@@ -72,9 +72,7 @@ class WideResNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps normalised images `[B, H, W, C]` to fp32 features `[B, D]`."""
-    x = resnet.conv(
-      16, 3, dtype=self.dtype, init=resnet.FAN_OUT, name="stem_conv"
-    )(x)
+    x = resnet.conv(16, 3, dtype=self.dtype, name="stem_conv")(x)
     for stage in range(3):
       for index in range(self.depth):
         x = WideBlock(
