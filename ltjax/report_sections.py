@@ -1,0 +1,187 @@
+"""The sections of a run's report, each a piece of Markdown.
+
+All are pure functions of the run's files, apart from `reproduce`, which looks
+for the environment's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import json
+import pathlib
+import shlex
+from typing import Any
+
+from ltjax import markdown
+
+_COLUMNS = {
+  "overall": "accuracy",
+  "balanced": "balanced_accuracy",
+  "geo. mean": "geometric_mean",
+  "many": "accuracy/many",
+  "medium": "accuracy/medium",
+  "few": "accuracy/few",
+  "ECE": "ece",
+}
+_RULES = {
+  "last": "last evaluation",
+  "mean_of_last_k": "mean of the last {k}",
+  "validation_selected": "best on the validation images",
+  "best_on_test": (
+    "best on test (selected on the test set: "
+    "for comparison with papers that do so)"
+  ),
+}
+
+
+def headline(last: Mapping[str, Any]) -> str:
+  """The one number, in bold: the last evaluation."""
+  groups = ", ".join(
+    f"{group} {markdown.percent(last.get(f'accuracy/{group}'))}"
+    for group in ("many", "medium", "few")
+  )
+  return (
+    f"**{last['model']}: {markdown.percent(last['accuracy'])} % test accuracy "
+    f"({groups}), balanced {markdown.percent(last.get('balanced_accuracy'))} "
+    "%.** This is the last evaluation, nothing was selected.\n"
+  )
+
+
+def _numbers(record: Mapping[str, Any]) -> list[str]:
+  return [markdown.percent(record.get(key)) for key in _COLUMNS.values()]
+
+
+def evaluations(summary: Mapping[str, Any]) -> str:
+  """A row for each evaluation."""
+  rows = []
+  for record in summary["evaluations"]:
+    split = record.get("split", "test")
+    name = record["model"] + ("" if split == "test" else f", {split}")
+    rows.append([name, record.get("head", ""), *_numbers(record)])
+  return markdown.table(["model", "head", *_COLUMNS], rows)
+
+
+def rules(result: Mapping[str, Any]) -> str:
+  """A row for each way to choose an evaluation."""
+  rows = []
+  for rule, words in _RULES.items():
+    record = result.get(rule)
+    if record is None:
+      rows.append([words, "not available", *_numbers({})])
+      continue
+    words = words.format(k=record.get("k", ""))
+    rows.append([words, record.get("model", ""), *_numbers(record)])
+  return markdown.table(["rule", "model", *_COLUMNS], rows)
+
+
+def pseudo_labels(
+  summary: Mapping[str, Any], drawn: Mapping[str, str]
+) -> list[str]:
+  """The table of pseudo labels; nothing without pseudo labels or truth.
+
+  Args:
+    summary: of the run.
+    drawn: Markdown images by stem.
+  """
+  known = [
+    row
+    for row in summary.get("pseudo_labels", ())
+    if row.get("pseudo/accuracy") is not None
+  ]
+  if not known:
+    return []
+  columns = {"accuracy": "pseudo/accuracy"}
+  for kind in ("accuracy", "recall", "precision"):
+    for group in ("many", "medium", "few"):
+      name = group if kind == "accuracy" else f"{group} {kind}"
+      columns[name] = f"pseudo/{kind}/{group}"
+  rows = [
+    [
+      str(row["loop"]),
+      *(markdown.percent(row.get(k)) for k in columns.values()),
+    ]
+    for row in known
+  ]
+  return [
+    "## Pseudo labels\n",
+    "Where the truth is known: the share of right labels among the unlabeled "
+    "images, all and by group of their true class; then the recall and the "
+    "precision of the labels, averaged over the classes of a group.\n",
+    markdown.table(["loop", *columns], rows),
+    drawn.get("pseudo_label_accuracy", ""),
+  ]
+
+
+def classes(summary: Mapping[str, Any]) -> str:
+  """A row for each class: its images, and its accuracy under each model."""
+  group_of = {c: g for g, ids in summary["groups"].items() for c in ids}
+  unlabeled = summary.get("unlabeled_counts") or []
+  shown: dict[str, Mapping[str, Any]] = {}
+  for record in summary["evaluations"]:
+    if record.get("split", "test") == "test" and record.get("per_class"):
+      if record["model"] in ("CE (g')", "Decoupling"):
+        shown[record["model"]] = record
+  last = summary["result"]["last"]
+  if last.get("per_class"):
+    shown[last["model"]] = last
+  rows = [
+    [
+      name,
+      group_of.get(c, ""),
+      str(summary["labeled_counts"][c]),
+      str(unlabeled[c]) if unlabeled else "–",
+      str(summary["test_counts"][c]),
+      *(markdown.percent(record["per_class"][c]) for record in shown.values()),
+    ]
+    for c, name in enumerate(summary["classes"])
+  ]
+  header = ["class", "group", "labeled", "unlabeled", "test", *shown]
+  return markdown.table(header, rows)
+
+
+def training(records: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The end of each training stage, from the lines of `metrics.jsonl`."""
+  ends = {r["stage"]: r for r in records if r.get("kind") == "train"}
+  if not ends:
+    return []
+  rows = [
+    [
+      stage,
+      f"{r['epoch']}/{r['epochs']}",
+      "–" if r.get("loss") is None else f"{r['loss']:.4f}",
+      markdown.percent(r.get("accuracy")),
+    ]
+    for stage, r in ends.items()
+  ]
+  header = ["stage", "epochs", "loss", "training accuracy"]
+  return [
+    "## Training\n",
+    "The last epoch of each stage, on augmented training batches.\n",
+    markdown.table(header, rows),
+  ]
+
+
+def reproduce(summary: Mapping[str, Any], workdir: pathlib.Path) -> list[str]:
+  """The command, the split, the config and the environment."""
+  parts = ["## Reproduce\n"]
+  path = workdir / "environment.json"
+  environment = (
+    json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+  )
+  command = environment.pop("command", None)
+  if command:
+    words = command if isinstance(command, str) else shlex.join(command)
+    parts.append(f"```sh\n{words}\n```\n")
+  if "split_hash" in summary:
+    parts.append(
+      f"`split.json` lists every image used; its hash is "
+      f"`{summary['split_hash']}`.\n"
+    )
+  parts.append(_block("Config", summary["config"]))
+  if environment:
+    parts.append(_block("Environment", environment))
+  return parts
+
+
+def _block(title: str, value: Any) -> str:
+  return f"{title}:\n\n```json\n{json.dumps(value, indent=2)}\n```\n"
