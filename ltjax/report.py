@@ -17,7 +17,7 @@ import pathlib
 import sys
 from typing import Any
 
-from ltjax import comparison, plots, writers
+from ltjax import comparison, plots, report_sections, writers
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
