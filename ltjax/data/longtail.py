@@ -33,15 +33,15 @@ def counts(
   scale: float = 1000.0,
   minority_fraction: float = 0.5,
   fraction: float = 1.0,
-  available: Sequence[int] | None = None,
+  available: Sequence[int] | np.ndarray | None = None,
 ) -> np.ndarray:
   """Number of images of every class, the most populated class first.
 
   With `i = 0 .. C - 1` the class and `n = max_count`:
 
   * `exponential`: `int(n * (1 / rho) ** (i / (C - 1)))`, and `int(n / rho)` for
-    the last class. The power alone misses the last class by one for some
-    settings (n 3000, rho 200: 14.99... becomes 14 and not 15).
+    the last class: rounding makes 49 * (1 / 49) 0.99... and so zero images, and
+    code that multiplies class by class loses one at n 3000, rho 200 as well.
   * `step`: `n` for the head, `int(n / rho)` for the `minority_fraction` of the
     classes, rounded up, at the end.
   * `lomax`: `round(n * (1 + i / scale) ** -(alpha + 1))`, at least 1: the density

@@ -236,11 +236,8 @@ def _plain(name: str, key: str, value: Any, default: Any) -> Any:
   if isinstance(value, bool) or not isinstance(value, kinds):
     kind = "an integer" if whole else "a number"
     raise ValueError(f"{name} is {value!r}: it must be {kind}")
-  if whole:
-    longtail.in_range(value, name, low=0 if key == "per_class" else 1)
-    return int(value)
-  if key == "rho":
-    longtail.in_range(value, name, low=1.0)
-  if key == "factor":
-    longtail.in_range(value, name, low=0.0)
-  return float(value)
+  number = int(value) if whole else float(value)
+  lowest = {"max_count": 1, "total": 1, "per_class": 0, "rho": 1, "factor": 0}
+  if key in lowest:
+    longtail.in_range(number, name, low=lowest[key])
+  return number

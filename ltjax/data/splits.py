@@ -148,8 +148,8 @@ def build(
   truth = (labels if pool_labels is None else pool_labels)[indices[1]]
   unknown = len(truth) > 0 and truth.min() < 0
 
-  def tally(classes: np.ndarray) -> np.ndarray:
-    return np.bincount(classes, minlength=num_classes)
+  def tally(classes: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.bincount(classes, minlength=num_classes).tolist())
 
   return record.Split(
     labeled=indices[0],

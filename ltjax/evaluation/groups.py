@@ -15,7 +15,7 @@ NAMES = ("many", "medium", "few")
 
 
 def by_rank(
-  counts: Sequence[int], sizes: Sequence[int] | None = None
+  counts: Sequence[int] | np.ndarray, sizes: Sequence[int] | None = None
 ) -> dict[str, tuple[int, ...]]:
   """Cuts the classes, sorted by labeled images, into three groups of fixed size.
 
@@ -52,7 +52,7 @@ def by_rank(
 
 
 def by_count(
-  counts: Sequence[int], *, many: int, few: int
+  counts: Sequence[int] | np.ndarray, *, many: int, few: int
 ) -> dict[str, tuple[int, ...]]:
   """Groups the classes by their number of labeled images.
 
@@ -83,5 +83,5 @@ def by_count(
   }
 
 
-def _ranks(counts: Sequence[int]) -> list[int]:
+def _ranks(counts: Sequence[int] | np.ndarray) -> list[int]:
   return np.argsort(-np.asarray(counts, np.int64), kind="stable").tolist()

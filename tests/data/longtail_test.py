@@ -76,6 +76,12 @@ def test_the_last_class_is_forced(classes, most, rho, last, unforced):
   assert got[-1] == last
 
 
+def test_the_last_class_is_not_lost_to_an_inverse():
+  assert int(49 * (1 / 49)) == 0
+  got = longtail.counts("exponential", 3, max_count=49, rho=49)
+  assert got.tolist() == [49, 7, 1]
+
+
 def test_exponential_extremes():
   flat = longtail.counts("exponential", 4, max_count=7, rho=1)
   assert flat.tolist() == [7, 7, 7, 7]
@@ -158,6 +164,8 @@ def test_by_rank_follows_the_reference_and_breaks_ties_by_index():
   assert got.tolist() == [1, 9, 5, 5]
   got = longtail.by_rank(np.array([4, 3, 2]), np.array([8, 8, 8]))
   assert got.tolist() == [4, 3, 2]
+  many = longtail.by_rank(np.arange(100), np.tile([5, 6], 50))
+  assert many.tolist() == [i // 2 + 50 * (i % 2 == 0) for i in range(100)]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,9 @@ def test_thirds(classes, sizes):
 def test_rank_goes_by_count_and_ties_by_index():
   got = groups.by_rank(np.array([1, 9, 4, 4, 9, 4]), sizes=(2, 2, 2))
   assert got == {"many": (1, 4), "medium": (2, 3), "few": (5, 0)}
+  ties = groups.by_rank(np.tile([5, 6], 50), sizes=(50, 25, 25))
+  assert ties["many"] == tuple(range(1, 100, 2))
+  assert ties["medium"] + ties["few"] == tuple(range(0, 100, 2))
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 1, 2), (4, -1, 0), (3, 3, 4)])

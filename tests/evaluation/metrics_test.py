@@ -103,14 +103,14 @@ def test_calibration_error_by_hand():
 
 
 def test_bins_are_closed_on_the_right():
-  # 0.5 and 0.75 lie in (0.25, 0.5] and (0.5, 0.75]: gaps do not cancel.
-  rows = np.array([[0.5, 0.5], [0.75, 0.25]])
+  # 0.5 and 0.6 lie in (0.25, 0.5] and (0.5, 0.75]: the gaps add up.
+  rows = np.array([[0.5, 0.5], [0.6, 0.4]])
   labels = np.array([0, 1])
   got = metrics.expected_calibration_error(rows, labels, bins=4)
-  assert got == pytest.approx((0.5 + 0.75) / 2, abs=1e-12)
-  # In one bin they do, in part.
+  assert got == pytest.approx((0.5 + 0.6) / 2, abs=1e-12)
+  # In one bin they cancel, but for 0.1.
   got = metrics.expected_calibration_error(rows, labels, bins=1)
-  assert got == pytest.approx(abs(1 - 1.25) / 2, abs=1e-12)
+  assert got == pytest.approx(abs(1 - 1.1) / 2, abs=1e-12)
 
 
 def test_perfectly_calibrated():
