@@ -4,12 +4,12 @@ A set is long-tailed when a few *head* classes own most of its images and the
 others, the *tail*, own a handful each. Research sets are made by thinning out a
 balanced set along a curve over the classes, the most populated class first. The
 curve and its *imbalance ratio* `rho = largest / smallest` are the whole recipe,
-but papers round it differently, and one image more or less in a class of five is
-seen in the results. The rounding here is the one that gives the published
+but papers round it differently, and one image more or less in a class of five
+is seen in the results. The rounding here is the one that gives the published
 counts; the tests hold them all.
 
-Only arithmetic lives here. `plan.py` turns the settings of a run into counts for
-its labeled and unlabeled sets, and `splits.py` draws the images.
+Only arithmetic lives here. `plan.py` turns the settings of a run into counts
+for its labeled and unlabeled sets, and `splits.py` draws the images.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def counts(
     code that multiplies class by class loses one at n 3000, rho 200 as well.
   * `step`: `n` for the head, `int(n / rho)` for the `minority_fraction` of the
     classes, rounded up, at the end.
-  * `lomax`: `round(n * (1 + i / scale) ** -(alpha + 1))`, at least 1: the density
-    of the Lomax (Pareto II) distribution read at the class index. `scale` is
+  * `lomax`: `round(n * (1 + i / scale) ** -(alpha + 1))`, at least 1: the
+    density of the Lomax (Pareto II) distribution read at the class index. `scale` is
     thus in classes; 1000 classes with a scale of 1000 fall by `2 ** 7 = 128`,
     and so does any other number of classes with `scale = num_classes`.
   * `explicit`: `counts`, as given.
-  * `natural`: `fraction` of the images that each class has, at least 1; for sets
-    that are long-tailed by themselves. Not ordered by size.
+  * `natural`: `fraction` of the images that each class has, at least 1; for
+    sets that are long-tailed by themselves. Not ordered by size.
 
   Args:
     profile: One of `PROFILES`.
@@ -75,8 +75,8 @@ def counts(
   Source:
     exponential: Cui et al. 2019, and Cao et al. 2019 (LDAM), with the forced
     last class of DARP (Kim et al. 2020) and its successors. step: Buda et al.
-    2018, LDAM. lomax: paper 000 (Alternate Sampling) section 4.1, ImageNet-SSLT:
-    `max_count` 250 over 1000 classes gives its 41,134 images exactly.
+    2018, LDAM. lomax: paper 000 (Alternate Sampling), section 4.1, ImageNet-
+    SSLT: `max_count` 250 over 1000 classes gives its 41,134 images exactly.
   """
   if profile not in PROFILES:
     raise ValueError(
@@ -134,7 +134,7 @@ def counts(
 
 
 def rescaled(total: int, num_classes: int, *, rho: float) -> np.ndarray:
-  """An exponential profile stretched to a given total, as Yang & Xu draw theirs.
+  """An exponential profile stretched to a given total, as in Yang & Xu.
 
   `c = exponential(total // C, rho)`, then `int(c * total / sum(c))`. Truncated
   twice, it falls a few images short of `total` and of exact proportion to an

@@ -206,7 +206,7 @@ def _unlabeled(
 
 
 def _times(factor: float, n: np.ndarray) -> np.ndarray:
-  """`int(factor * n)`, exact where the product is an integer but for rounding."""
+  """`int(factor * n)`, safe from products that round to just below."""
   return np.floor(factor * np.asarray(n, np.float64) + 1e-9).astype(np.int64)
 
 

@@ -64,8 +64,8 @@ def check(
     way_out = f"raise data.labeled.counts[{c}] to at least 1"
     if asked["profile"] != "explicit":
       way_out = (
-        f"raise data.labeled.max_count to at least {math.ceil(asked['rho'])} (it "
-        f"is {asked['max_count']}), or lower data.labeled.rho to at most "
+        f"raise data.labeled.max_count to at least "
+        f"{math.ceil(asked['rho'])} (it is {asked['max_count']}), or lower data.labeled.rho to at most "
         f"{asked['max_count']} (it is {asked['rho']:g})"
       )
     raise ValueError(
@@ -119,8 +119,8 @@ def _lower(
     changed[which][key] = at(n)
     return fits(*changed)
 
-  # What is needed grows with the setting, so "too much" (False) can be bisected;
-  # below that the plan may be too small (None), which is asked at the end.
+  # What is needed grows with the setting, so "too much" (False) can be
+  # bisected; below that the plan may be too small (None), which is asked at the end.
   low, high = (0 if key == "per_class" else 1), math.ceil(value / step)
   if outcome(low) is False:
     return None

@@ -17,7 +17,7 @@ NAMES = ("many", "medium", "few")
 def by_rank(
   counts: Sequence[int] | np.ndarray, sizes: Sequence[int] | None = None
 ) -> dict[str, tuple[int, ...]]:
-  """Cuts the classes, sorted by labeled images, into three groups of fixed size.
+  """Cuts the classes, sorted by labeled images, into groups of fixed size.
 
   Args:
     counts: `[C]` labeled images per class.
@@ -68,8 +68,8 @@ def by_count(
     ValueError: `few` above `many`.
 
   Source:
-    many 100 and few 20: Liu et al. 2019, ImageNet-LT. many 100 and few 10: paper
-    000, section 4.1, ImageNet-SSLT.
+    many 100 and few 20: Liu et al. 2019, ImageNet-LT. many 100 and few 10:
+    paper 000, section 4.1, ImageNet-SSLT.
   """
   if few > many:
     raise ValueError(

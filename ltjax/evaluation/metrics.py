@@ -1,13 +1,13 @@
 """Metrics of a classifier and of the pseudo-labels it gives.
 
-With a confusion matrix `K[true, predicted]`, the *recall* of a class is the share
-of its images that are recognised, `K[c, c] / sum(K[c, :])`, and its *precision*
-the share of the images called `c` that are one, `K[c, c] / sum(K[:, c])`. A tail
-class is typically predicted rarely but rightly: low recall, high precision.
+With a confusion matrix `K[true, predicted]`, the *recall* of a class is the
+share of its images that are recognised, `K[c, c] / sum(K[c, :])`, and its *precision*
+the share of the images called `c` that are one, `K[c, c] / sum(K[:, c])`. A
+tail class is typically predicted rarely but rightly: low recall, high precision.
 
 All values are fractions in [0, 1]. A class without images has no recall and a
-class that is never predicted no precision: they are `None`, and means leave them
-out.
+class that is never predicted no precision: they are `None`, and means leave
+them out.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def expected_calibration_error(
 ) -> float:
   """How far confidence is from accuracy.
 
-  `sum_b |B_b| / T * |accuracy(B_b) - confidence(B_b)|` where `B_b` are the images
-  whose greatest probability is in `((b - 1) / bins, b / bins]`.
+  `sum_b |B_b| / T * |accuracy(B_b) - confidence(B_b)|` where `B_b` are the
+  images whose greatest probability is in `((b - 1) / bins, b / bins]`.
 
   Args:
     probabilities: `[T, C]` floats, rows summing to one.
@@ -138,8 +138,8 @@ def pseudo_labels(
   Returns:
     JSON values; empty if no truth is known:
 
-    * `pseudo/accuracy`: share of the images with the right label. On long-tailed
-      data the head classes decide it.
+    * `pseudo/accuracy`: share of the images with the right label. On long-
+      tailed data the head classes decide it.
     * `pseudo/accuracy/GROUP`: the same over the images truly of the group.
     * `pseudo/recall/GROUP`: mean of the recalls of its classes.
     * `pseudo/precision/GROUP`: mean of the precisions of its classes.
