@@ -1,9 +1,10 @@
 """Metrics of a classifier and of the pseudo-labels it gives.
 
 With a confusion matrix `K[true, predicted]`, the *recall* of a class is the
-share of its images that are recognised, `K[c, c] / sum(K[c, :])`, and its *precision*
-the share of the images called `c` that are one, `K[c, c] / sum(K[:, c])`. A
-tail class is typically predicted rarely but rightly: low recall, high precision.
+share of its images that are recognised, `K[c, c] / sum(K[c, :])`, and its
+*precision* the share of the images called `c` that are one,
+`K[c, c] / sum(K[:, c])`. A tail class is typically predicted rarely but
+rightly: low recall, high precision.
 
 All values are fractions in [0, 1]. A class without images has no recall and a
 class that is never predicted no precision: they are `None`, and means leave
