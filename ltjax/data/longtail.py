@@ -45,9 +45,10 @@ def counts(
   * `step`: `n` for the head, `int(n / rho)` for the `minority_fraction` of the
     classes, rounded up, at the end.
   * `lomax`: `round(n * (1 + i / scale) ** -(alpha + 1))`, at least 1: the
-    density of the Lomax (Pareto II) distribution read at the class index. `scale` is
-    thus in classes; 1000 classes with a scale of 1000 fall by `2 ** 7 = 128`,
-    and so does any other number of classes with `scale = num_classes`.
+    density of the Lomax (Pareto II) distribution read at the class index.
+    `scale` is thus in classes; 1000 classes with a scale of 1000 fall by
+    `2 ** 7 = 128`, and so does any other number of classes with
+    `scale = num_classes`.
   * `explicit`: `counts`, as given.
   * `natural`: `fraction` of the images that each class has, at least 1; for
     sets that are long-tailed by themselves. Not ordered by size.

@@ -65,7 +65,8 @@ def check(
     if asked["profile"] != "explicit":
       way_out = (
         f"raise data.labeled.max_count to at least "
-        f"{math.ceil(asked['rho'])} (it is {asked['max_count']}), or lower data.labeled.rho to at most "
+        f"{math.ceil(asked['rho'])} (it is {asked['max_count']}), or "
+        f"lower data.labeled.rho to at most "
         f"{asked['max_count']} (it is {asked['rho']:g})"
       )
     raise ValueError(
@@ -120,7 +121,7 @@ def _lower(
     return fits(*changed)
 
   # What is needed grows with the setting, so "too much" (False) can be
-  # bisected; below that the plan may be too small (None), which is asked at the end.
+  # bisected; below that the plan may be too small (None): asked at the end.
   low, high = (0 if key == "per_class" else 1), math.ceil(value / step)
   if outcome(low) is False:
     return None

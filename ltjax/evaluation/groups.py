@@ -21,8 +21,8 @@ def by_rank(
 
   Args:
     counts: `[C]` labeled images per class.
-    sizes: Classes in many, medium and few. Left out: 3, 3 and 4 for ten classes
-      and otherwise thirds, a remainder going to many.
+    sizes: Classes in many, medium and few. Left out or empty: 3, 3 and 4
+      for ten classes and otherwise thirds, a remainder going to many.
 
   Returns:
     `many`, `medium` and `few` with class indices, the most populated first and
@@ -36,7 +36,7 @@ def by_rank(
   """
   num_classes = len(counts)
   third = num_classes // 3
-  if sizes is None:
+  if sizes is None or len(sizes) == 0:
     sizes = (num_classes - 2 * third, third, third)
     sizes = (3, 3, 4) if num_classes == 10 else sizes
   sizes = tuple(int(n) for n in sizes)

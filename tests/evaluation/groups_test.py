@@ -13,6 +13,7 @@ def test_ten_classes_are_three_three_four():
     "medium": (3, 4, 5),
     "few": (6, 7, 8, 9),
   }
+  assert got == groups.by_rank(range(10, 0, -1), sizes=())
   assert all(type(c) is int for ids in got.values() for c in ids)
 
 
