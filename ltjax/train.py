@@ -7,7 +7,10 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
+import os
+from pathlib import Path
 import platform
+import subprocess
 import sys
 import time
 from typing import Any
@@ -248,6 +251,21 @@ def _save_model(
   )
 
 
+def _commit() -> str | None:
+  """Returns the git commit of the code, marked if changed; None if unknown."""
+  command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+  folder = Path(__file__).parent
+  if not (folder.parent / "pyproject.toml").exists():
+    return None  # Installed: the folder may lie in another repository.
+  try:
+    done = subprocess.run(
+      command, cwd=folder, capture_output=True, text=True, timeout=10
+    )
+  except (OSError, subprocess.TimeoutExpired):
+    return None
+  return done.stdout.strip() or None
+
+
 class _Session:
   """Notes in `environment.json` where, with what and how long a run ran."""
 
@@ -268,7 +286,9 @@ class _Session:
         "seconds": round(time.monotonic() - self._began, 1),
         "ended_by": error_type.__name__ if error_type else "completion",
         "command": sys.argv,
-        "devices": [str(d) for d in jax.devices()],
+        "commit": _commit(),
+        "devices": [d.device_kind for d in jax.devices()],
+        "cpu_cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": {
