@@ -1,0 +1,243 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from ltjax import report, writers
+
+CLASSES = ["cat", "dog|wolf", "owl"]
+
+
+def evaluation(model, accuracy, head="balanced", split="test"):
+  return {
+    "stage": "x",
+    "model": model,
+    "head": head,
+    "split": split,
+    "accuracy": accuracy,
+    "balanced_accuracy": accuracy,
+    "geometric_mean": accuracy,
+    "ece": 0.05,
+    "accuracy/many": 0.9,
+    "accuracy/medium": 0.5,
+    "accuracy/few": accuracy / 2,
+    "per_class": [0.9, 0.5, None],
+    "confusion": (np.eye(3, dtype=int) * 7).tolist(),
+  }
+
+
+def summary(seed=0, accuracy=0.456, loops=2):
+  evaluations = [
+    evaluation("CE (g')", 0.3, head="random"),
+    evaluation("Decoupling", 0.4),
+  ]
+  labels = []
+  for loop in range(1, loops + 1):
+    evaluations += [
+      evaluation(f"SSLT loop {loop}", 0.777, split="validation"),
+      evaluation(f"SSLT loop {loop}", accuracy),
+    ]
+    label = {"loop": loop, "pseudo/accuracy": 0.871}
+    for kind, first in (("accuracy", 0.6), ("recall", 0.5), ("precision", 0.9)):
+      for group in ("many", "medium", "few"):
+        label[f"pseudo/{kind}/{group}"] = first
+    labels.append(label)
+  last = evaluations[-1]
+  return {
+    "finished": True,
+    "method": "sslt" if loops else "decoupling",
+    "config": {"method": "sslt" if loops else "decoupling", "seed": seed},
+    "classes": CLASSES,
+    "groups": {"many": [0], "medium": [1], "few": [2]},
+    "labeled_counts": [100, 10, 1],
+    "unlabeled_counts": [500, 50, 5],
+    "test_counts": [7, 7, 0],
+    "split_hash": "0123abcd",
+    "evaluations": evaluations,
+    "pseudo_labels": labels,
+    "result": {
+      "last": last,
+      "mean_of_last_k": {"k": 2, "accuracy": 0.4321},
+      "validation_selected": None,
+      "best_on_test": evaluation("SSLT loop 1", 0.6543),
+    },
+  }
+
+
+def run(folder, **changes):
+  """A finished run's folder."""
+  folder.mkdir()
+  (folder / "summary.json").write_text(json.dumps(summary(**changes)))
+  return folder
+
+
+def cells(text, start):
+  """The cells of the first table row that starts with a cell."""
+  row = next(
+    line for line in text.splitlines() if line.startswith(f"| {start}")
+  )
+  return [cell.strip() for cell in row.strip("|").split(" | ")]
+
+
+class TestWrite:
+  def test_a_whole_run(self, tmp_path):
+    folder = run(tmp_path / "r")
+    (folder / "environment.json").write_text(
+      json.dumps({"command": ["python", "-m", "x", "--a=b c"], "jax": "9.9"})
+    )
+    lines = writers.JsonlWriter(folder / "metrics.jsonl")
+    for epoch, loss in [(1, 2.0), (2, 1.2345)]:
+      lines.write(
+        {
+          "kind": "train",
+          "stage": "embedding",
+          "epoch": epoch,
+          "epochs": 2,
+          "loss": loss,
+          "accuracy": 0.25,
+        }
+      )
+    lines.close()
+    assert report.write(folder) == folder / "report.md"
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# sslt, seed 0\n")
+    assert (
+      "**SSLT loop 2: 45.6 % test accuracy (many 90.0, medium 50.0, few 22.8)"
+    ) in text
+    assert cells(text, "CE (g')") == (
+      ["CE (g')", "random", "30.0", "30.0", "30.0", "90.0", "50.0", "15.0"]
+      + ["5.0"]
+    )
+    assert cells(text, "SSLT loop 1, validation")[2] == "77.7"
+    assert cells(text, "last evaluation")[1:3] == ["SSLT loop 2", "45.6"]
+    assert cells(text, "mean of the last 2")[1:5] == ["", "43.2", "–", "–"]
+    assert cells(text, "best on the validation")[1:3] == ["not available", "–"]
+    best = cells(text, "best on test")
+    assert "selected on the test set: for comparison with papers" in best[0]
+    assert best[1:3] == ["SSLT loop 1", "65.4"]
+    assert cells(text, "1   ") == (
+      ["1", "87.1"] + ["60.0"] * 3 + ["50.0"] * 3 + ["90.0"] * 3
+    )
+    assert cells(text, "owl")[1:] == ["few", "1", "5", "0", "–", "–", "–"]
+    assert cells(text, "cat")[1:] == (
+      ["many", "100", "500", "7", "90.0", "90.0", "90.0"]
+    )
+    assert "dog\\|wolf" in text
+    assert cells(text, "embedding") == ["embedding", "2/2", "1.2345", "25.0"]
+    assert "python -m x '--a=b c'" in text
+    assert "`0123abcd`" in text
+    assert '"seed": 0' in text
+    assert '"jax": "9.9"' in text
+    pictures = sorted(os.listdir(folder / "plots"))
+    assert pictures == [
+      "accuracy_over_loops.png",
+      "class_histogram.png",
+      "confusion_matrix.png",
+      "pseudo_label_accuracy.png",
+    ]
+    for picture in pictures:
+      assert text.count(f"(plots/{picture})") == 1
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+  def test_decoupling_has_no_loops_and_no_pseudo_labels(self, tmp_path):
+    folder = run(tmp_path / "r", loops=0)
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "**Decoupling: 40.0 % test accuracy" in text
+    assert "Pseudo" not in text and "## Training" not in text
+    assert sorted(os.listdir(folder / "plots")) == [
+      "class_histogram.png",
+      "confusion_matrix.png",
+    ]
+
+  def test_unlabeled_images_without_truth(self, tmp_path):
+    folder = run(tmp_path / "r")
+    changed = summary()
+    changed["unlabeled_counts"] = []
+    changed["pseudo_labels"] = [{"loop": 1}, {"loop": 2}]
+    (folder / "summary.json").write_text(json.dumps(changed))
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "Pseudo" not in text
+    assert cells(text, "cat")[2:5] == ["100", "–", "7"]
+
+  def test_a_command_that_is_one_string(self, tmp_path):
+    folder = run(tmp_path / "r")
+    (folder / "environment.json").write_text('{"command": "python -m y"}')
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "```sh\npython -m y\n```" in text
+    assert "Environment" not in text
+
+  def test_writing_again_gives_the_same(self, tmp_path):
+    folder = run(tmp_path / "r")
+    first = report.write(folder).read_bytes()
+    assert report.write(folder).read_bytes() == first
+
+  def test_an_unfinished_run_is_refused(self, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+      report.write(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+  @pytest.mark.parametrize(
+    "text, message",
+    [
+      ('{"fini', "summary.json is damaged"),
+      ("{}", "not the summary of a finished run"),
+      ("[1]", "not the summary of a finished run"),
+      ('{"finished": false}', "not the summary of a finished run"),
+    ],
+  )
+  def test_a_bad_summary_is_refused(self, tmp_path, text, message):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+      report.write(tmp_path)
+
+
+class TestMain:
+  def test_prints_a_table_and_names_what_it_left_out(self, tmp_path, capsys):
+    folders = [
+      run(tmp_path / f"r{seed}", seed=seed, accuracy=0.4 + 0.1 * seed)
+      for seed in range(3)
+    ]
+    half = tmp_path / "half"
+    half.mkdir()
+    assert report.main([*map(str, folders), str(half), str(folders[0])]) == 0
+    out, err = capsys.readouterr()
+    row = cells(out, "SSLT loop 2")
+    assert row[:3] == ["SSLT loop 2", "3", "50.0 ± 10.0"]
+    assert cells(out, "1   ")[:3] == ["1", "3", "87.1 ± 0.0"]
+    assert err == (
+      f"left out: {half} holds no finished run (there is no summary.json): "
+      "train it to its end first\n"
+    )
+
+  def test_no_finished_run_is_an_error(self, tmp_path, capsys):
+    assert report.main([str(tmp_path), str(tmp_path / "none")]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("left out") == 2
+    assert err.endswith("error: none of the folders holds a finished run\n")
+
+  def test_writes_markdown_or_lines(self, tmp_path, capsys):
+    folder = str(run(tmp_path / "r"))
+    assert report.main([folder]) == 0
+    printed = capsys.readouterr().out
+    table = tmp_path / "new" / "table.md"
+    assert report.main([folder, "--out", str(table)]) == 0
+    assert table.read_text(encoding="utf-8") == printed
+    lines = tmp_path / "results.jsonl"
+    assert report.main([folder, "--out", str(lines)]) == 0
+    rows = writers.read(lines)
+    assert rows[1]["model"] == "Decoupling"
+    assert rows[1]["accuracy"] == {"mean": 0.4, "std": None}
+    assert capsys.readouterr().out == ""
+
+  def test_copies_of_a_run_are_an_error(self, tmp_path, capsys):
+    copies = [str(run(tmp_path / name)) for name in "ab"]
+    assert report.main(copies) == 1
+    assert "error: sslt: seed 0 is there 2 times" in capsys.readouterr().err
+
+  def test_a_place_that_cannot_be_written(self, tmp_path, capsys):
+    folder = run(tmp_path / "r")
+    out = folder / "summary.json" / "table.md"
+    assert report.main([str(folder), "--out", str(out)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
