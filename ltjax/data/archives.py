@@ -57,8 +57,9 @@ def read_tar(path: _Pathlike, wanted: Collection[str]) -> dict[str, bytes]:
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
     if isinstance(error, (FileNotFoundError, PermissionError)):
       raise
+    reason = str(error).partition("\n")[0]
     raise ValueError(
-      f"{path}: not a whole tar archive ({error}); it is truncated or "
+      f"{path}: not a whole tar archive ({reason}); it is truncated or "
       "damaged. Delete it and fetch it again."
     ) from None
   missing = sorted(set(wanted) - set(found))
@@ -162,7 +163,7 @@ def read_npz(
 def _check_member(path: _Pathlike, member: tarfile.TarInfo) -> None:
   """Raises `ValueError` unless a tar member is harmless."""
   pure = pathlib.PurePosixPath(member.name.replace("\\", "/"))
-  if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[:1]:
+  if pure.is_absolute() or ".." in pure.parts or ":" in "".join(pure.parts[:1]):
     reason = "lies outside the archive's folder"
   elif not (member.isfile() or member.isdir()):
     reason = "is a link or a device"

@@ -91,6 +91,12 @@ def verify(path: pathlib.Path, checksum: str | None, *, name: str = "") -> None:
     )
 
 
+def check_writable(folder: pathlib.Path) -> None:
+  """Raises `OSError` unless a file can be written into a folder."""
+  with tempfile.NamedTemporaryFile(dir=folder, prefix=".ltjax."):
+    pass
+
+
 @contextlib.contextmanager
 def progress(title: str, total: int = 0) -> Iterator[Callable[[int], None]]:
   """Shows how far a transfer is: a bar on a terminal, else one line.

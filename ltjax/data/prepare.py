@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+import http.client
 import importlib.util
 import os
 import pathlib
 import sys
+from typing import Any
 
 from ltjax.data import catalogue, cifar_npm, downloads
+
+_SETS = ", ".join([*catalogue.ARCHIVES, *catalogue.IDX_SETS])
 
 
 def data_folder(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
@@ -97,8 +101,8 @@ def prepare(
   if name not in catalogue.ARCHIVES and name not in catalogue.IDX_SETS:
     raise ValueError(
       f"There is nothing to prepare for {name!r}; sets that can be prepared: "
-      f"{', '.join([*catalogue.ARCHIVES, *catalogue.IDX_SETS])} and tfds:NAME. (digits comes with "
-      "scikit-learn; folder:PATH and npz:PATH are read where they lie.)"
+      f"{_SETS} or tfds:NAME. (digits comes with scikit-learn; folder:PATH "
+      "and npz:PATH are read where they lie.)"
     )
   found = find(name, data_dir)
   if found is not None:
@@ -106,20 +110,19 @@ def prepare(
   root = data_folder(data_dir)
   try:
     root.mkdir(parents=True, exist_ok=True)
-  except (FileExistsError, NotADirectoryError):
-    raise ValueError(f"The data folder {root} is not a folder.") from None
-  if not os.access(root, os.W_OK):
+    downloads.check_writable(root)
+  except OSError as error:
     raise PermissionError(
-      f"The data folder {root} cannot be written. Choose another with "
-      "--data_dir or the environment variable LTJAX_DATA."
-    )
+      f"The data folder {root} cannot be written ({error}). Choose another "
+      "with --data_dir or the environment variable LTJAX_DATA."
+    ) from None
   tried = []
   for label, attempt in _attempts(name, root):
     try:
       return attempt()
     except PermissionError:
       raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
       tried.append(f"  {label}: {error}")
       print(f"{label}: {error}", file=sys.stderr)
   raise FileNotFoundError(
@@ -159,6 +162,29 @@ def _fetch_idx(name: str, root: pathlib.Path) -> pathlib.Path:
   return root / name
 
 
+def tfds_builder(name: str, data_dir: str | os.PathLike | None = None) -> Any:
+  """Opens a TFDS set in the `tfds` sub-folder of the data folder.
+
+  Args:
+    name: TFDS name, with a config and version if wanted: `emnist/letters`.
+    data_dir: The data folder; None for the default.
+
+  Returns:
+    Its builder, in the array_record format, whether prepared or not.
+
+  Raises:
+    ValueError: TFDS knows no such set.
+  """
+  import tensorflow_datasets as tfds
+
+  folder = str(data_folder(data_dir) / "tfds")
+  try:
+    return tfds.builder(name, data_dir=folder, file_format="array_record")
+  except ValueError as error:  # TFDS lists all its sets after the first line.
+    first = str(error).partition("\n")[0]
+    raise ValueError(f"tfds:{name}: {first}") from None
+
+
 def _prepare_tfds(name: str, root: pathlib.Path) -> pathlib.Path:
   """Prepares a TFDS set in a format that is read without TensorFlow."""
   if importlib.util.find_spec("tensorflow") is None:
@@ -170,11 +196,7 @@ def _prepare_tfds(name: str, root: pathlib.Path) -> pathlib.Path:
       "  2. prepare it on another machine with file_format='array_record' and "
       f"copy its folder to {root / 'tfds'}/"
     )
-  import tensorflow_datasets as tfds
-
-  builder = tfds.builder(
-    name, data_dir=str(root / "tfds"), file_format="array_record"
-  )
+  builder = tfds_builder(name, root)
   builder.download_and_prepare()
   return pathlib.Path(builder.data_dir)
 
@@ -185,8 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     prog="python -m ltjax.data.prepare",
     description="Puts a named image set into the data folder.",
   )
-  sets = ", ".join([*catalogue.ARCHIVES, *catalogue.IDX_SETS])
-  parser.add_argument("name", help=f"{sets} or tfds:NAME")
+  parser.add_argument("name", help=f"{_SETS} or tfds:NAME")
   parser.add_argument(
     "--data_dir", help="data folder; else LTJAX_DATA, else ~/.cache/ltjax/data"
   )

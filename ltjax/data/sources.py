@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 
 import numpy as np
 
@@ -133,7 +134,8 @@ def load(
     train = (train[0][~held], train[1][~held])
   if not len(train[0]):
     raise ValueError(f"{name}: the set has no training images.")
-  known = path if kind == "tfds" else name
+  # TFDS names may carry a config and a version: emnist/letters:3.1.0.
+  known = re.split("[/:]", path)[0] if kind == "tfds" else name
   train_images, test_images = (
     np.ascontiguousarray(images.resize(part[0], image_size))
     for part in (train, test)
@@ -148,7 +150,7 @@ def load(
     class_names=class_names,
     mean=mean,
     std=std,
-    flip=known.partition("/")[0] not in _NO_FLIP,
+    flip=known not in _NO_FLIP,
   )
 
 

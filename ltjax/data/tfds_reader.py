@@ -34,12 +34,7 @@ def read(
   """
   import tensorflow_datasets as tfds
 
-  folder = str(prepare.data_folder(data_dir) / "tfds")
-  try:
-    builder = _open(name, folder)
-  except ValueError as error:
-    first = str(error).partition("\n")[0]
-    raise ValueError(f"tfds:{name}: {first}") from None
+  builder = prepare.tfds_builder(name, data_dir)
   features = builder.info.features
   keys = builder.info.supervised_keys
   if not (
@@ -55,7 +50,7 @@ def read(
     train = builder.as_data_source("train")
   except Exception:  # TFDS says "not prepared" in many ways.
     prepare.prepare(f"tfds:{name}", data_dir)
-    builder = _open(name, folder)
+    builder = prepare.tfds_builder(name, data_dir)
     train = builder.as_data_source("train")
   label = features[keys[1]]
   content = _part(train, keys, name, image_size, label.num_classes)
@@ -66,12 +61,6 @@ def read(
     source = builder.as_data_source(split)
     test = _part(source, keys, name, image_size, label.num_classes)
   return content, test, tuple(map(str, label.names))
-
-
-def _open(name: str, folder: str) -> Any:
-  import tensorflow_datasets as tfds
-
-  return tfds.builder(name, data_dir=folder, file_format="array_record")
 
 
 def _part(

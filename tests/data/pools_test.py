@@ -1,0 +1,140 @@
+"""External unlabeled images."""
+
+import os
+import pickle
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from ltjax.data import pools
+
+SHAPE = (32, 32, 3)
+X = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
+
+
+def _pickle(tmp_path, content, name="ti_80M_selected.pickle") -> str:
+  path = tmp_path / name
+  path.write_bytes(pickle.dumps(content, protocol=4))
+  return f"pickle:{path}"
+
+
+@pytest.mark.parametrize(
+  "name, targets",
+  [
+    ("ti_80M_selected.pickle", [9, 0, 1, 2, 3, 3]),
+    ("ti_500K_pseudo_labeled.pickle", np.array([9, 0, 1, 2, 3, 3])),
+  ],
+)
+def test_tiny_images_layouts(tmp_path, name, targets):
+  content = {
+    "data": X,
+    "extrapolated_targets": targets,
+    "prediction_model": "a",
+    "prediction_model_epoch": 200,
+  }
+  pool = pools.load_pool(_pickle(tmp_path, content, name), image_shape=SHAPE)
+  np.testing.assert_array_equal(pool.images, X)
+  assert pool.images.dtype == np.uint8
+  assert pool.labels.tolist() == [9, 0, 1, 2, 3, 3]
+  assert pool.labels.dtype == np.int32
+
+
+def test_pickle_without_targets(tmp_path):
+  pool = pools.load_pool(_pickle(tmp_path, {"data": X}), image_shape=SHAPE)
+  assert pool.labels.tolist() == [-1] * 6
+
+
+def test_pickle_that_runs_code_is_refused(tmp_path):
+  mark = tmp_path / "ran"
+
+  class Evil:
+    def __reduce__(self):
+      return os.system, (f"touch {mark}",)
+
+  name = _pickle(tmp_path, {"data": X, "extrapolated_targets": Evil()})
+  with pytest.raises(ValueError, match="ti_80M.*asks for posix.system"):
+    pools.load_pool(name, image_shape=SHAPE)
+  assert not mark.exists()
+
+
+@pytest.mark.parametrize("key", ["x", "images", "data"])
+def test_npz(tmp_path, key):
+  path = tmp_path / "pool.npz"
+  np.savez(path, **{key: X})
+  pool = pools.load_pool(f"npz:{path}", image_shape=SHAPE)
+  np.testing.assert_array_equal(pool.images, X)
+  assert pool.labels.tolist() == [-1] * 6
+  np.savez(path, **{key: X, "y": [0, 1, -1, 0, 0, 0]})
+  pool = pools.load_pool(f"npz:{path}", image_shape=SHAPE)
+  assert pool.labels.tolist() == [0, 1, -1, 0, 0, 0]
+
+
+def test_npz_greyscale(tmp_path):
+  path = tmp_path / "pool.npz"
+  np.savez(path, x=X[..., 0])
+  pool = pools.load_pool(f"npz:{path}", image_shape=(32, 32, 1))
+  assert pool.images.shape == (6, 32, 32, 1)
+
+
+def test_folder_is_fitted_to_the_set(tmp_path):
+  (tmp_path / "a" / "b").mkdir(parents=True)
+  Image.new("RGB", (40, 9), (10, 20, 30)).save(tmp_path / "a" / "b" / "1.png")
+  Image.new("L", (3, 3), 7).save(tmp_path / "2.png")
+  pool = pools.load_pool(f"folder:{tmp_path}", image_shape=(4, 6, 3))
+  assert pool.images.shape == (2, 4, 6, 3) and pool.images.dtype == np.uint8
+  assert pool.images[:, 0, 0].tolist() == [[7, 7, 7], [10, 20, 30]]
+  assert pool.labels.tolist() == [-1, -1] and pool.labels.dtype == np.int32
+  grey = pools.load_pool(f"folder:{tmp_path}", image_shape=(4, 4, 1))
+  assert grey.images[0, 0, 0].tolist() == [7]
+  # 0.299 R + 0.587 G + 0.114 B = 18.15
+  assert grey.images[1, 0, 0].tolist() == [18]
+
+
+@pytest.mark.parametrize("name", ["x.npz", "url:x", "npz:", "pickle", ""])
+def test_unknown_source(name):
+  with pytest.raises(ValueError, match="Unknown pool .* Known: pickle:PATH"):
+    pools.load_pool(name, image_shape=SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "npz", "folder"])
+def test_missing(tmp_path, kind):
+  with pytest.raises(FileNotFoundError, match="gone: no such f"):
+    pools.load_pool(f"{kind}:{tmp_path}/gone", image_shape=SHAPE)
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    ({"x": X}, "no array of images. A pickle needs the key 'data'"),
+    ({"data": [1, 2]}, "no array of images"),
+    ({"data": X[:0]}, "the pool has no images"),
+    ({"data": X / 255}, "images: pixels are float64"),
+    ({"data": X[:, :28]}, r"images are \(28, 32, 3\), .* set \(32, 32, 3\)"),
+    ({"data": X, "extrapolated_targets": [0]}, "labels have shape"),
+    ({"data": X, "extrapolated_targets": [0.5] * 6}, "not integers"),
+    ({"data": X, "extrapolated_targets": [-2] * 6}, "label -2 of image 0"),
+  ],
+)
+def test_refused(tmp_path, content, message):
+  name = _pickle(tmp_path, content, "pool.pickle")
+  with pytest.raises(ValueError, match=rf"pool\.pickle: .*{message}"):
+    pools.load_pool(name, image_shape=SHAPE)
+
+
+def test_object_npz_is_refused(tmp_path):
+  path = tmp_path / "pool.npz"
+  np.savez(path, x=np.array([{}], object))
+  with pytest.raises(ValueError, match="Object arrays are refused"):
+    pools.load_pool(f"npz:{path}", image_shape=SHAPE)
+
+
+def test_empty_folder(tmp_path):
+  with pytest.raises(ValueError, match="no pictures. Suffixes"):
+    pools.load_pool(f"folder:{tmp_path}", image_shape=SHAPE)
+
+
+def test_damaged_picture_is_named(tmp_path):
+  (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+  with pytest.raises(ValueError, match=r"bad\.jpg: not a whole image"):
+    pools.load_pool(f"folder:{tmp_path}", image_shape=SHAPE)
