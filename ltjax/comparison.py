@@ -124,7 +124,7 @@ def _table(
   return markdown.table(header, lines)
 
 
-def _tests(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _tests(summary: Mapping[str, Any]) -> dict[Any, Mapping[str, Any]]:
   """The last test evaluation of each model."""
   return {
     record["model"]: record
@@ -133,7 +133,7 @@ def _tests(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
   }
 
 
-def _pseudo(summary: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+def _pseudo(summary: Mapping[str, Any]) -> dict[Any, Mapping[str, Any]]:
   return {
     record["loop"]: record
     for record in summary.get("pseudo_labels", ())

@@ -84,7 +84,14 @@ class TestWrite:
   def test_a_whole_run(self, tmp_path):
     folder = run(tmp_path / "r")
     (folder / "environment.json").write_text(
-      json.dumps({"command": ["python", "-m", "x", "--a=b c"], "jax": "9.9"})
+      json.dumps(
+        {
+          "sessions": [
+            {"command": ["/x/ltjax/main.py"], "jax": "1.1"},
+            {"command": ["/x/ltjax/main.py", "--a=b c"], "jax": "9.9"},
+          ]
+        }
+      )
     )
     lines = writers.JsonlWriter(folder / "metrics.jsonl")
     for epoch, loss in [(1, 2.0), (2, 1.2345)]:
@@ -125,10 +132,10 @@ class TestWrite:
     )
     assert "dog\\|wolf" in text
     assert cells(text, "embedding") == ["embedding", "2/2", "1.2345", "25.0"]
-    assert "python -m x '--a=b c'" in text
+    assert "```sh\npython -m ltjax.main '--a=b c'\n```" in text
     assert "`0123abcd`" in text
     assert '"seed": 0' in text
-    assert '"jax": "9.9"' in text
+    assert '"jax": "9.9"' in text and "1.1" not in text
     pictures = sorted(os.listdir(folder / "plots"))
     assert pictures == [
       "accuracy_over_loops.png",
@@ -160,15 +167,18 @@ class TestWrite:
     assert "Pseudo" not in text
     assert cells(text, "cat")[2:5] == ["100", "–", "7"]
 
-  def test_a_command_that_is_one_string(self, tmp_path):
-    folder = run(tmp_path / "r")
-    (folder / "environment.json").write_text('{"command": "python -m y"}')
+  def test_a_script_of_ones_own_and_no_session(self, tmp_path):
+    folder = run(tmp_path / "r", loops=0)
+    path = folder / "environment.json"
+    path.write_text('{"sessions": [{"command": ["sweep.py", "a"]}]}')
     text = report.write(folder).read_text(encoding="utf-8")
-    assert "```sh\npython -m y\n```" in text
+    assert "```sh\npython sweep.py a\n```" in text
     assert "Environment" not in text
+    path.write_text('{"sessions": []}')
+    assert "```sh" not in report.write(folder).read_text(encoding="utf-8")
 
   def test_writing_again_gives_the_same(self, tmp_path):
-    folder = run(tmp_path / "r")
+    folder = run(tmp_path / "r", loops=0)
     first = report.write(folder).read_bytes()
     assert report.write(folder).read_bytes() == first
 
