@@ -1,0 +1,96 @@
+"""What may import what: training stays free of TensorFlow and torch."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import ltjax
+
+PACKAGE = pathlib.Path(ltjax.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+# Builds everything a training run needs, and says what it dragged in.
+PROGRAM = """
+import sys
+from ltjax import config as configs, main, methods, sharding, train
+config = configs.sslt()
+config.data.labeled.max_count = 20
+config.data.labeled.rho = 10.0
+config.model.name = "resnet8"
+for block in ("embedding", "classifier", "consistency", "refit"):
+  config[block].batch_size = 16
+mesh = sharding.make_mesh()
+task = train.build_task(config, mesh, None)
+learner = train.build_learner(config, task, mesh)
+assert methods.stages("sslt", learner, config)
+learner.init()
+heavy = {"tensorflow", "torch", "matplotlib"} & set(sys.modules)
+print("imported:", sorted(heavy))
+"""
+
+
+def imported(path: pathlib.Path) -> set[str]:
+  """Returns the dotted names of all modules that a file imports, anywhere."""
+  names = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+      names |= {f"{node.module}.{alias.name}" for alias in node.names}
+  return names
+
+
+def within(names: set[str], package: str) -> set[str]:
+  return {n for n in names if n == package or n.startswith(package + ".")}
+
+
+def test_there_are_files_to_look_at():
+  assert "main.py" in NAMES and "models/resnet.py" in NAMES
+  assert within(imported(PACKAGE / "models" / "resnet.py"), "flax.linen")
+
+
+def test_preparing_to_train_imports_neither_tensorflow_nor_torch():
+  done = subprocess.run(
+    [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_file_imports_tensorflow_or_torch(path):
+  names = imported(path)
+  assert not within(names, "tensorflow")
+  assert not within(names, "torch")
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_only_models_import_linen(path):
+  if path.is_relative_to(PACKAGE / "models"):
+    return
+  assert not within(imported(path), "flax.linen")
+  assert not within(imported(path), "flax.nnx")
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_heavy_libraries_wait_until_they_are_needed(path):
+  tree = ast.parse(path.read_text())
+  top = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+  names = imported_names(top)
+  for heavy in ("matplotlib", "sklearn", "tensorflow_datasets", "tensorboardX"):
+    assert not within(names, heavy), heavy
+
+
+def imported_names(nodes: list[ast.stmt]) -> set[str]:
+  """Returns the modules that import statements name."""
+  names = set()
+  for node in nodes:
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      names.add(node.module or "")
+  return names
