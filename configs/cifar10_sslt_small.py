@@ -9,7 +9,7 @@ def get_config(arg=None):
   config.data.labeled.max_count = 500
   config.data.labeled.rho = arg.rho
   config.model.name = "resnet8"
-  config.embedding.epochs = 100
+  config.embedding.epochs = 60
   config.loops = 4
-  config.consistency.epochs = 10
+  config.consistency.epochs = 8
   return config
