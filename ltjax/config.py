@@ -161,8 +161,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
       values[name] = kind(text)
     except ValueError as error:
       raise ValueError(
-        f"The config argument {name} is {text!r}; it must be a"
-        f" {kind.__name__}."
+        f"The config argument {name} is {text!r}; it must be a {kind.__name__}."
       ) from error
   return ml_collections.ConfigDict(values)
 

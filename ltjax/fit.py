@@ -23,10 +23,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import sampling
-from ltjax import sharding
-from ltjax.state import ModelState
-from ltjax.state import TrainState
+from ltjax import sampling, sharding
+from ltjax.state import ModelState, TrainState
 
 PyTree = Any
 Step = Callable[[TrainState, jax.Array, PyTree], TrainState]

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import models
-from ltjax import sharding
+from ltjax import models, sharding
 from ltjax.state import ModelState
 
 PyTree = Any
@@ -47,7 +46,9 @@ class Predictor:
     mesh: Mesh,
   ):
     if batch_size < 1:
-      raise ValueError(f"eval.batch_size is {batch_size}; it must be 1 or more.")
+      raise ValueError(
+        f"eval.batch_size is {batch_size}; it must be 1 or more."
+      )
     self.model = model
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh

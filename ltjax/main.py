@@ -5,15 +5,10 @@ Flags only; the story is in `ltjax.train`. The same command resumes a run.
 
 import sys
 
-from absl import app
-from absl import flags
-from absl import logging
+from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ltjax import checkpoints
-from ltjax import fit
-from ltjax import interrupts
-from ltjax import train
+from ltjax import checkpoints, fit, interrupts, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", help_string="Config file, as configs/digits_sslt.py."
@@ -35,14 +30,15 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   if _CONFIG.value is None:
     raise app.UsageError("--config is needed, as configs/digits_sslt.py.")
-  if not _DRY_RUN.value and not _WORKDIR.value:
+  workdir = _WORKDIR.value
+  if not _DRY_RUN.value and not workdir:
     raise app.UsageError("--workdir is needed, or --dry_run.")
   logging.set_verbosity(logging.WARNING)
   try:
-    if _DRY_RUN.value:
+    if _DRY_RUN.value or not workdir:
       train.dry_run(_CONFIG.value, data_dir=_DATA_DIR.value)
     else:
-      train.train(_CONFIG.value, _WORKDIR.value, data_dir=_DATA_DIR.value)
+      train.train(_CONFIG.value, workdir, data_dir=_DATA_DIR.value)
   except interrupts.Interrupted as stop:
     print(f"Stopped by {stop} and saved; the same command goes on.")
     sys.exit(128 + stop.signum)

@@ -7,8 +7,7 @@ from typing import Any
 
 import optax
 
-from ltjax import optimizers
-from ltjax import schedules
+from ltjax import optimizers, schedules
 
 
 @dataclasses.dataclass(frozen=True)

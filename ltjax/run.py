@@ -18,14 +18,10 @@ import jax
 from jax.sharding import Mesh
 
 from ltjax import checkpoints as checkpointing
-from ltjax import fit
-from ltjax import interrupts
+from ltjax import fit, interrupts, sharding, writers
 from ltjax import progress as progressing
-from ltjax import sharding
 from ltjax import state as states
-from ltjax import writers
-from ltjax.state import ModelState
-from ltjax.state import TrainState
+from ltjax.state import ModelState, TrainState
 
 
 class Run:
@@ -96,7 +92,12 @@ class Run:
       with interrupts.catch() as flag:
         for index in range(first, len(stages)):
           state = self._stage(
-            index, stages, state, train if index == first else None, writer, flag
+            index,
+            stages,
+            state,
+            train if index == first else None,
+            writer,
+            flag,
           )
           flag.raise_if_set()
     finally:

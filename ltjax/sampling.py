@@ -22,7 +22,13 @@ Stream = Callable[[int], np.ndarray]
 
 
 def generator(seed: int, stage: str, epoch: int) -> np.random.Generator:
-  """Returns the generator that belongs to (seed, stage, epoch)."""
+  """Returns the generator that belongs to (seed, stage, epoch).
+
+  Args:
+    seed: the run's seed, 0 or more.
+    stage: the stage's name.
+    epoch: from 0.
+  """
   return np.random.default_rng([seed, zlib.crc32(stage.encode()), epoch])
 
 

@@ -51,7 +51,13 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
-  """Raises ValueError if a batch does not split evenly over the devices."""
+  """Raises ValueError if a batch does not split evenly over the devices.
+
+  Args:
+    batch_size: samples in a step.
+    mesh: the devices.
+    name: the stage's block in the config, for the error.
+  """
   if batch_size % mesh.size:
     raise ValueError(
       f"{name}.batch_size is {batch_size}, which {mesh.size} devices cannot"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import chex
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -41,8 +40,8 @@ class ModelState:
   batch_stats: PyTree
   head: PyTree
   balanced_head: PyTree
-  pseudo_labels: chex.Array
-  memory: chex.Array
+  pseudo_labels: jax.Array
+  memory: jax.Array
 
 
 @struct.dataclass
@@ -60,14 +59,14 @@ class TrainState:
     bad_step: `[]` int32, the first step whose loss was not finite; -1 if none.
   """
 
-  step: chex.Array
+  step: jax.Array
   params: PyTree
   batch_stats: PyTree
   opt_state: PyTree
-  memory: chex.Array
-  key: chex.Array
-  totals: dict[str, chex.Array]
-  bad_step: chex.Array
+  memory: jax.Array
+  key: jax.Array
+  totals: dict[str, jax.Array]
+  bad_step: jax.Array
 
 
 def create(
@@ -75,8 +74,8 @@ def create(
   params: PyTree,
   batch_stats: PyTree,
   opt_state: PyTree,
-  memory: chex.Array,
-  key: chex.Array,
+  memory: jax.Array,
+  key: jax.Array,
   metrics: tuple[str, ...],
 ) -> TrainState:
   """Returns the `TrainState` before a stage's first step.
@@ -103,7 +102,7 @@ def create(
 
 def advance(
   state: TrainState,
-  metrics: dict[str, chex.Array],
+  metrics: dict[str, jax.Array],
   *,
   steps_per_epoch: int,
   **changes: Any,

@@ -17,13 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import augment
-from ltjax import sharding
-from ltjax.data import pools
-from ltjax.data import record
-from ltjax.data import sources
-from ltjax.data import splits
-from ltjax.data import table
+from ltjax import augment, sharding
+from ltjax.data import pools, record, sources, splits, table
 from ltjax.evaluation import groups as grouping
 
 

@@ -11,8 +11,7 @@ import difflib
 from typing import Any
 
 from ltjax import fit
-from ltjax.methods import decoupling
-from ltjax.methods import sslt
+from ltjax.methods import decoupling, sslt
 from ltjax.methods.learner import Learner
 
 METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {

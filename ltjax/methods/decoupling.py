@@ -14,8 +14,7 @@ from typing import Any
 from ltjax import fit
 from ltjax import recipe as recipes
 from ltjax.methods.learner import Learner
-from ltjax.stages import classifier
-from ltjax.stages import embedding
+from ltjax.stages import classifier, embedding
 
 
 def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:

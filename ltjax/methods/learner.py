@@ -12,9 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import inference
-from ltjax import models
-from ltjax import sharding
+from ltjax import inference, models, sharding
 from ltjax.data import task as tasks
 from ltjax.evaluation import metrics
 from ltjax.state import ModelState

@@ -22,9 +22,7 @@ from ltjax import fit
 from ltjax import recipe as recipes
 from ltjax.methods import decoupling
 from ltjax.methods.learner import Learner
-from ltjax.stages import classifier
-from ltjax.stages import consistency
-from ltjax.stages import pseudo_label
+from ltjax.stages import classifier, consistency, pseudo_label
 
 
 def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
@@ -129,6 +127,8 @@ def _shared(stage: fit.Stage) -> fit.Stage:
   def finish(state, trained):
     new = stage.finish(state, trained)
     head = new.head if new.head is not state.head else new.balanced_head
-    return new.replace(head=head, balanced_head=head)
+    return new.replace(  # type: ignore[attr-defined]
+      head=head, balanced_head=head
+    )
 
   return dataclasses.replace(stage, finish=finish)

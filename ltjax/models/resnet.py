@@ -28,7 +28,15 @@ from ltjax.models import convolution
 def conv(
   features: int, size: int, *, stride: int = 1, dtype: Any, name: str
 ) -> convolution.Conv:
-  """A bias-free convolution which pads `size // 2` on every side."""
+  """A bias-free convolution which pads `size // 2` on every side.
+
+  Args:
+    features: Output channels.
+    size: Height and width of the kernel.
+    stride: Of both axes.
+    dtype: Of the computation; parameters are fp32.
+    name: Of its parameters.
+  """
   return convolution.Conv(features, size, stride, dtype=dtype, name=name)
 
 
@@ -45,6 +53,12 @@ def batch_norm(
 
   The variance is E[(x - mean)^2], not the cheaper E[x^2] - mean^2, which loses
   all digits when the mean is large against the spread.
+
+  Args:
+    train: Use the batch's statistics and update the running ones.
+    dtype: Of the result; statistics and parameters are fp32.
+    name: Of its parameters and statistics.
+    zero: Start from scale 0, so that a residual block starts as its shortcut.
   """
   return nn.BatchNorm(
     use_running_average=not train,

@@ -18,14 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import fit
-from ltjax import inference
+from ltjax import fit, inference, sampling
 from ltjax import recipe as recipes
-from ltjax import sampling
 from ltjax import state as states
 from ltjax.losses import classification
-from ltjax.state import ModelState
-from ltjax.state import TrainState
+from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy")
 SAMPLERS = ("class_balanced", "random")

@@ -22,15 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import fit
-from ltjax import models
+from ltjax import fit, models, sampling
 from ltjax import recipe as recipes
-from ltjax import sampling
 from ltjax import state as states
-from ltjax.losses import classification
-from ltjax.losses import consistency
-from ltjax.state import ModelState
-from ltjax.state import TrainState
+from ltjax.losses import classification, consistency
+from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy", "cross_entropy", "consistency")
 MEMORY_RESETS = ("keep", "uniform")

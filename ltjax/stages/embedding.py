@@ -14,14 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax import fit
-from ltjax import models
+from ltjax import fit, models, sampling
 from ltjax import recipe as recipes
-from ltjax import sampling
 from ltjax import state as states
 from ltjax.losses import classification
-from ltjax.state import ModelState
-from ltjax.state import TrainState
+from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy")
 

@@ -13,10 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import fit
-from ltjax import inference
-from ltjax.state import ModelState
-from ltjax.state import TrainState
+from ltjax import fit, inference
+from ltjax.state import ModelState, TrainState
 
 TRANSFORMS = ("test", "train")
 
