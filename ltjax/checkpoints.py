@@ -148,19 +148,64 @@ class Checkpoints:
   def _skip(self, number: int, error: Exception) -> None:
     """Warns about a damaged checkpoint and takes it out of the way."""
     position = divmod(number, _STEPS_PER_STAGE)
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     logging.warning(
       "The checkpoint of stage %d, step %d in %s is damaged (%s); it is removed"
       " and the one before it is used.",
       *position,
       self._directory,
-      reason,
+      _reason(error),
     )
     self._checkpointer.delete(number)
 
   def close(self) -> None:
     """Releases orbax's threads."""
     self._checkpointer.close()
+
+
+def read(
+  directory: str | Path, make_target: Callable[[Mapping[str, Any]], PyTree]
+) -> tuple[PyTree, Mapping[str, Any]]:
+  """Reads the newest checkpoint of a directory, and changes nothing there.
+
+  Args:
+    directory: holds the checkpoints.
+    make_target: as for `Checkpoints.restore`.
+
+  Returns:
+    `(tree, record)`.
+
+  Raises:
+    CheckpointError: if there is none, or it cannot be read.
+    ValueError: if it holds other shapes than the target.
+  """
+  directory = Path(directory).absolute()
+  names = [p.name for p in directory.glob("[0-9]*") if p.name.isdigit()]
+  if not names:
+    raise CheckpointError(f"There is no checkpoint in {directory}.")
+  path = directory / max(names, key=int)
+  damaged = f"The checkpoint {path} is damaged"
+  try:
+    meta = ocp.metadata(path).custom_metadata
+    shapes, wanted = meta["shapes"], meta["digest"]
+  except Exception as error:
+    raise CheckpointError(f"{damaged} ({_reason(error)}).") from error
+  target = make_target(meta)
+  _check_shapes(shapes, _shapes(target), directory)
+  try:
+    with warnings.catch_warnings():
+      warnings.filterwarnings("ignore", message="Sharding info")
+      tree = ocp.load(path, _without_empty(target))
+    tree = _with_empty(tree, target)
+    if digest(tree) != wanted:
+      raise ValueError("its bytes do not match its digest")
+  except Exception as error:
+    raise CheckpointError(f"{damaged} ({_reason(error)}).") from error
+  return tree, meta
+
+
+def _reason(error: Exception) -> str:
+  """Returns the first line of an error, or its name where it says nothing."""
+  return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _without_empty(tree: PyTree) -> PyTree:

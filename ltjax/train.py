@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ltjax import checkpoints
 from ltjax import config as configs
 from ltjax import inference
 from ltjax import methods
@@ -29,12 +28,12 @@ from ltjax import report
 from ltjax import run as running
 from ltjax import sharding
 from ltjax import summary as summaries
+from ltjax import trained
 from ltjax import workdir as workdirs
 from ltjax import writers
 from ltjax.data import record
 from ltjax.data import task as tasks
 from ltjax.methods.learner import Learner
-from ltjax.state import ModelState
 
 Config = Any
 
@@ -139,7 +138,7 @@ def train(
         progress=progress,
       )
       state = run.execute(stages, state)
-    _save_model(folder, state, task, config)
+    trained.save(folder.path, state, task=task, settings=config.model)
     summary = summaries.make(
       writers.read(folder / "metrics.jsonl"),
       config=json.loads(json.dumps(config.to_dict())),
@@ -224,31 +223,6 @@ def _keep_split(folder: workdirs.Workdir, split: record.Split) -> None:
       " changed since the run began. Restore the data, or choose another"
       " --workdir."
     )
-
-
-def _save_model(
-  folder: workdirs.Workdir, state: ModelState, task: tasks.Task, config: Config
-) -> None:
-  """Saves what prediction needs: the network, the classes, the transform."""
-  model = checkpoints.Checkpoints(folder / "model", keep=2)
-  variables = {
-    "backbone": state.backbone,
-    "batch_stats": state.batch_stats,
-    "head": state.head,
-    "balanced_head": state.balanced_head,
-  }
-  model.save((0, 0), variables, {"stage": "final"})
-  model.close()
-  workdirs.write_json(
-    folder / "model.json",
-    {
-      "model": dict(config.model),
-      "classes": list(task.class_names),
-      "image_shape": list(task.image_shape),
-      "mean": list(task.mean),
-      "std": list(task.std),
-    },
-  )
 
 
 def _commit() -> str | None:
