@@ -1,0 +1,155 @@
+"""CE, Decoupling, Pseudo-Label + D and SSLT at the size of a small CPU.
+
+    python -m experiments.sslt_small [--only=digits] [--print]
+
+Three seeds each on digits (embedded), Fashion-MNIST and CIFAR-10, long-tailed by
+subsampling. The seed moves initialization, batches and augmentation; the split
+is the same. On digits also the questions behind SSLT's schedule: a lower
+learning rate in Stage 2, no consistency, a memory that starts each loop from
+uniform rows. Pseudo-Label + D is SSLT with one loop of as many epochs and
+lambda 0.
+
+Not the paper's setting: its numbers (ResNet-18, 200 + 5 * 40 epochs, unlabeled
+images from Tiny Images) stand beside ours for orientation only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+import statistics
+import sys
+from typing import Any
+
+from experiments import sweep
+
+SEEDS = (0, 1, 2)
+CONFIGS = {
+  "digits": "configs/digits_sslt.py",
+  "fashion_mnist": "configs/fashion_mnist_sslt.py",
+  "cifar10": "configs/cifar10_sslt_small.py",
+}
+# Epochs of all loops together, for the one long loop of Pseudo-Label + D.
+EPOCHS = {"digits": 24, "fashion_mnist": 32, "cifar10": 32}
+VARIANTS = {
+  "lr0.03": ("--config.consistency.learning_rate=0.03",),
+  "lr0.01": ("--config.consistency.learning_rate=0.01",),
+  "lambda0": ("--config.consistency.weight=0.0",),
+  "uniform_memory": ("--config.consistency.memory_reset=uniform",),
+}
+PAPER = {"Decoupling": 64.0, "Pseudo-Label + D": 68.9, "SSLT": 71.3}
+
+
+def runs() -> Iterator[sweep.Run]:
+  """Yields the runs of the sweep."""
+  for data, config in CONFIGS.items():
+    for seed in SEEDS:
+      yield sweep.Run(f"{data}-sslt", config, seed)
+    for seed in SEEDS:
+      one_loop = (
+        "--config.loops=1",
+        f"--config.consistency.epochs={EPOCHS[data]}",
+        "--config.consistency.weight=0.0",
+      )
+      yield sweep.Run(f"{data}-pseudo_label", config, seed, one_loop)
+  for variant, overrides in VARIANTS.items():
+    for seed in SEEDS:
+      yield sweep.Run(
+        f"digits-sslt_{variant}", CONFIGS["digits"], seed, overrides
+      )
+
+
+def to_markdown(records: Sequence[dict[str, Any]]) -> str:
+  """Returns the tables: accuracy per model, pseudo labels per loop."""
+  lines = [
+    "# SSLT at the size of a small CPU",
+    "",
+    "Test accuracy in %, mean and sample standard deviation over seeds; last"
+    " evaluation of each model, nothing selected on test images. CPU-sized: see"
+    " `experiments/sslt_small.py` for what differs from the paper. Paper:"
+    " CIFAR-10-SSLT, rho 100, ResNet-18, Tiny Images as the pool.",
+  ]
+  for data in CONFIGS:
+    rows = [r for r in records if r["name"].startswith(f"{data}-")]
+    if not rows:
+      continue
+    lines += ["", f"## {data}", ""]
+    lines += _accuracies(rows, data)
+    lines += ["", "Pseudo-label accuracy on the unlabeled images:", ""]
+    lines += _pseudo_labels([r for r in rows if r["name"] == f"{data}-sslt"])
+    seconds = [r["seconds"] for r in rows if r["name"] == f"{data}-sslt"]
+    if seconds:
+      cores = sorted({r["cpu_cores"] for r in rows})
+      lines += [
+        "",
+        f"An SSLT run took {min(seconds) / 60:.1f} to"
+        f" {max(seconds) / 60:.1f} minutes on {cores} CPU core(s), with other"
+        " work on the machine.",
+      ]
+  return "\n".join(lines) + "\n"
+
+
+def _accuracies(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
+  groups = ("accuracy", "accuracy/many", "accuracy/medium", "accuracy/few")
+  lines = [
+    "| model | seeds | overall | many | medium | few | paper, overall |",
+    "|---|---|---|---|---|---|---|",
+  ]
+  for name in dict.fromkeys(r["name"] for r in rows):
+    same = [r for r in rows if r["name"] == name]
+    tests = [
+      {e["model"]: e for e in r["evaluations"] if e["split"] == "test"}
+      for r in same
+    ]
+    variant = name.removeprefix(f"{data}-")
+    for model in tests[0]:
+      if variant != "sslt" and model in ("CE (g')", "Decoupling"):
+        continue  # The same initialization as SSLT's.
+      if variant not in ("sslt", "pseudo_label"):
+        if model != list(tests[0])[-1]:
+          continue  # Of a variant, its last loop.
+      title = model
+      if variant == "pseudo_label":
+        if model.endswith("(g')"):
+          continue
+        title = "Pseudo-Label + D"
+      elif variant != "sslt":
+        title = f"{model}, {variant.removeprefix('sslt_')}"
+      paper = PAPER.get(title, PAPER["SSLT"] if "loop" in model else None)
+      if "(g')" in model or variant.startswith("sslt_"):
+        paper = None
+      shown = " | ".join(_spread([t[model][g] for t in tests]) for g in groups)
+      lines.append(
+        f"| {title} | {len(same)} | {shown} |"
+        f" {'' if paper is None or data != 'cifar10' else paper} |"
+      )
+  return lines
+
+
+def _pseudo_labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+  lines = [
+    "| loop | overall | many | medium | few |",
+    "|---|---|---|---|---|",
+  ]
+  names = ["pseudo/accuracy"]
+  names += [f"pseudo/accuracy/{g}" for g in ("many", "medium", "few")]
+  loops = len(rows[0]["pseudo_labels"]) if rows else 0
+  for loop in range(loops):
+    shown = " | ".join(
+      _spread([r["pseudo_labels"][loop][n] for r in rows]) for n in names
+    )
+    lines.append(f"| {loop + 1} | {shown} |")
+  return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+  mean = f"{100 * statistics.mean(values):.1f}"
+  if len(values) == 1:
+    return mean
+  return f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+if __name__ == "__main__":
+  sys.exit(
+    sweep.main(list(runs()), Path(__file__).with_suffix(""), to_markdown)
+  )
