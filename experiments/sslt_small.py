@@ -22,6 +22,7 @@ import sys
 from typing import Any
 
 from experiments import sweep
+from ltjax import figures
 
 SEEDS = (0, 1, 2)
 CONFIGS = {
@@ -89,6 +90,59 @@ def to_markdown(records: Sequence[dict[str, Any]]) -> str:
   return "\n".join(lines) + "\n"
 
 
+def draw(records: Sequence[dict[str, Any]], folder: Path) -> None:
+  """Draws accuracy per group over loops, a panel a data set.
+
+  Bars are the standard deviation over seeds, dashed lines plain cross-entropy,
+  dotted ones Pseudo-Label + D.
+  """
+  from matplotlib import figure, lines
+
+  drawn = figure.Figure(figsize=(10.5, 3.6), layout="constrained")
+  panels = drawn.subplots(1, len(CONFIGS))
+  for axes, data in zip(panels, CONFIGS, strict=True):
+    axes.set_title(data)
+    axes.set_xlabel("loop (0: Decoupling)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#E3E3E3", linewidth=0.7)
+    runs = [_tests(r) for r in records if r["name"] == f"{data}-sslt"]
+    rivals = [_tests(r) for r in records if r["name"] == f"{data}-pseudo_label"]
+    if not runs:
+      continue
+    loops = [m for m in runs[0] if m.startswith(("D", "S")) and "(" not in m]
+    axes.set_xticks(range(len(loops)))
+    for group, color in figures.COLORS.items():
+      key = "accuracy" if group == "overall" else f"accuracy/{group}"
+      values = [[100 * run[m][key] for run in runs] for m in loops]
+      axes.errorbar(
+        range(len(loops)),
+        [statistics.mean(v) for v in values],
+        yerr=[statistics.stdev(v) if len(v) > 1 else 0.0 for v in values],
+        color=color,
+        marker=figures.MARKERS[group],
+        capsize=2,
+        label=figures.GROUP_NAMES[group],
+      )
+      plain = statistics.mean(100 * run["CE (g')"][key] for run in runs)
+      axes.axhline(plain, color=color, linewidth=0.9, linestyle="--")
+      if rivals:
+        rival = statistics.mean(100 * r["SSLT loop 1"][key] for r in rivals)
+        axes.axhline(rival, color=color, linewidth=1.1, linestyle=":")
+  panels[0].set_ylabel("test accuracy (%)")
+  handles, _ = panels[0].get_legend_handles_labels()
+  grey = {"color": "#777777", "linewidth": 1.1}
+  handles += [
+    lines.Line2D([], [], linestyle="--", label="CE", **grey),
+    lines.Line2D([], [], linestyle=":", label="Pseudo-Label + D", **grey),
+  ]
+  drawn.legend(handles=handles, loc="outside lower center", ncols=6)
+  figures.save(drawn, folder / "accuracy_over_loops.png")
+
+
+def _tests(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  return {e["model"]: e for e in record["evaluations"] if e["split"] == "test"}
+
+
 def _accuracies(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
   groups = ("accuracy", "accuracy/many", "accuracy/medium", "accuracy/few")
   lines = [
@@ -97,10 +151,7 @@ def _accuracies(rows: Sequence[dict[str, Any]], data: str) -> list[str]:
   ]
   for name in dict.fromkeys(r["name"] for r in rows):
     same = [r for r in rows if r["name"] == name]
-    tests = [
-      {e["model"]: e for e in r["evaluations"] if e["split"] == "test"}
-      for r in same
-    ]
+    tests = [_tests(r) for r in same]
     variant = name.removeprefix(f"{data}-")
     for model in tests[0]:
       if variant != "sslt" and model in ("CE (g')", "Decoupling"):
@@ -151,5 +202,5 @@ def _spread(values: Sequence[float]) -> str:
 
 if __name__ == "__main__":
   sys.exit(
-    sweep.main(list(runs()), Path(__file__).with_suffix(""), to_markdown)
+    sweep.main(list(runs()), Path(__file__).with_suffix(""), to_markdown, draw)
   )

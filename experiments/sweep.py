@@ -93,6 +93,7 @@ def main(
   runs: Sequence[Run],
   results: Path,
   to_markdown: Callable[[Sequence[dict[str, Any]]], str],
+  draw: Callable[[Sequence[dict[str, Any]], Path], None],
   argv: Sequence[str] | None = None,
 ) -> int:
   """Executes a sweep and writes `results.jsonl` and `results.md`.
@@ -101,6 +102,7 @@ def main(
     runs: the sweep.
     results: folder of the results, beside the experiment.
     to_markdown: makes the tables from the records of the finished runs.
+    draw: `(records, folder)`, draws the pictures.
     argv: the arguments; those of the process by default.
 
   Returns:
@@ -136,5 +138,6 @@ def main(
     lines = "".join(json.dumps(r) + "\n" for r in records)
     (results / "results.jsonl").write_text(lines)
     (results / "results.md").write_text(to_markdown(records))
+    draw(records, results)
     print(f"{len(records)} of {len(runs)} runs: {results / 'results.md'}")
   return int(failed)
