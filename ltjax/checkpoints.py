@@ -1,13 +1,15 @@
 """Checkpoints: whole state to disk, newest readable state back.
 
 The only module that knows orbax. A checkpoint is a pytree of arrays with a
-small JSON record (where in the run it was taken) and a digest of its bytes, so
-that a damaged one is noticed and the one before it is used.
+small JSON record (where in the run it was taken), a digest of its arrays and a
+seal of its files, so that a damaged one is noticed, without handing it to
+orbax, and the one before it is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import hashlib
 import logging
 from pathlib import Path
@@ -19,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from ltjax import seals
+
 PyTree = Any
 
 # Orbax numbers checkpoints; the position (stage, step) becomes one number.
@@ -27,6 +31,10 @@ _STEPS_PER_STAGE = 1_000_000_000
 
 class CheckpointError(RuntimeError):
   """A checkpoint could not be written, or none could be read."""
+
+
+class _DamagedError(Exception):
+  """A checkpoint is there, but not what was written."""
 
 
 def digest(tree: PyTree) -> str:
@@ -38,7 +46,7 @@ def digest(tree: PyTree) -> str:
     array = np.ascontiguousarray(leaf)
     sha.update(jax.tree_util.keystr(path).encode())
     sha.update(f"{array.dtype}{array.shape}".encode())
-    sha.update(array.data)
+    sha.update(array.reshape(-1).view(np.uint8).data)  # bfloat16 has no .data
   return sha.hexdigest()
 
 
@@ -59,11 +67,12 @@ class Checkpoints:
       raise ValueError(f"run.keep is {keep}; at least 2 checkpoints are kept.")
     self._directory = Path(directory).absolute()
     self._directory.mkdir(parents=True, exist_ok=True)
-    self._checkpointer = ocp.training.Checkpointer(
-      self._directory,
-      preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-      cleanup_tmp_directories=True,
-    )
+    with _quiet():
+      self._checkpointer = ocp.training.Checkpointer(
+        self._directory,
+        preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+        cleanup_tmp_directories=True,
+      )
 
   def save(
     self, position: tuple[int, int], tree: PyTree, meta: Mapping[str, Any]
@@ -71,6 +80,11 @@ class Checkpoints:
     """Writes `tree` as the checkpoint of `position` = (stage, step).
 
     Returns when it is on disk. An older one at the same position is replaced.
+
+    Args:
+      position: stage index and step.
+      tree: a pytree of arrays.
+      meta: what to note beside it, JSON-able.
 
     Raises:
       CheckpointError: if it could not be written; earlier ones stay.
@@ -87,12 +101,13 @@ class Checkpoints:
         force=True,
         custom_metadata=meta,
       )
+      seals.write(self._directory / str(number))
     except Exception as error:
       raise CheckpointError(
         f"The checkpoint could not be written to {self._directory}"
-        f" ({type(error).__name__}: {str(error).splitlines()[0]}). The earlier"
-        " checkpoints are kept: free space or permissions there, then run the"
-        " same command again."
+        f" ({type(error).__name__}: {_reason(error)}). The earlier checkpoints"
+        " are kept: free space or permissions there, then run the same command"
+        " again."
       ) from error
 
   def restore(
@@ -100,8 +115,8 @@ class Checkpoints:
   ) -> tuple[PyTree, Mapping[str, Any]] | None:
     """Returns the newest readable checkpoint and its record.
 
-    A damaged checkpoint is reported and deleted, and the one before it is
-    tried.
+    A damaged checkpoint is reported, and the one before it is tried. If that
+    one is whole, the damaged one is deleted; if none is, all are left alone.
 
     Args:
       make_target: maps the record to the tree expected, of arrays or
@@ -115,47 +130,32 @@ class Checkpoints:
       CheckpointError: if there are checkpoints, but none can be read.
       ValueError: if a checkpoint holds other shapes than the target.
     """
-    numbers = sorted((c.step for c in self._checkpointer.checkpoints), key=int)
-    if not numbers:
-      return None
+    numbers = _numbers(self._directory)
+    damaged = []
     for number in reversed(numbers):
       try:
-        meta = self._checkpointer.metadata(number).custom_metadata
-        position = tuple(meta["position"])
-      except Exception as error:
-        self._skip(number, error)
+        found = _load(self._directory / str(number), make_target)
+      except _DamagedError as error:
+        logging.warning(
+          "The checkpoint of stage %d, step %d in %s is damaged (%s); trying"
+          " the one before it.",
+          *divmod(number, _STEPS_PER_STAGE),
+          self._directory,
+          error,
+        )
+        damaged.append(number)
         continue
-      target = make_target(meta)
-      _check_shapes(meta["shapes"], _shapes(target), self._directory)
-      try:
-        with warnings.catch_warnings():
-          # One process, one topology: shardings are set by the caller.
-          warnings.filterwarnings("ignore", message="Sharding info")
-          tree = self._checkpointer.load(number, _without_empty(target))
-        tree = _with_empty(tree, target)
-        if digest(tree) != meta["digest"]:
-          raise ValueError("its bytes do not match its digest")
-      except Exception as error:
-        self._skip(number, error)
-        continue
-      logging.info("Restored checkpoint %s of %s", position, self._directory)
-      return tree, meta
+      with _quiet():
+        for number in damaged:
+          self._checkpointer.delete(number)
+      return found
+    if not numbers:
+      return None
     raise CheckpointError(
       f"None of the {len(numbers)} checkpoints in {self._directory} can be"
-      " read. Remove that folder to start the run again."
+      " read. Restore them from a copy, or remove that folder to start the run"
+      " again."
     )
-
-  def _skip(self, number: int, error: Exception) -> None:
-    """Warns about a damaged checkpoint and takes it out of the way."""
-    position = divmod(number, _STEPS_PER_STAGE)
-    logging.warning(
-      "The checkpoint of stage %d, step %d in %s is damaged (%s); it is removed"
-      " and the one before it is used.",
-      *position,
-      self._directory,
-      _reason(error),
-    )
-    self._checkpointer.delete(number)
 
   def close(self) -> None:
     """Releases orbax's threads."""
@@ -179,33 +179,65 @@ def read(
     ValueError: if it holds other shapes than the target.
   """
   directory = Path(directory).absolute()
-  names = [p.name for p in directory.glob("[0-9]*") if p.name.isdigit()]
-  if not names:
+  numbers = _numbers(directory)
+  if not numbers:
     raise CheckpointError(f"There is no checkpoint in {directory}.")
-  path = directory / max(names, key=int)
-  damaged = f"The checkpoint {path} is damaged"
+  path = directory / str(numbers[-1])
   try:
-    meta = ocp.metadata(path).custom_metadata
+    return _load(path, make_target)
+  except _DamagedError as error:
+    raise CheckpointError(
+      f"The checkpoint {path} is damaged ({error})."
+    ) from error
+
+
+def _numbers(directory: Path) -> list[int]:
+  """Returns the numbers of the whole checkpoints of a directory, rising."""
+  return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
+
+
+def _load(
+  path: Path, make_target: Callable[[Mapping[str, Any]], PyTree]
+) -> tuple[PyTree, Mapping[str, Any]]:
+  """Returns the tree and the record of a checkpoint, or raises _DamagedError."""
+  try:
+    seals.check(path)
+    with _quiet():
+      meta: Any = ocp.metadata(path).custom_metadata
     shapes, wanted = meta["shapes"], meta["digest"]
   except Exception as error:
-    raise CheckpointError(f"{damaged} ({_reason(error)}).") from error
+    raise _DamagedError(_reason(error)) from error
   target = make_target(meta)
-  _check_shapes(shapes, _shapes(target), directory)
+  _check_shapes(shapes, _shapes(target), path.parent)
   try:
-    with warnings.catch_warnings():
+    with _quiet(), warnings.catch_warnings():
+      # One process, one topology: shardings are set by the caller.
       warnings.filterwarnings("ignore", message="Sharding info")
       tree = ocp.load(path, _without_empty(target))
     tree = _with_empty(tree, target)
     if digest(tree) != wanted:
-      raise ValueError("its bytes do not match its digest")
+      raise ValueError("its arrays do not match their digest")
   except Exception as error:
-    raise CheckpointError(f"{damaged} ({_reason(error)}).") from error
+    raise _DamagedError(_reason(error)) from error
   return tree, meta
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Mutes orbax about damage, which is reported here in one line."""
+  logger = logging.getLogger("absl")
+  level = logger.level
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
+
+
 def _reason(error: Exception) -> str:
-  """Returns the first line of an error, or its name where it says nothing."""
-  return str(error).splitlines()[0] if str(error) else type(error).__name__
+  """Returns the first words of an error, or its name where it says nothing."""
+  text = next(iter(str(error).splitlines()), "") or type(error).__name__
+  return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _without_empty(tree: PyTree) -> PyTree:
