@@ -3,7 +3,12 @@
 Flags only; the story is in `ltjax.train`. The same command resumes a run.
 """
 
+import errno
+from pathlib import Path
+import re
+import signal
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -27,12 +32,12 @@ _DRY_RUN = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
   """Runs the config of the flags."""
   if len(argv) > 1:
-    raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-  if _CONFIG.value is None:
-    raise app.UsageError("--config is needed, as configs/digits_sslt.py.")
+    _fail(f"Unknown arguments: {' '.join(argv[1:])}")
+  if not flags.FLAGS["config"].present:
+    _fail("--config is needed, as in --config=configs/digits_sslt.py.")
   workdir = _WORKDIR.value
   if not _DRY_RUN.value and not workdir:
-    raise app.UsageError("--workdir is needed, or --dry_run.")
+    _fail("--workdir is needed, or --dry_run.")
   logging.set_verbosity(logging.WARNING)
   try:
     if _DRY_RUN.value or not workdir:
@@ -42,15 +47,66 @@ def main(argv: list[str]) -> None:
   except interrupts.Interrupted as stop:
     print(f"Stopped by {stop} and saved; the same command goes on.")
     sys.exit(128 + stop.signum)
+  except KeyboardInterrupt:
+    print("Stopped at once; the same command goes on from what is saved.")
+    sys.exit(128 + signal.SIGINT)
   except (
     ValueError,
     OSError,
     fit.NonFiniteLossError,
     checkpoints.CheckpointError,
   ) as error:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    sys.exit(1)
+    _fail(f"{type(error).__name__}: {error}{_hint(error)}")
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a mistake in them is told in a line or two.
+
+  Args:
+    argv: the program and its arguments.
+
+  Returns:
+    What is no flag.
+  """
+  for path in re.findall(r"(?m)^--?config=([^:\n]*)", "\n".join(argv)):
+    if not Path(path).is_file():
+      _fail(f"The config file {path!r} does not exist in {Path.cwd()}.")
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(f"{_without_trace(str(error))}\n(--help lists the flags.)")
+  except (AttributeError, KeyError) as error:
+    # An override of a field that the config does not have.
+    field = re.search(r"'(\w+)'", str(error).replace("\\", ""))
+    for flag in re.findall(r"(?m)^--?((?:no)?config\.[\w.]+)", "\n".join(argv)):
+      if field and field[1] in flag.split("."):
+        near = re.search(r"Did you mean .?\"(\w+)\"", str(error))
+        hint = f" Did you mean {near[1]}?" if near else ""
+        _fail(f"--{flag}: the config has no field {field[1]!r}.{hint}")
+    raise  # A mistake in the code of the config file: show where.
+
+
+def _fail(message: str) -> NoReturn:
+  print(message, file=sys.stderr)
+  sys.exit(1)
+
+
+def _hint(error: BaseException) -> str:
+  if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    return (
+      " Free some space and run the same command again: it goes on from what"
+      " is saved."
+    )
+  return ""
+
+
+def _without_trace(message: str) -> str:
+  """Leaves of a traceback what a check of `ltjax.config` had to say."""
+  frames = re.findall(r'(?m)^\s*File "([^"]+)", line \d+', message)
+  if frames and Path(frames[-1]).parts[-2:] == ("ltjax", "config.py"):
+    return re.split(r"(?m)^\s*ValueError: ", message)[-1].strip()
+  return message
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, flags_parser=parse)
