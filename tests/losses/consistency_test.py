@@ -1,0 +1,139 @@
+import jax
+from jax import test_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.losses import consistency
+
+
+def reference(target, logits):
+  losses = []
+  for p, z in zip(
+    np.asarray(target, np.float64), np.asarray(logits, np.float64), strict=True
+  ):
+    q = np.exp(z - z.max())
+    q /= q.sum()
+    losses.append(
+      sum(a * (np.log(a) - np.log(b)) for a, b in zip(p, q) if a > 0)
+    )
+  return np.array(losses)
+
+
+def draw(seed, batch=9, classes=5):
+  rng = np.random.default_rng(seed)
+  target = rng.dirichlet(0.3 * np.ones(classes), batch)
+  logits = 3 * rng.normal(size=(batch, classes))
+  return jnp.asarray(target, jnp.float32), jnp.asarray(logits, jnp.float32)
+
+
+def total(target):
+  return lambda z: consistency.kl_divergence(target, z).sum()
+
+
+def test_golden():
+  target = jnp.array([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]])
+  logits = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5], [0.25, 0.75]]))
+  loss = consistency.kl_divergence(target, logits)
+  np.testing.assert_allclose(loss, [0.14384104, 0.6931472, 0.0], atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_a_slow_reference(seed):
+  target, logits = draw(seed)
+  loss = jax.jit(consistency.kl_divergence)(target, logits)
+  assert loss.shape == (9,)
+  np.testing.assert_allclose(
+    loss, reference(target, logits), rtol=1e-5, atol=1e-6
+  )
+
+
+def test_gradient_is_that_of_cross_entropy_to_the_stored_softmax():
+  # As the authors' released code trains: the same step, another loss value.
+  target, logits = draw(0)
+
+  def cross_entropy(z):
+    return -jnp.sum(target * jax.nn.log_softmax(z))
+
+  ours = jax.grad(total(target))(logits)
+  np.testing.assert_allclose(ours, jax.grad(cross_entropy)(logits), atol=1e-6)
+  np.testing.assert_allclose(ours, jax.nn.softmax(logits) - target, atol=1e-6)
+  entropy = -np.sum(jax.scipy.special.xlogy(target, target))
+  np.testing.assert_allclose(
+    cross_entropy(logits) - total(target)(logits), entropy, rtol=1e-5
+  )
+
+
+def test_check_gradients():
+  target, logits = draw(1, batch=2)
+  test_util.check_grads(total(target), (logits,), order=1, rtol=2e-2)
+
+
+def test_row_of_zeros_has_no_loss_and_no_gradient():
+  target, logits = draw(2)
+  target = target.at[3].set(0.0)
+  loss = consistency.kl_divergence(target, logits)
+  grad = jax.grad(total(target))(logits)
+  assert loss[3] == 0.0 and np.all(np.asarray(grad[3]) == 0.0)
+  others = np.arange(9) != 3
+  assert np.all(np.asarray(loss)[others] > 0)
+  assert np.all(np.abs(grad).sum(-1)[others] > 0)
+  huge = jnp.array([[1e4, -1e4], [jnp.inf, 0.0]])[:1]
+  zero = jnp.zeros((1, 2))
+  assert total(zero)(huge) == 0.0
+  np.testing.assert_array_equal(jax.grad(total(zero))(huge), zero)
+
+
+def test_zero_at_its_own_softmax():
+  _, logits = draw(3)
+  target = jax.nn.softmax(logits)
+  np.testing.assert_allclose(
+    consistency.kl_divergence(target, logits), np.zeros(9), atol=1e-6
+  )
+  np.testing.assert_allclose(
+    jax.grad(total(target))(logits), np.zeros((9, 5)), atol=1e-6
+  )
+
+
+def test_target_is_a_constant():
+  target, logits = draw(4)
+  grad = jax.grad(lambda p: consistency.kl_divergence(p, logits).sum())(target)
+  np.testing.assert_array_equal(grad, np.zeros((9, 5)))
+
+
+def test_huge_logits_and_impossible_classes():
+  target = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+  logits = jnp.array([[1e4, -1e4], [1e4, -1e4]])
+  np.testing.assert_array_equal(
+    consistency.kl_divergence(target, logits), [0.0, 2e4]
+  )
+  np.testing.assert_array_equal(
+    jax.grad(total(target))(logits), [[0.0, 0.0], [1.0, -1.0]]
+  )
+  masked = jnp.array([[0.0, -jnp.inf]])
+  assert consistency.kl_divergence(target[:1], masked)[0] == 0.0
+  assert np.isfinite(jax.grad(total(target[:1]))(masked)).all()
+
+
+def test_bfloat16_is_widened_first():
+  target, logits = (a.astype(jnp.bfloat16) for a in draw(5))
+  loss = consistency.kl_divergence(target, logits)
+  assert loss.dtype == jnp.float32
+  expected = consistency.kl_divergence(
+    target.astype(jnp.float32), logits.astype(jnp.float32)
+  )
+  np.testing.assert_array_equal(loss, expected)
+
+
+@pytest.mark.parametrize(
+  "target, logits",
+  [
+    (jnp.zeros((3,)), jnp.zeros((3,))),
+    (jnp.zeros((3, 2)), jnp.zeros((3, 4))),
+    (jnp.zeros((1, 2)), jnp.zeros((3, 2))),
+    (jnp.zeros((3, 2), int), jnp.zeros((3, 2))),
+  ],
+)
+def test_wrong_shapes_and_types(target, logits):
+  with pytest.raises(AssertionError):
+    consistency.kl_divergence(target, logits)

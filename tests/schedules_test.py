@@ -1,0 +1,127 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax import schedules
+
+
+def values(schedule, steps):
+  return np.array([float(schedule(t)) for t in range(steps)])
+
+
+def test_cosine_golden():
+  schedule = schedules.make("cosine", learning_rate=0.1, total_steps=4)
+  expected = [0.1, 0.0853553, 0.05, 0.0146447, 0.0, 0.0, 0.0]
+  np.testing.assert_allclose(values(schedule, 7), expected, atol=1e-7)
+
+
+def test_cosine_equals_the_recursion_of_pytorch():
+  # PyTorch's CosineAnnealingLR multiplies the last rate by a ratio of
+  # (1 + cos) terms each step.
+  total, rate = 37, 0.3
+  expected = [rate]
+  for t in range(1, total):
+    now, before = (1 + math.cos(math.pi * s / total) for s in (t, t - 1))
+    expected.append(expected[-1] * now / before)
+  schedule = schedules.make("cosine", learning_rate=rate, total_steps=total)
+  np.testing.assert_allclose(values(schedule, total), expected, rtol=2e-4)
+
+
+def test_step_golden():
+  schedule = schedules.make(
+    "step", learning_rate=1.0, total_steps=10, milestones=(0.5, 0.8)
+  )
+  expected = [1.0] * 5 + [0.1] * 3 + [0.01] * 4
+  np.testing.assert_allclose(values(schedule, 12), expected, rtol=1e-6)
+
+
+def test_step_factor_and_rounding():
+  schedule = schedules.make(
+    "step", learning_rate=0.8, total_steps=7, milestones=(0.8,), factor=0.5
+  )
+  expected = [0.8] * 6 + [0.4]  # round(5.6) = 6.
+  np.testing.assert_allclose(values(schedule, 7), expected, rtol=1e-6)
+
+
+def test_constant():
+  schedule = schedules.make("constant", learning_rate=0.01, total_steps=3)
+  np.testing.assert_allclose(values(schedule, 5), [0.01] * 5, rtol=1e-6)
+
+
+def test_warmup_then_cosine():
+  schedule = schedules.make(
+    "cosine", learning_rate=0.4, total_steps=8, warmup_steps=4
+  )
+  expected = [0.1, 0.2, 0.3, 0.4, 0.4, 0.3414214, 0.2, 0.0585786, 0.0]
+  np.testing.assert_allclose(values(schedule, 9), expected, atol=1e-7)
+
+
+def test_warmup_counts_into_the_milestones():
+  schedule = schedules.make(
+    "step",
+    learning_rate=1.0,
+    total_steps=4,
+    warmup_steps=2,
+    milestones=(0.75,),
+  )
+  np.testing.assert_allclose(values(schedule, 4), [0.5, 1, 1, 0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", schedules.NAMES)
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_traced_array_and_integer_steps_agree(name, warmup):
+  schedule = schedules.make(
+    name,
+    learning_rate=0.1,
+    total_steps=6,
+    warmup_steps=warmup,
+    milestones=(0.5,) if name == "step" else (),
+  )
+  steps = jnp.arange(8)
+  batch = jax.jit(schedule)(steps)
+  assert batch.dtype == jnp.float32 and batch.shape == (8,)
+  np.testing.assert_allclose(batch, values(schedule, 8), rtol=1e-6, atol=1e-9)
+  one = jax.jit(schedule)(jnp.int32(3))
+  assert one.shape == () and one.dtype == jnp.float32
+
+
+def test_a_million_steps():
+  total = 2**20
+  schedule = schedules.make("cosine", learning_rate=0.03, total_steps=total)
+  for t in (0, 1, total // 3, total - 1):
+    expected = 0.015 * (1 + math.cos(math.pi * t / total))
+    np.testing.assert_allclose(float(schedule(t)), expected, atol=3e-9)
+
+
+@pytest.mark.parametrize(
+  "kwargs, message",
+  [
+    ({"name": "cos"}, "Unknown schedule 'cos'; .* cosine, step, constant"),
+    ({"learning_rate": 0.0}, "above 0 and finite, not 0.0"),
+    ({"learning_rate": -0.1}, "above 0 and finite, not -0.1"),
+    ({"learning_rate": math.inf}, "above 0 and finite, not inf"),
+    ({"learning_rate": math.nan}, "above 0 and finite, not nan"),
+    ({"total_steps": 0}, "1 step or more, not 0"),
+    ({"warmup_steps": 10}, "from 0 to 9 of the 10 steps, not 10"),
+    ({"warmup_steps": -1}, "from 0 to 9 of the 10 steps, not -1"),
+    ({"milestones": (0.5,)}, r"\(0.5,\) have no meaning in .*'cosine'"),
+    ({"name": "step"}, "'step' needs milestones"),
+    ({"name": "step", "milestones": (160, 180)}, "divide steps by .* 10"),
+    ({"name": "step", "milestones": (0.8, 0.5)}, "rising fractions"),
+    ({"name": "step", "milestones": (0.5, 0.5)}, "rising fractions"),
+    ({"name": "step", "milestones": (0.0,)}, "rising fractions"),
+    (
+      {"name": "step", "milestones": (0.5,), "factor": 0.0},
+      r"factor must be in \(0, 1\], not 0.0",
+    ),
+    ({"name": "step", "milestones": (0.5,), "factor": 2.0}, "not 2.0"),
+  ],
+)
+def test_errors(kwargs, message):
+  arguments = {"name": "cosine", "learning_rate": 0.1, "total_steps": 10}
+  arguments |= kwargs
+  with pytest.raises(ValueError, match=message):
+    schedules.make(arguments.pop("name"), **arguments)
