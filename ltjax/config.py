@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import difflib
+import math
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
 VARIANTS = ("paper", "author_code")
+# Checked here, as they are used late or by others.
+_LEAST = {
+  "seed": 0,
+  "data.seed": 0,
+  "eval.last_k": 1,
+  "run.keep": 2,
+  "run.steps_per_call": 0,
+}
 
 
 def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
@@ -175,7 +184,18 @@ def check(config: Mapping[str, Any]) -> None:
   Raises:
     ValueError: names the field, and the known one nearest to it.
   """
+  if not isinstance(config, Mapping | ml_collections.ConfigDict):
+    raise ValueError(
+      f"The config is {config!r}; get_config() must return the ConfigDict of"
+      " ltjax.config.sslt()."
+    )
   _check(config, sslt(), "")
+  for name, least in _LEAST.items():
+    value: Any = config
+    for part in name.split("."):
+      value = value[part]
+    if value < least:
+      raise ValueError(f"{name} is {value}; it must be {least} or more.")
 
 
 def _check(given: Any, known: Any, prefix: str) -> None:
@@ -196,15 +216,25 @@ def _check(given: Any, known: Any, prefix: str) -> None:
         raise ValueError(f"The config field {prefix}{name} must be a block.")
       _check(value, default, f"{prefix}{name}.")
     elif default is None:
-      if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int | float)
-      ):
+      if value is not None and not _is_number(value):
         raise ValueError(f"{prefix}{name} is {value!r}; it must be a number.")
     elif not _same_kind(value, default):
       raise ValueError(
         f"{prefix}{name} is {value!r}; it must be of type"
         f" {type(default).__name__}."
       )
+    values = value if isinstance(value, tuple | list) else (value,)
+    for entry in values:
+      if isinstance(value, tuple | list) and not _is_number(entry):
+        raise ValueError(
+          f"{prefix}{name} is {value!r}; it must hold numbers only."
+        )
+      if isinstance(entry, float) and not math.isfinite(entry):
+        raise ValueError(f"{prefix}{name} is {value!r}; it must be finite.")
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _same_kind(value: Any, default: Any) -> bool:

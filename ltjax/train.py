@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import contextlib
 import datetime
 import importlib.metadata
 import importlib.util
@@ -20,17 +21,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from ltjax import config as configs
-from ltjax import inference
-from ltjax import methods
-from ltjax import models
+from ltjax import inference, methods, models, report, sharding, trained, writers
 from ltjax import progress as progressing
-from ltjax import report
 from ltjax import run as running
-from ltjax import sharding
 from ltjax import summary as summaries
-from ltjax import trained
 from ltjax import workdir as workdirs
-from ltjax import writers
 from ltjax.data import record
 from ltjax.data import task as tasks
 from ltjax.methods.learner import Learner
@@ -50,7 +45,9 @@ def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
     name: dict(config.data[name])
     for name in ("labeled", "unlabeled", "validation")
   }
-  settings = {k: v for k, v in config.data.items() if k not in blocks}
+  settings: dict[str, Any] = {
+    k: v for k, v in config.data.items() if k not in blocks
+  }
   settings["groups"] = tuple(settings["groups"])
   return tasks.build(**settings, **blocks, mesh=mesh, data_dir=data_dir)
 
@@ -114,7 +111,7 @@ def train(
   with workdirs.Workdir(workdir) as folder:
     folder.check_config(config.to_dict())
     if (folder / "summary.json").exists():
-      summary = json.loads((folder / "summary.json").read_text())
+      summary = report.read_summary(folder.path)
       if not (folder / "report.md").exists():
         report.write(folder.path)
       echo(f"The run in {folder.path} is finished. {headline(summary)}")
@@ -122,10 +119,12 @@ def train(
 
     mesh = sharding.make_mesh()
     task = build_task(config, mesh, data_dir)
-    _keep_split(folder, task.split)
     learner = build_learner(config, task, mesh)
     stages = methods.stages(config.method, learner, config)
     state = learner.init()
+    # Only now: a mistake found above must not bind the folder to its config.
+    folder.keep_config(config.to_dict())
+    _keep_split(folder, task.split)
     echo(task.class_table())
     session = _Session(folder)
     images = sum(stage.images for stage in stages)
@@ -188,9 +187,6 @@ def dry_run(
   task = build_task(config, mesh, data_dir)
   learner = build_learner(config, task, mesh)
   stages = methods.stages(config.method, learner, config)
-  for stage in stages:
-    if stage.steps:
-      sharding.check_batch(stage.batch_size, mesh, stage.name.split("/")[-1])
   echo(str(config))
   echo(task.class_table())
   params, _ = jax.eval_shape(learner.model.init, jax.random.key(0))
@@ -199,9 +195,7 @@ def dry_run(
   for path, shape, count in rows:
     echo(f"{path:<60} {str(shape):<20} {count:>12,}")
   echo(f"{'total':<81} {sum(row[-1] for row in rows):>12,}\n")
-  echo(
-    f"{'stage':<22} {'epochs':>7} {'batch':>6} {'steps':>9} {'samples':>12}"
-  )
+  echo(f"{'stage':<22} {'epochs':>7} {'batch':>6} {'steps':>9} {'samples':>12}")
   for stage in stages:
     echo(
       f"{stage.name:<22} {stage.epochs:>7} {stage.batch_size:>6}"
@@ -251,9 +245,10 @@ class _Session:
     self._started = datetime.datetime.now(datetime.UTC)
 
   def __exit__(self, error_type: Any, *unused: object) -> None:
-    sessions = []
-    if self._path.exists():
-      sessions = json.loads(self._path.read_text())["sessions"]
+    try:
+      sessions = list(json.loads(self._path.read_text())["sessions"])
+    except (OSError, ValueError, TypeError, KeyError):
+      sessions = []  # The first, or a damaged file: no reason to fail.
     sessions.append(
       {
         "started": self._started.isoformat(timespec="seconds"),
@@ -271,4 +266,5 @@ class _Session:
         },
       }
     )
-    workdirs.write_json(self._path, {"sessions": sessions})
+    with contextlib.suppress(*([OSError] if error_type else [])):
+      workdirs.write_json(self._path, {"sessions": sessions})

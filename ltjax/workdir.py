@@ -62,7 +62,7 @@ class Workdir:
     return self.path / name
 
   def check_config(self, config: Mapping[str, Any]) -> None:
-    """Writes `config.json`, or compares with the one that is there.
+    """Compares with the `config.json` that is there, if one is.
 
     Args:
       config: JSON-able, nested.
@@ -74,11 +74,12 @@ class Workdir:
     path = self / "config.json"
     config = json.loads(json.dumps(config))
     if not path.exists():
-      write_json(path, config)
       return
     try:
       stored = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+      if not isinstance(stored, Mapping):
+        raise ValueError("it holds no config")
+    except (OSError, ValueError) as error:
       raise WorkdirError(
         f"{path} cannot be read ({error}). Choose another --workdir."
       ) from error
@@ -89,6 +90,16 @@ class Workdir:
         f"{self.path} holds a run with another config:\n{listed}\nChoose"
         " another --workdir, or run it with the config it was started with."
       )
+
+  def keep_config(self, config: Mapping[str, Any]) -> None:
+    """Writes `config.json` unless it is there.
+
+    Args:
+      config: JSON-able, nested; one that `check_config` let pass.
+    """
+    path = self / "config.json"
+    if not path.exists():
+      write_json(path, config)
 
 
 def differences(
@@ -117,6 +128,9 @@ def write_json(path: Path, value: Any) -> None:
   Args:
     path: the file.
     value: JSON-able; NaN and infinity are refused.
+
+  Raises:
+    OSError: if it cannot be written; an older file stays as it was.
   """
   text = json.dumps(value, indent=2, allow_nan=False) + "\n"
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -126,5 +140,9 @@ def write_json(path: Path, value: Any) -> None:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    raise OSError(
+      error.errno, f"cannot write it ({error.strerror})", str(path)
+    ) from error
   finally:
     temporary.unlink(missing_ok=True)

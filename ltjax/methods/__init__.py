@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import difflib
 from typing import Any
 
-from ltjax import fit
+from ltjax import fit, sharding
 from ltjax.methods import decoupling, sslt
 from ltjax.methods.learner import Learner
 
@@ -37,4 +37,9 @@ def stages(method: str, learner: Learner, config: Any) -> list[fit.Stage]:
     raise ValueError(
       f"method is {method!r}; choose one of {', '.join(METHODS)}.{hint}"
     )
-  return list(METHODS[method](learner, config))
+  made = list(METHODS[method](learner, config))
+  for stage in made:
+    if stage.steps:
+      name = stage.name.split("/")[-1]
+      sharding.check_batch(stage.batch_size, learner.mesh, name)
+  return made
