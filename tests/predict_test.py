@@ -1,0 +1,268 @@
+import json
+import os
+import subprocess
+import sys
+
+import finished
+import numpy as np
+from PIL import Image
+import pytest
+
+from ltjax import predict, trained
+from ltjax.data import sources
+
+
+def write(path, pixels, mode=None):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+  (image.convert(mode) if mode else image).save(path)
+  return path
+
+
+def digit(i=0):
+  return sources.load("digits").test_images[i]
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """A few pictures, at two depths, and what does not count."""
+  write(tmp_path / "b.png", digit(0))
+  write(tmp_path / "a" / "1.png", digit(1))
+  write(tmp_path / "a" / "deep" / "2.bmp", digit(2))
+  (tmp_path / "notes.txt").write_text("no picture")
+  write(tmp_path / ".hidden" / "h.png", digit(3))
+  return tmp_path
+
+
+def run(capsys, *argv):
+  """Returns exit code, output and errors of the command line."""
+  code = predict.main([f"--workdir={finished.run()}", *map(str, argv)])
+  return code, *capsys.readouterr()
+
+
+def test_find_searches_folders_and_keeps_files_once(folder):
+  found = predict.find([folder / "notes.txt", folder, folder / "b.png"])
+  assert [str(p.relative_to(folder)) for p in found] == [
+    "notes.txt",
+    "a/1.png",
+    "a/deep/2.bmp",
+    "b.png",
+  ]
+
+
+def test_find_names_what_is_not_there(tmp_path):
+  with pytest.raises(FileNotFoundError, match="none.png: no such picture or"):
+    predict.find([tmp_path, tmp_path / "none.png"][1:])
+  with pytest.raises(ValueError, match="no pictures in this folder.*jpeg"):
+    predict.find([tmp_path])
+
+
+def test_read_brings_pictures_to_the_networks_shape(tmp_path):
+  rgb = np.zeros((6, 10, 3), np.uint8)
+  rgb[..., 0] = 255
+  path = write(tmp_path / "red.png", rgb)
+  grey = predict.read(path, (8, 4, 1))
+  # ITU-R 601: a full red has a luma of 0.299 * 255.
+  np.testing.assert_array_equal(grey, np.full((8, 4, 1), 76, np.uint8))
+  np.testing.assert_array_equal(
+    predict.read(path, (3, 3, 3)), rgb[:3, :3], strict=True
+  )
+  path = write(tmp_path / "grey.png", np.full((5, 5, 1), 9, np.uint8))
+  np.testing.assert_array_equal(
+    predict.read(path, (5, 5, 3)), np.full((5, 5, 3), 9, np.uint8)
+  )
+  path = write(tmp_path / "alpha.png", np.full((2, 2, 4), 200, np.uint8))
+  assert predict.read(path, (2, 2, 3)).shape == (2, 2, 3)
+
+
+def test_read_leaves_a_picture_of_the_right_shape_alone(tmp_path):
+  path = write(tmp_path / "d.png", digit(5))
+  np.testing.assert_array_equal(predict.read(path, (8, 8, 1)), digit(5))
+
+
+@pytest.mark.parametrize("head", ["balanced", "random"])
+def test_predictions_are_those_of_the_evaluation(tmp_path, head):
+  """The test set as files gives the recalls that the run recorded."""
+  data = sources.load("digits")
+  files = [
+    write(tmp_path / f"{i}.png", image)
+    for i, image in enumerate(data.test_images)
+  ]
+  records = list(
+    predict.predict(trained.load(finished.run()), files, head=head)
+  )
+  labels = np.array([r["label"] for r in records])
+  summary = json.loads((finished.run() / "summary.json").read_text())
+  rows = [
+    r
+    for r in summary["evaluations"]
+    if r["head"] == head and r["split"] == "test"
+  ]
+  confusion = np.zeros((10, 10), int)
+  np.add.at(confusion, (data.test_labels, labels), 1)
+  # Batches of another size may round a tie the other way.
+  assert np.abs(confusion - rows[-1]["confusion"]).sum() <= 2
+  assert [r["image"] for r in records] == list(map(str, files))
+
+
+def test_probabilities_and_top_are_the_networks(folder):
+  loaded = trained.load(finished.run())
+  files = predict.find([folder])
+  probabilities = loaded.predictor("balanced")(
+    np.stack([digit(1), digit(2), digit(0)])
+  )
+  records = list(predict.predict(loaded, files, top=10))
+  for record, wanted in zip(records, probabilities, strict=True):
+    assert record["label"] == wanted.argmax()
+    assert record["class"] == str(wanted.argmax())
+    assert record["probability"] == pytest.approx(wanted.max(), abs=1e-5)
+    assert record["top"][0] == {
+      k: record[k] for k in ("class", "label", "probability")
+    }
+    assert sorted(t["label"] for t in record["top"]) == list(range(10))
+    odds = [t["probability"] for t in record["top"]]
+    assert odds == sorted(odds, reverse=True)
+    assert sum(odds) == pytest.approx(1, abs=1e-4)
+
+
+def test_batches_do_not_change_the_records(folder):
+  loaded = trained.load(finished.run())
+  files = predict.find([folder])
+  whole = list(predict.predict(loaded, files))
+  for batch_size in (1, 2):
+    parts = list(predict.predict(loaded, files, batch_size=batch_size))
+    for a, b in zip(whole, parts, strict=True):
+      assert a["image"] == b["image"]
+      assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
+
+
+def test_no_pictures_give_no_records():
+  assert list(predict.predict(trained.load(finished.run()), [])) == []
+
+
+@pytest.mark.parametrize("top", [0, 11])
+def test_top_out_of_range(top, folder):
+  records = predict.predict(
+    trained.load(finished.run()), [folder / "b.png"], top=top
+  )
+  with pytest.raises(ValueError, match=f"--top is {top}; the model has 10"):
+    next(records)
+
+
+def test_jsonl(folder, capsys):
+  code, out, err = run(capsys, "--format=jsonl", "--top=2", folder)
+  assert (code, err) == (0, "")
+  records = [json.loads(line) for line in out.splitlines()]
+  assert [os.path.basename(r["image"]) for r in records] == [
+    "1.png",
+    "2.bmp",
+    "b.png",
+  ]
+  for record in records:
+    assert list(record) == ["image", "class", "label", "probability", "top"]
+    assert len(record["top"]) == 2
+
+
+def test_table_is_aligned(folder, capsys):
+  wide = write(folder / "日本.png", digit(4))
+  code, out, err = run(capsys, "--top=2", folder / "b.png", wide)
+  assert (code, err) == (0, "")
+  header, first, second = out.splitlines()
+  assert header.split() == ["image", *["class", "probability"] * 2]
+  assert len(header) == len(first)
+  # The two wide characters take a cell more each than they are characters.
+  assert len(second) == len(first) - 2
+  assert first.startswith(f"{folder / 'b.png'}  ")
+  for line in (first, second):
+    _, best, p, other, q = line.split()
+    assert best in "0123456789" and other in "0123456789"
+    assert 1 >= float(p) >= float(q) >= 0
+
+
+def test_names_cannot_command_the_terminal(folder, capsys):
+  path = write(folder / "x\x1b[2J\n.png", digit(0))
+  code, out, err = run(capsys, path)
+  assert code == 0 and "\x1b" not in out
+  assert r"x\x1b[2J\n.png" in out and len(out.splitlines()) == 2
+  path.write_bytes(b"not a picture")
+  code, out, err = run(capsys, path)
+  assert code == 1 and "\x1b" not in err
+  assert len(err.splitlines()) == 2
+
+
+def test_a_damaged_picture_is_named_and_the_others_go_on(folder, capsys):
+  (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n1234")
+  (folder / "empty.png").write_bytes(b"")
+  code, out, err = run(capsys, "--format=jsonl", folder)
+  assert code == 1
+  assert len(out.splitlines()) == 3
+  first, second, last = err.splitlines()
+  assert json.loads(first)["image"] == str(folder / "broken.png")
+  assert "not a whole image" in json.loads(first)["error"]
+  assert "empty (0 bytes)" in json.loads(second)["error"]
+  assert last == "error: 2 of 5 pictures could not be read."
+  # The same as a table, and the others are as if it had not been there.
+  code, table, err = run(capsys, folder)
+  assert code == 1 and len(table.splitlines()) == 4
+  assert err.startswith(f"error: {folder / 'broken.png'}: not a whole image")
+
+
+def test_image_bomb_is_refused_unread(folder, capsys, monkeypatch):
+  monkeypatch.setattr(
+    predict.pictures.read_image,
+    "__kwdefaults__",
+    {"name": "", "max_pixels": 63},
+  )
+  code, out, err = run(capsys, folder / "b.png")
+  assert code == 1 and "refused as an image bomb" in err
+  assert out.splitlines()[1:] == []
+
+
+def test_unreadable_file(folder, capsys):
+  code, _, err = run(capsys, folder / "b.png", folder / "notes.txt")
+  assert code == 1
+  assert "notes.txt: not a whole image" in err and "1 of 2 pictures" in err
+
+
+@pytest.mark.parametrize(
+  "argv, error",
+  [
+    (["nowhere.png"], "error: nowhere.png: no such picture or folder."),
+    (["--top=11", sys.executable], "error: --top is 11; the model has 10"),
+  ],
+)
+def test_mistakes_are_told_in_a_line(argv, error, capsys):
+  code, out, err = run(capsys, *argv)
+  assert (code, out) == (1, "")
+  assert err.startswith(error) and len(err.splitlines()) == 1
+
+
+def test_no_run(folder, capsys):
+  argv = [f"--workdir={folder}", str(folder)]
+  assert predict.main(argv) == 1
+  assert "holds no run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [[], ["--head=third", "x"], ["--top=x", "x"]])
+def test_usage(argv, capsys):
+  with pytest.raises(SystemExit) as caught:
+    predict.main(["--workdir=x", *argv])
+  assert caught.value.code == 2
+  assert "usage: python -m ltjax.predict" in capsys.readouterr().err
+
+
+def test_command_line(folder):
+  command = [sys.executable, "-m", "ltjax.predict", "--format=jsonl"]
+  done = subprocess.run(
+    [*command, f"--workdir={finished.run()}", str(folder), "--head=random"],
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  records = [json.loads(line) for line in done.stdout.splitlines()]
+  loaded = trained.load(finished.run())
+  wanted = list(predict.predict(loaded, predict.find([folder]), head="random"))
+  assert [r["image"] for r in records] == [r["image"] for r in wanted]
+  for a, b in zip(records, wanted, strict=True):
+    assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
