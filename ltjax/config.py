@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import difflib
-import math
 from typing import Any
 
 import ml_collections
@@ -229,8 +228,10 @@ def _check(given: Any, known: Any, prefix: str) -> None:
         raise ValueError(
           f"{prefix}{name} is {value!r}; it must hold numbers only."
         )
-      if isinstance(entry, float) and not math.isfinite(entry):
-        raise ValueError(f"{prefix}{name} is {value!r}; it must be finite.")
+      if _is_number(entry) and not abs(entry) <= 2**53:
+        raise ValueError(
+          f"{prefix}{name} is {value!r}; it must be finite and at most 2 ** 53."
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -60,3 +61,21 @@ class Recipe:
       weight_decay=self.weight_decay,
       nesterov=self.nesterov,
     )
+
+
+def of(field: str, settings: Mapping[str, Any]) -> Recipe:
+  """Returns the recipe that a block of a config describes.
+
+  Args:
+    field: the name of the block, such as `refit`, for errors.
+    settings: the attributes of `Recipe`.
+
+  Raises:
+    ValueError: if a setting is out of range; names the block.
+  """
+  try:
+    recipe = Recipe(**settings)
+    recipe.make_optimizer(recipe.make_schedule(1))
+  except ValueError as error:
+    raise ValueError(f"{field}: {error}") from None
+  return recipe

@@ -33,7 +33,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     images=task.images,
     labels=task.labels,
     transform=learner.transform,
-    recipe=recipes.Recipe(**config.embedding),
+    recipe=recipes.of("embedding", config.embedding),
     seed=learner.seed,
     key=learner.key("embedding"),
     report=lambda state: learner.evaluate(
@@ -49,7 +49,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     labels=task.labels,
     num_classes=task.num_classes,
     views=settings.pop("views"),
-    recipe=recipes.Recipe(**settings),
+    recipe=recipes.of("classifier", settings),
     seed=learner.seed,
   )
   yield make.make(

@@ -96,7 +96,7 @@ def _consistency(learner: Learner, block: dict) -> consistency.Maker:
     labels=learner.task.labels,
     num_classes=learner.task.num_classes,
     transform=learner.transform,
-    recipe=recipes.Recipe(**block),
+    recipe=recipes.of("consistency", block),
     seed=learner.seed,
     **choices,
   )
@@ -109,7 +109,7 @@ def _refit(learner: Learner, block: dict) -> classifier.Maker:
     images=learner.task.images,
     labels=learner.task.labels,
     num_classes=learner.task.num_classes,
-    recipe=recipes.Recipe(**block),
+    recipe=recipes.of("refit", block),
     seed=learner.seed,
     field="refit",
     **choices,

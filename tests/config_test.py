@@ -1,0 +1,290 @@
+"""Tests of configs: the two presets, arguments of a file, and checks."""
+
+import ml_collections
+import pytest
+
+from ltjax import config as configs
+
+BLOCKS = ("embedding", "classifier", "consistency", "refit")
+
+
+def changed(**fields):
+  """The paper's config with fields set, known or not."""
+  config = configs.sslt()
+  for name, value in fields.items():
+    block = config
+    *parents, last = name.split("__")
+    for parent in parents:
+      block = block[parent]
+    block[last] = value
+  return config
+
+
+def flat(config, prefix=""):
+  found = {}
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      found |= flat(value, f"{prefix}{name}.")
+    else:
+      found[f"{prefix}{name}"] = value
+  return found
+
+
+# -- Presets.
+
+
+def test_paper_preset():
+  """Section 4.4: 200 / 10 / 5 x (40 + 10) epochs, SGD 0.1, cosine."""
+  config = configs.sslt()
+  assert config.variant == "paper" and config.method == "sslt"
+  assert config.loops == 5 and config.shared_head is False
+  epochs = {"embedding": 200, "classifier": 10, "consistency": 40, "refit": 10}
+  for name in BLOCKS:
+    block = config[name]
+    assert block.epochs == epochs[name], name
+    assert block.learning_rate == 0.1 and block.schedule == "cosine", name
+    assert block.momentum == 0.9 and block.weight_decay == 5e-4, name
+    assert block.nesterov is False and block.milestones == (), name
+  assert config.consistency.weight == 1.0
+  assert config.consistency.memory_reset == "keep"
+  assert config.consistency.sampler == "random"
+  assert config.consistency.data == "all"
+  assert config.refit.sampler == "class_balanced"
+  assert config.refit.data == "labeled"
+  assert config.pseudo_label.transform == "test"
+
+
+def test_author_code_differs_in_these_settings_and_no_others():
+  paper, author = flat(configs.sslt()), flat(configs.sslt("author_code"))
+  assert paper.keys() == author.keys()
+  differences = {k: author[k] for k in paper if paper[k] != author[k]}
+  assert differences == {
+    "variant": "author_code",
+    "shared_head": True,  # one classifier, trained in both stages
+    "classifier.epochs": 20,  # re-initialized, SGD 0.1 cosine
+    "pseudo_label.transform": "train",
+    # 50 epochs a loop; SGD 0.01, Nesterov, x 0.1 at epoch 40 of 50.
+    "consistency.epochs": 50,
+    "consistency.learning_rate": 0.01,
+    "consistency.schedule": "step",
+    "consistency.milestones": (0.8,),
+    "consistency.nesterov": True,
+    "consistency.memory_reset": "uniform",  # to 1 / C in each loop
+    "refit.epochs": 20,  # SGD 0.001, constant
+    "refit.learning_rate": 0.001,
+    "refit.schedule": "constant",
+  }
+  assert author["consistency.factor"] == 0.1
+  assert 0.8 * author["consistency.epochs"] == 40
+
+
+def test_an_unknown_variant_is_refused():
+  with pytest.raises(
+    ValueError, match="variant is 'papr'; choose one of paper, author_code"
+  ):
+    configs.sslt("papr")
+
+
+@pytest.mark.parametrize("variant", configs.VARIANTS)
+def test_presets_pass_their_own_check(variant):
+  configs.check(configs.sslt(variant))
+
+
+def test_presets_share_nothing():
+  first, second = configs.sslt(), configs.sslt()
+  first.refit.epochs = 99
+  first.data.labeled.rho = 2.0
+  assert second.refit.epochs == 10 and second.data.labeled.rho == 100.0
+
+
+# -- Arguments of a config file.
+
+
+def parse(arg):
+  return configs.parse_arg(arg, rho=100.0, variant="paper", loops=5).to_dict()
+
+
+@pytest.mark.parametrize("arg", [None, ""])
+def test_no_argument_gives_the_defaults(arg):
+  assert parse(arg) == {"rho": 100.0, "variant": "paper", "loops": 5}
+
+
+def test_arguments_take_the_types_of_the_defaults():
+  got = parse("rho=1000,variant=author_code,loops=3")
+  assert got == {"rho": 1000.0, "variant": "author_code", "loops": 3}
+  assert isinstance(got["rho"], float)
+
+
+def test_a_value_may_hold_colons_and_equals_signs():
+  got = configs.parse_arg("pool=pickle:/a=b/c.pickle", pool="")
+  assert got.pool == "pickle:/a=b/c.pickle"
+
+
+@pytest.mark.parametrize("arg", ["rh=1", "rho", "rho=1,x=2", "=3"])
+def test_an_unknown_argument_is_refused(arg):
+  with pytest.raises(
+    ValueError,
+    match="is unknown; known are rho=100.0, variant=paper, loops=5",
+  ):
+    parse(arg)
+
+
+@pytest.mark.parametrize(
+  "arg, kind", [("rho=x", "float"), ("loops=2.5", "int"), ("loops=", "int")]
+)
+def test_an_argument_of_another_type_is_refused(arg, kind):
+  name, value = arg.split("=")
+  with pytest.raises(
+    ValueError,
+    match=f"The config argument {name} is '{value}'; it must be a {kind}",
+  ):
+    parse(arg)
+
+
+# -- Checks.
+
+
+@pytest.mark.parametrize(
+  "field, message",
+  [
+    ("sed", "Unknown config field sed. Did you mean seed?"),
+    (
+      "embedding__epoch",
+      "Unknown config field embedding.epoch. Did you mean embedding.epochs?",
+    ),
+    (
+      "data__unlabeled__facto",
+      "Unknown config field data.unlabeled.facto. Did you mean"
+      " data.unlabeled.factor?",
+    ),
+    ("xyzzy", "Unknown config field xyzzy."),
+  ],
+)
+def test_unknown_fields_are_named(field, message):
+  with pytest.raises(ValueError) as caught:
+    configs.check(changed(**{field: 1}))
+  assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["seed", "refit", "data.labeled.rho"])
+def test_missing_fields_are_named(name):
+  config = configs.sslt()
+  *parents, last = name.split(".")
+  block = config
+  for parent in parents:
+    block = block[parent]
+  del block[last]
+  with pytest.raises(
+    ValueError, match=f"The config field {name} is missing; start the config"
+  ):
+    configs.check(config)
+
+
+def replaced(name, value):
+  """The paper's config as a dict, where any type can be put in."""
+  config = configs.sslt().to_dict()
+  block = config
+  *parents, last = name.split(".")
+  for parent in parents:
+    block = block[parent]
+  block[last] = value
+  return config
+
+
+@pytest.mark.parametrize(
+  "name, value, message",
+  [
+    ("seed", "1", "seed is '1'; it must be of type int."),
+    ("seed", 1.0, "seed is 1.0; it must be of type int."),
+    ("seed", True, "seed is True; it must be of type int."),
+    ("seed", None, "seed is None; it must be of type int."),
+    ("shared_head", 1, "shared_head is 1; it must be of type bool."),
+    (
+      "embedding.learning_rate",
+      "0.1",
+      "embedding.learning_rate is '0.1'; it must be of type float.",
+    ),
+    ("model.name", 18, "model.name is 18; it must be of type str."),
+    ("data.groups", 3, "data.groups is 3; it must be of type tuple."),
+    (
+      "data.groups",
+      ("3", "3", "4"),
+      "data.groups is ('3', '3', '4'); it must hold numbers only.",
+    ),
+    (
+      "embedding.milestones",
+      [0.5, None],
+      "embedding.milestones is [0.5, None]; it must hold numbers only.",
+    ),
+    ("refit", 3, "The config field refit must be a block."),
+    (
+      "data.unlabeled.rho",
+      "x",
+      "data.unlabeled.rho is 'x'; it must be a number.",
+    ),
+    (
+      "data.unlabeled.total",
+      True,
+      "data.unlabeled.total is True; it must be a number.",
+    ),
+    (
+      "consistency.weight",
+      float("nan"),
+      "consistency.weight is nan; it must be finite and at most 2 ** 53.",
+    ),
+    (
+      "run.checkpoint_every_s",
+      float("inf"),
+      "run.checkpoint_every_s is inf; it must be finite and at most 2 ** 53.",
+    ),
+    (
+      "embedding.milestones",
+      (0.5, float("nan")),
+      "embedding.milestones is (0.5, nan); it must be finite and at most 2 ** 53.",
+    ),
+    (
+      "data.labeled.max_count",
+      2**53 + 1,
+      "data.labeled.max_count is 9007199254740993; it must be finite and at"
+      " most 2 ** 53.",
+    ),
+    ("seed", -1, "seed is -1; it must be 0 or more."),
+    ("data.seed", -2, "data.seed is -2; it must be 0 or more."),
+    ("eval.last_k", 0, "eval.last_k is 0; it must be 1 or more."),
+    ("run.keep", 1, "run.keep is 1; it must be 2 or more."),
+    (
+      "run.steps_per_call",
+      -1,
+      "run.steps_per_call is -1; it must be 0 or more.",
+    ),
+  ],
+)
+def test_values_that_do_not_fit_are_named(name, value, message):
+  with pytest.raises(ValueError) as caught:
+    configs.check(replaced(name, value))
+  assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+  "name, value",
+  [
+    ("embedding.learning_rate", 1),  # an integer where a float is expected
+    ("data.groups", [3, 3, 4]),  # a list, as JSON gives it
+    ("data.unlabeled.rho", 10),
+    ("data.unlabeled.rho", None),
+    ("data.labeled.counts", (5, 4)),
+    ("seed", 0),
+    ("eval.last_k", 1),
+    ("run.keep", 2),
+  ],
+)
+def test_values_that_fit_pass(name, value):
+  configs.check(replaced(name, value))
+
+
+@pytest.mark.parametrize("config", [None, [], "paper", 3])
+def test_what_is_no_config_is_refused(config):
+  with pytest.raises(
+    ValueError, match=r"get_config\(\) must return the ConfigDict of"
+  ):
+    configs.check(config)
