@@ -66,7 +66,8 @@ def test_gradient_is_that_of_cross_entropy_to_the_stored_softmax():
 
 def test_check_gradients():
   target, logits = draw(1, batch=2)
-  test_util.check_grads(total(target), (logits,), order=1, rtol=2e-2)
+  # In fp32 the default step of 5e-4 is drowned by the rounding of the loss.
+  test_util.check_grads(total(target), (logits,), order=1, rtol=2e-2, eps=1e-2)
 
 
 def test_row_of_zeros_has_no_loss_and_no_gradient():
