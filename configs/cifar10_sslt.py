@@ -10,12 +10,16 @@ Arguments, as in `--config=configs/cifar10_sslt.py:rho=1000,variant=author_code`
 The paper takes its unlabeled images from Tiny Images, which is withdrawn. Here
 labeled and unlabeled images both come from CIFAR-10 itself, disjoint; so that
 five times as many unlabeled images fit, the first class has at most 833 labeled
-images (833 + 5 * 833 <= 5000). With `pool` the paper's own setting returns: 5000
-labeled images in the first class and the pool's images unlabeled.
+images (833 + 5 * 833 <= 5000). Above a rho of 833 the last class would be left
+without one; the first class then has rho labeled images and the rest of it is
+unlabeled, four times as many at rho 1000. With `pool` the paper's own setting
+returns: 5000 labeled images in the first class and the pool's images unlabeled.
 
 Not yet measured at full size: no accuracy or time is claimed here. The paper
 reports 71.3 % at rho 100 and 66.7 % at rho 1000, with Tiny Images.
 """
+
+import math
 
 from ltjax import config as configs
 
@@ -25,11 +29,13 @@ def get_config(arg=None):
   config = configs.sslt(arg.variant)
   config.data.source = "cifar10"
   config.data.groups = (3, 3, 4)
-  config.data.labeled.max_count = 833
+  largest = max(833, math.ceil(arg.rho))
+  config.data.labeled.max_count = largest
   config.data.labeled.rho = arg.rho
-  config.data.unlabeled.factor = 5.0
+  config.data.unlabeled.factor = min(5.0, max(5000 / largest - 1, 0.0))
   if arg.pool:
     config.data.labeled.max_count = 5000
+    config.data.unlabeled.factor = 5.0
     config.data.unlabeled.source = arg.pool
     config.data.unlabeled.profile = "rescaled"
   config.model.name = "resnet18"

@@ -91,12 +91,12 @@ def _shown(row: Row) -> dict[str, Any]:
 
 
 def _mean(rows: Sequence[Row]) -> dict[str, float | None]:
-  """Returns the mean of each scalar metric."""
+  """Returns the mean of each scalar metric; None if one of them is unknown."""
   result: dict[str, float | None] = {}
-  for name, value in rows[0].items():
-    if isinstance(value, bool) or not isinstance(value, int | float):
-      continue
-    values = [r[name] for r in rows]
-    known = all(v is not None for v in values)
-    result[name] = sum(values) / len(values) if known else None
+  for name in rows[0]:
+    values = [row[name] for row in rows]
+    if any(v is None for v in values):
+      result[name] = None
+    elif all(isinstance(v, int | float) for v in values):
+      result[name] = sum(values) / len(values)
   return result
