@@ -1,0 +1,78 @@
+"""Recipes: the numbers of the paper, and the schedule and optimizer of them."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from ltjax import config
+from ltjax import recipe
+import numpy as np
+import pytest
+
+
+def test_defaults_are_those_of_the_paper():
+  assert dataclasses.asdict(recipe.Recipe(epochs=200)) == {
+    "epochs": 200,
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+    "milestones": (),
+    "factor": 0.1,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 5e-4,
+  }
+
+
+@pytest.mark.parametrize("variant", config.VARIANTS)
+def test_every_block_of_a_preset_is_a_recipe_with_choices(variant):
+  preset = config.sslt(variant)
+  fields = {f.name for f in dataclasses.fields(recipe.Recipe)}
+  for block in ("embedding", "classifier", "consistency", "refit"):
+    settings = {k: v for k, v in preset[block].items() if k in fields}
+    assert settings.keys() == fields
+    assert recipe.Recipe(**settings).make_schedule(10)(0) > 0
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_a_stage_needs_an_epoch(epochs):
+  with pytest.raises(ValueError, match=f"epochs is {epochs}.* 1 or more"):
+    recipe.Recipe(epochs=epochs)
+
+
+def test_the_schedule_spans_all_steps_of_the_stage():
+  schedule = recipe.Recipe(epochs=4).make_schedule(5)
+  rates = [float(schedule(step)) for step in range(21)]
+  expected = [0.05 * (1 + np.cos(np.pi * step / 20)) for step in range(21)]
+  np.testing.assert_allclose(rates, expected, atol=1e-7)
+  assert rates[0] == pytest.approx(0.1) and rates[20] == pytest.approx(0)
+
+
+def test_the_step_schedule_decays_at_fractions_of_the_stage():
+  made = recipe.Recipe(
+    epochs=10, schedule="step", milestones=(0.5, 0.8), factor=0.2
+  ).make_schedule(3)
+  rates = [float(made(step)) for step in (0, 14, 15, 23, 24, 29)]
+  np.testing.assert_allclose(rates, [0.1, 0.1, 0.02, 0.02, 0.004, 0.004])
+
+
+def test_an_unknown_schedule_is_refused():
+  with pytest.raises(ValueError, match="'cosin'"):
+    recipe.Recipe(epochs=1, schedule="cosin").make_schedule(1)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_optimizer_has_momentum_decay_and_schedule(nesterov):
+  """Three steps against PyTorch's update written out."""
+  settings = recipe.Recipe(epochs=1, nesterov=nesterov, weight_decay=0.1)
+  schedule = settings.make_schedule(3)
+  optimizer = settings.make_optimizer(schedule)
+  params = jnp.array([1.0, -2.0])
+  state = optimizer.init(params)
+  w, v = np.array([1.0, -2.0]), np.zeros(2)
+  for step, grad in enumerate(([0.5, 0.5], [-1.0, 2.0], [0.0, 0.0])):
+    updates, state = optimizer.update(jnp.array(grad), state, params)
+    params = params + updates
+    g = np.array(grad) + 0.1 * w
+    v = 0.9 * v + g
+    w = w - float(schedule(step)) * (g + 0.9 * v if nesterov else v)
+    np.testing.assert_allclose(params, w, rtol=1e-5)

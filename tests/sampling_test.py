@@ -1,0 +1,143 @@
+"""Index streams: what is drawn, how often, and that nothing else matters."""
+
+from ltjax import sampling
+import numpy as np
+import pytest
+
+LABELS = np.repeat([0, 1, 2, 3], [60, 25, 14, 1])
+
+
+def random(num_samples=23, batch_size=5, *, seed=0, stage="s"):
+  return sampling.random(num_samples, batch_size, seed=seed, stage=stage)
+
+
+def balanced(
+  labels=LABELS, batch_size=10, *, num_classes=4, seed=0, stage="s"
+):
+  return sampling.class_balanced(
+    labels, batch_size, num_classes=num_classes, seed=seed, stage=stage
+  )
+
+
+@pytest.mark.parametrize(
+  "samples, batch, expected", [(23, 5, 4), (20, 5, 4), (5, 5, 1), (7, 1, 7)]
+)
+def test_an_epoch_holds_the_full_batches(samples, batch, expected):
+  assert sampling.steps_per_epoch(samples, batch, "s") == expected
+  index = random(samples, batch)(0)
+  assert index.shape == (expected, batch) and index.dtype == np.int32
+
+
+def test_random_draws_each_sample_at_most_once_an_epoch():
+  stream, dropped = random(), set()
+  for epoch in range(40):
+    drawn = stream(epoch).ravel()
+    assert len(set(drawn.tolist())) == 20
+    assert drawn.min() >= 0 and drawn.max() < 23
+    dropped |= set(range(23)) - set(drawn.tolist())
+  assert dropped == set(range(23))  # no sample is left out for good
+
+
+def test_random_without_remainder_is_a_permutation():
+  drawn = random(24, 6)(3).ravel()
+  np.testing.assert_array_equal(np.sort(drawn), np.arange(24))
+  assert not np.array_equal(drawn, np.arange(24))
+
+
+@pytest.mark.parametrize("make", [random, balanced])
+def test_a_stream_is_a_function_of_seed_stage_and_epoch(make):
+  stream = make()
+  later = stream(7)
+  stream(0), np.random.random(5)  # neither order nor global state matters
+  np.testing.assert_array_equal(stream(7), later)
+  np.testing.assert_array_equal(make()(7), later)
+  assert not np.array_equal(stream(8), later)
+  assert not np.array_equal(make(seed=1)(7), later)
+  assert not np.array_equal(make(stage="t")(7), later)
+
+
+def test_golden_draws():
+  """Fixed for good: they change only if old runs may no longer resume."""
+  np.testing.assert_array_equal(random(8, 4)(0), GOLDEN_RANDOM)
+  np.testing.assert_array_equal(balanced()(0)[0], GOLDEN_BALANCED)
+
+
+GOLDEN_RANDOM = [[7, 0, 3, 2], [5, 4, 1, 6]]
+GOLDEN_BALANCED = [37, 99, 16, 8, 8, 1, 86, 49, 50, 9]
+
+
+def test_balanced_draws_classes_alike():
+  """Pearson's statistic, 3 degrees of freedom; 16.3 has probability 0.001."""
+  drawn = np.concatenate([balanced()(e).ravel() for e in range(200)])
+  counts = np.bincount(LABELS[drawn], minlength=4)
+  expected = len(drawn) / 4
+  assert len(drawn) == 20_000
+  assert np.sum((counts - expected) ** 2 / expected) < 16.3
+
+
+def test_balanced_draws_the_samples_of_a_class_alike():
+  """13 degrees of freedom; 34.5 has probability 0.001."""
+  drawn = np.concatenate([balanced()(e).ravel() for e in range(200)])
+  counts = np.bincount(drawn, minlength=100)
+  assert np.all(counts > 0)
+  counts = counts[85:99]  # class 2
+  expected = counts.sum() / 14
+  assert np.sum((counts - expected) ** 2 / expected) < 34.5
+
+
+def test_random_follows_the_class_counts():
+  drawn = np.concatenate([random(100, 10)(e).ravel() for e in range(3)])
+  np.testing.assert_array_equal(
+    np.bincount(LABELS[drawn]), 3 * np.array([60, 25, 14, 1])
+  )
+
+
+def test_balanced_draws_a_class_of_one_image_again_and_again():
+  drawn = balanced()(0).ravel()
+  assert np.sum(drawn == 99) > 10  # of 100 draws, 25 expected
+
+
+def test_balanced_leaves_an_empty_class_out():
+  drawn = np.concatenate(
+    [balanced(num_classes=7)(epoch).ravel() for epoch in range(50)]
+  )
+  counts = np.bincount(LABELS[drawn], minlength=7)
+  np.testing.assert_array_equal(counts[4:], 0)
+  assert counts[:4].min() > 0.22 * len(drawn)
+
+
+def test_balanced_ignores_the_order_of_samples_and_labels_out_of_range():
+  labels = np.array([2, -1, 0, 2, 9, 0, 2, 1])  # -1 and 9 are no class
+  drawn = np.unique([balanced(labels, 4, num_classes=3)(e) for e in range(50)])
+  np.testing.assert_array_equal(drawn, [0, 2, 3, 5, 6, 7])
+
+
+def test_balanced_epoch_is_as_long_as_a_random_one():
+  index = balanced()(0)
+  assert index.shape == random(100, 10)(0).shape == (10, 10)
+  assert index.dtype == np.int32
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_a_batch_of_nothing_is_refused(batch_size):
+  with pytest.raises(
+    ValueError, match=rf"embedding.batch_size is {batch_size}.*at least 1"
+  ):
+    sampling.steps_per_epoch(10, batch_size, "embedding")
+
+
+@pytest.mark.parametrize("make", [random, balanced])
+def test_a_batch_larger_than_the_set_is_refused(make):
+  first = 23 if make is random else LABELS
+  with pytest.raises(ValueError) as caught:
+    make(first, 128, stage="refit")
+  size = 23 if make is random else 100
+  assert f"refit.batch_size is 128, but the stage has only {size}" in str(
+    caught.value
+  )
+  assert f"--config.refit.batch_size to {size} or less" in str(caught.value)
+
+
+def test_no_class_at_all_is_refused():
+  with pytest.raises(ValueError, match=r"s: no label lies in \[0, 4\)"):
+    balanced(np.full(20, -1))

@@ -1,0 +1,339 @@
+"""Toys: a network of milliseconds, a separable task, and ways to run them.
+
+Images are 4 x 4 and of 4 classes; class `c` is bright in quadrant `c`. The
+network is a real one in all that matters to the stages: an embedding with
+BatchNorm, whose training and evaluation differ, and a head.
+"""
+
+import dataclasses
+import functools
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+from ltjax import config as configs
+from ltjax import inference
+from ltjax import methods
+from ltjax import models
+from ltjax import recipe as recipes
+from ltjax import run as running
+from ltjax import sharding
+from ltjax.data import splits
+from ltjax.data import task as tasks
+from ltjax.evaluation import groups as grouping
+from ltjax.methods.learner import Learner
+from ltjax.models import heads
+from ltjax.stages import classifier
+from ltjax.stages import consistency
+from ltjax.stages import embedding
+from ltjax.stages import pseudo_label
+import numpy as np
+
+C, D, SIZE = 4, 6, 4
+LABELED = (20, 10, 6, 4)  # 5 steps an epoch
+UNLABELED = (18, 12, 6, 4)  # 10 steps for all
+N, M = sum(LABELED), sum(UNLABELED)
+BATCH = 8
+
+
+def model() -> models.Model:
+  """Linear, BatchNorm (momentum 0.9), ReLU, linear head."""
+  head = heads.linear(D, C)
+
+  def init(key):
+    k_backbone, k_head = jax.random.split(key)
+    kernel = jax.random.normal(k_backbone, (SIZE * SIZE, D)) / SIZE
+    backbone = {"kernel": kernel, "scale": jnp.ones(D), "bias": jnp.zeros(D)}
+    stats = {"mean": jnp.zeros(D), "var": jnp.ones(D)}
+    return {"backbone": backbone, "head": head.init(k_head)}, stats
+
+  def apply(params, batch_stats, images, train):
+    p = params["backbone"]
+    x = images.reshape(len(images), -1) @ p["kernel"]
+    mean, var = batch_stats["mean"], batch_stats["var"]
+    if train:
+      mean, var = jnp.mean(x, 0), jnp.var(x, 0)
+      batch_stats = {
+        "mean": 0.9 * batch_stats["mean"] + 0.1 * mean,
+        "var": 0.9 * batch_stats["var"] + 0.1 * var,
+      }
+    scale = p["scale"] * jax.lax.rsqrt(var + 1e-5)
+    features = jax.nn.relu((x - mean[None]) * scale[None] + p["bias"][None])
+    return features, head.apply(params["head"], features), batch_stats
+
+  return models.Model(
+    init=init,
+    apply=apply,
+    head_init=head.init,
+    head_apply=head.apply,
+    feature_dim=D,
+    num_classes=C,
+    image_shape=(SIZE, SIZE, 1),
+    name="toy",
+  )
+
+
+def pictures(labels, seed=0, *, size=SIZE):
+  """Returns uint8 `[N, size, size, 1]`, bright in the class's quadrant."""
+  rng = np.random.default_rng(seed)
+  images = rng.integers(0, 100, (len(labels), size, size, 1))
+  half = size // 2
+  for image, label in zip(images, labels):
+    row, column = divmod(int(label), 2)
+    rows = slice(row * half, (row + 1) * half)
+    image[rows, column * half : (column + 1) * half] += 120
+  return images.astype(np.uint8)
+
+
+def labels_of(counts):
+  return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+
+def task(
+  mesh=None, *, validation=0, unlabeled=UNLABELED, pad=0, flip=False, size=SIZE
+):
+  """Returns the task of the toys; it is the same at each call."""
+  mesh = mesh or one_device()
+  counts = np.add(LABELED, unlabeled) + validation
+  labels = labels_of(counts)
+  images = pictures(labels, size=size)
+  split = splits.build(
+    labels,
+    num_classes=C,
+    labeled={"profile": "explicit", "counts": LABELED},
+    unlabeled={"profile": "explicit", "counts": tuple(unlabeled)}
+    if sum(unlabeled)
+    else {"factor": 0.0},
+    validation={"per_class": validation},
+    seed=0,
+  )
+  test_labels = labels_of((5, 5, 5, 5))
+  put = functools.partial(sharding.replicate, mesh=mesh)
+  order = np.concatenate([split.labeled, split.unlabeled])
+  return tasks.Task(
+    images=put(images[order]),
+    labels=put(labels[split.labeled]),
+    truth=labels[split.unlabeled],
+    test_images=put(pictures(test_labels, 1, size=size)),
+    test_labels=test_labels,
+    validation_images=put(images[split.validation]),
+    validation_labels=labels[split.validation],
+    class_names=("a", "b", "c", "d"),
+    groups=grouping.by_rank(LABELED),
+    split=split,
+    mean=(0.4,),
+    std=(0.25,),
+    pad=pad,
+    flip=flip,
+  )
+
+
+@functools.cache
+def one_device():
+  return sharding.make_mesh(1)
+
+
+def learner(
+  *, seed=0, mesh=None, network=None, batch_size=12, **settings
+) -> Learner:
+  """Returns a learner; inference runs in batches with a partial last one."""
+  mesh = mesh or one_device()
+  the_task = task(mesh, **settings)
+  network = network or model()
+  train, test = the_task.transforms()
+  return Learner(
+    model=network,
+    task=the_task,
+    predictor=inference.Predictor(
+      network,
+      test_transform=test,
+      train_transform=train,
+      batch_size=batch_size,
+      mesh=mesh,
+    ),
+    transform=train,
+    seed=seed,
+    mesh=mesh,
+  )
+
+
+def recipe(**changes) -> recipes.Recipe:
+  settings = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.05}
+  return recipes.Recipe(**(settings | changes))
+
+
+def config(*, loops=2, epochs=2, batch_size=BATCH, **changes):
+  """Returns a config of few steps; `block__field=value` changes a field."""
+  result = configs.sslt()
+  for block in ("embedding", "classifier", "consistency", "refit"):
+    result[block].update(
+      epochs=epochs, batch_size=batch_size, learning_rate=0.05
+    )
+  result.classifier.views = result.refit.views = 2
+  result.loops = loops
+  result.update_from_flattened_dict(
+    {name.replace("__", "."): value for name, value in changes.items()}
+  )
+  return result
+
+
+def nothing(state):
+  del state
+  return []
+
+
+def classifier_maker(learner, *, choices=None, **changes):
+  return classifier.Maker(
+    learner.predictor,
+    images=learner.task.images,
+    labels=learner.task.labels,
+    num_classes=C,
+    recipe=recipe(**changes),
+    seed=learner.seed,
+    **({"views": 2} | (choices or {})),
+  )
+
+
+def classifier_stage(learner, name="classifier", *, fresh=True, **settings):
+  maker = classifier_maker(learner, **settings)
+  return maker.make(name, fresh=fresh, key=learner.key(name), report=nothing)
+
+
+def embedding_stage(learner, name="embedding", **changes):
+  return embedding.make(
+    name,
+    learner.model,
+    images=learner.task.images,
+    labels=changes.pop("labels", learner.task.labels),
+    transform=learner.transform,
+    recipe=recipe(**changes),
+    seed=learner.seed,
+    key=learner.key(name),
+    report=nothing,
+  )
+
+
+def pseudo_label_stage(learner, name="pseudo_label", transform="test"):
+  return pseudo_label.make(
+    name,
+    learner.predictor,
+    images=learner.task.unlabeled_images,
+    transform=transform,
+    key=learner.key(name),
+    report=nothing,
+  )
+
+
+def consistency_maker(learner, *, choices=None, **changes):
+  return consistency.Maker(
+    learner.model,
+    images=learner.task.images,
+    labels=learner.task.labels,
+    num_classes=C,
+    transform=learner.transform,
+    recipe=recipe(**changes),
+    seed=learner.seed,
+    **(choices or {}),
+  )
+
+
+def consistency_stage(learner, name="consistency", **settings):
+  maker = consistency_maker(learner, **settings)
+  return maker.make(name, key=learner.key(name), report=nothing)
+
+
+# Each maps a learner to the stages to run from `learner.init()`.
+STAGES = {
+  "embedding": lambda learner, **changes: [embedding_stage(learner, **changes)],
+  "classifier": lambda learner, **changes: [
+    classifier_stage(learner, **changes)
+  ],
+  "refit": lambda learner, **changes: [
+    classifier_stage(learner, "refit", fresh=False, **changes)
+  ],
+  "pseudo_label": lambda learner, **changes: [pseudo_label_stage(learner)],
+  "consistency": lambda learner, **changes: [
+    pseudo_label_stage(learner),
+    consistency_stage(learner, **changes),
+  ],
+}
+CASES = (*STAGES, *methods.METHODS)
+
+
+def stages(case, learner, *, loops=2, **changes):
+  """Returns the stages of a case: one stage, or a whole method."""
+  if case in STAGES:
+    return STAGES[case](learner, **changes)
+  return methods.stages(case, learner, config(loops=loops, **changes))
+
+
+def execute(workdir, learner, stages, *, state=None, **settings):
+  """Runs stages in a folder; returns the final state and the metrics' rows."""
+  run = running.Run(workdir, mesh=learner.mesh, **settings)
+  state = run.execute(stages, learner.init() if state is None else state)
+  return state, rows(workdir)
+
+
+def rows(workdir):
+  """Returns the rows of `metrics.jsonl`, without what the clock says."""
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  result = [json.loads(line) for line in lines]
+  for row in result:
+    row.pop("images_per_second", None)
+  return result
+
+
+def host(tree):
+  """Returns a copy on the host; keys become their data."""
+
+  def copy(x):
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      x = jax.random.key_data(x)
+    return np.array(x)
+
+  return jax.tree.map(copy, tree)
+
+
+def assert_same(a, b):
+  """Asserts that two trees are equal bit for bit."""
+  a, b = host(a), host(b)
+  chex.assert_trees_all_equal_structs(a, b)
+  chex.assert_trees_all_equal_shapes_and_dtypes(a, b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    assert x.tobytes() == y.tobytes(), (x, y)
+
+
+def differ(a, b):
+  """Whether any array of two trees differs."""
+  pairs = zip(jax.tree.leaves(host(a)), jax.tree.leaves(host(b)), strict=True)
+  return any(not np.array_equal(x, y) for x, y in pairs)
+
+
+def assert_rows_close(a, b, rtol=1e-4, atol=1e-5):
+  """Asserts that metrics rows agree, numbers up to a tolerance."""
+  if isinstance(a, dict):
+    assert a.keys() == b.keys()
+    for name in a:
+      assert_rows_close(a[name], b[name], rtol, atol)
+  elif isinstance(a, list):
+    assert len(a) == len(b)
+    for x, y in zip(a, b):
+      assert_rows_close(x, y, rtol, atol)
+  elif isinstance(a, float):
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+  else:
+    assert a == b
+
+
+def watched(stages, seen):
+  """Returns stages that append a host copy of the state at their end."""
+
+  def watch(stage):
+    def report(state):
+      seen.append(host(state))
+      return stage.report(state)
+
+    return dataclasses.replace(stage, report=report)
+
+  return [watch(stage) for stage in stages]
