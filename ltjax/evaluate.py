@@ -216,10 +216,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       head=options.head,
       data_dir=options.data_dir,
     )
+    print(json.dumps(row) if options.format == "json" else table(row, task))
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
-  print(json.dumps(row) if options.format == "json" else table(row, task))
   changed = differences(row, recorded)
   if changed:
     print(
