@@ -67,10 +67,12 @@ class Checkpoints:
       raise ValueError(f"run.keep is {keep}; at least 2 checkpoints are kept.")
     self._directory = Path(directory).absolute()
     self._directory.mkdir(parents=True, exist_ok=True)
+    # Any: LatestN is not quite what orbax's annotation says a policy is.
+    policy: Any = ocp.training.preservation_policies.LatestN(keep)
     with _quiet():
       self._checkpointer = ocp.training.Checkpointer(
-        self._directory,
-        preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+        str(self._directory),
+        preservation_policy=policy,
         cleanup_tmp_directories=True,
       )
 
@@ -203,7 +205,7 @@ def _load(
   try:
     seals.check(path)
     with _quiet():
-      meta: Any = ocp.metadata(path).custom_metadata
+      meta: Any = ocp.metadata(str(path)).custom_metadata
     shapes, wanted = meta["shapes"], meta["digest"]
   except Exception as error:
     raise _DamagedError(_reason(error)) from error
@@ -213,7 +215,7 @@ def _load(
     with _quiet(), warnings.catch_warnings():
       # One process, one topology: shardings are set by the caller.
       warnings.filterwarnings("ignore", message="Sharding info")
-      tree = ocp.load(path, _without_empty(target))
+      tree = ocp.load(str(path), _without_empty(target))
     tree = _with_empty(tree, target)
     if digest(tree) != wanted:
       raise ValueError("its arrays do not match their digest")

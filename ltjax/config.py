@@ -174,7 +174,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(values)
 
 
-def check(config: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> None:
   """Checks that a config has the known fields, with values of their types.
 
   Args:

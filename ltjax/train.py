@@ -41,15 +41,11 @@ def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
     mesh: the devices.
     data_dir: where data sets live; None for the default.
   """
-  blocks = {
-    name: dict(config.data[name])
-    for name in ("labeled", "unlabeled", "validation")
-  }
-  settings: dict[str, Any] = {
-    k: v for k, v in config.data.items() if k not in blocks
-  }
+  settings: dict[str, Any] = dict(config.data)
+  for name in ("labeled", "unlabeled", "validation"):
+    settings[name] = dict(settings[name])
   settings["groups"] = tuple(settings["groups"])
-  return tasks.build(**settings, **blocks, mesh=mesh, data_dir=data_dir)
+  return tasks.build(**settings, mesh=mesh, data_dir=data_dir)
 
 
 def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:

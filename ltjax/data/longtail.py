@@ -76,8 +76,8 @@ def counts(
   Source:
     exponential: Cui et al. 2019, and Cao et al. 2019 (LDAM), with the forced
     last class of DARP (Kim et al. 2020) and its successors. step: Buda et al.
-    2018, LDAM. lomax: paper 000 (Alternate Sampling), section 4.1, ImageNet-
-    SSLT: `max_count` 250 over 1000 classes gives its 41,134 images exactly.
+    2018, LDAM. lomax: Liu et al. 2021 (SSLT), section 4.1, ImageNet-SSLT:
+    `max_count` 250 over 1000 classes gives its 41,134 images exactly.
   """
   if profile not in PROFILES:
     raise ValueError(
@@ -154,8 +154,8 @@ def rescaled(total: int, num_classes: int, *, rho: float) -> np.ndarray:
     ValueError: Less than one image per class in `total`, or `rho` below 1.
 
   Source:
-    Yang & Xu 2020 (paper 001), the unlabeled sets of section 4 in the author
-    code; paper 000 draws its CIFAR-10 pool "following the strategy" of it.
+    Yang & Xu 2020, the unlabeled sets of section 4 in the author code; Liu et
+    al. 2021 draw their CIFAR-10 pool "following the strategy" of it.
   """
   if total < num_classes:
     raise ValueError(

@@ -32,7 +32,7 @@ def by_rank(
     ValueError: Sizes that do not add up to the number of classes.
 
   Source:
-    The 3/3/4 of ten classes: paper 000, section 4.1, CIFAR-10-SSLT.
+    The 3/3/4 of ten classes: Liu et al. 2021, section 4.1, CIFAR-10-SSLT.
   """
   num_classes = len(counts)
   third = num_classes // 3
@@ -69,7 +69,7 @@ def by_count(
 
   Source:
     many 100 and few 20: Liu et al. 2019, ImageNet-LT. many 100 and few 10:
-    paper 000, section 4.1, ImageNet-SSLT.
+    Liu et al. 2021, section 4.1, ImageNet-SSLT.
   """
   if few > many:
     raise ValueError(

@@ -151,7 +151,8 @@ def pseudo_labels(
     ValueError: Labels or groups out of range, or lengths that differ.
 
   Source:
-    `pseudo/accuracy` overall and by group over the loops: paper 000, table 4.
+    `pseudo/accuracy` overall and by group over the loops: Liu et al. 2021,
+    table 4.
   """
   predicted = _classes(predicted, "predicted", len(truth), num_classes, low=0)
   truth = _classes(truth, "truth", len(truth), num_classes, low=-1)
