@@ -4,12 +4,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from ltjax import fit
-from ltjax import sharding
-from ltjax import state as states
 import numpy as np
 import pytest
 import toys
+
+from ltjax import fit, sharding
+from ltjax import state as states
 
 STEPS, EPOCHS = 5, 3
 

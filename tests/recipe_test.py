@@ -3,10 +3,10 @@
 import dataclasses
 
 import jax.numpy as jnp
-from ltjax import config
-from ltjax import recipe
 import numpy as np
 import pytest
+
+from ltjax import config, recipe
 
 
 def test_defaults_are_those_of_the_paper():

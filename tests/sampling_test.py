@@ -1,8 +1,9 @@
 """Index streams: what is drawn, how often, and that nothing else matters."""
 
-from ltjax import sampling
 import numpy as np
 import pytest
+
+from ltjax import sampling
 
 LABELS = np.repeat([0, 1, 2, 3], [60, 25, 14, 1])
 
@@ -11,9 +12,7 @@ def random(num_samples=23, batch_size=5, *, seed=0, stage="s"):
   return sampling.random(num_samples, batch_size, seed=seed, stage=stage)
 
 
-def balanced(
-  labels=LABELS, batch_size=10, *, num_classes=4, seed=0, stage="s"
-):
+def balanced(labels=LABELS, batch_size=10, *, num_classes=4, seed=0, stage="s"):
   return sampling.class_balanced(
     labels, batch_size, num_classes=num_classes, seed=seed, stage=stage
   )

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from ltjax import sharding
 import numpy as np
 import pytest
+
+from ltjax import sharding
 
 
 def test_a_mesh_takes_all_devices_or_as_many_as_asked():

@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from ltjax import state as states
 import numpy as np
 import pytest
 import toys
+
+from ltjax import state as states
 
 
 def fresh(metrics=("loss", "accuracy")):
@@ -65,9 +66,7 @@ def test_advance_changes_what_it_is_told_and_nothing_else():
     params={"w": jnp.ones(3)},
   )
   np.testing.assert_array_equal(after.params["w"], np.ones(3))
-  toys.assert_same(
-    after.replace(step=state.step, params=state.params), state
-  )
+  toys.assert_same(after.replace(step=state.step, params=state.params), state)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
