@@ -55,7 +55,7 @@ def evaluate(
   """
   folder = Path(workdir)
   trained = trained_lib.load(folder)
-  config = ml_collections.ConfigDict(_json(folder / "config.json"))
+  config: Any = ml_collections.ConfigDict(_json(folder / "config.json"))
   configs.check(config)
   summary = _json(folder / "summary.json")
   mesh = sharding.make_mesh()
