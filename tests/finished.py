@@ -1,5 +1,6 @@
 """One finished run of a real network on digits, shared by tests."""
 
+import atexit
 import functools
 import pathlib
 import shutil
@@ -10,6 +11,8 @@ import pytest
 
 from ltjax import config as configs
 from ltjax import report, sharding, train
+
+_make_mesh = sharding.make_mesh  # Before any test has it patched.
 
 
 def config() -> ml_collections.ConfigDict:
@@ -35,6 +38,7 @@ def config() -> ml_collections.ConfigDict:
 def run() -> pathlib.Path:
   """Returns the folder of the run; look, but do not touch."""
   folder = pathlib.Path(tempfile.mkdtemp(prefix="ltjax-finished-"))
+  atexit.register(shutil.rmtree, folder, ignore_errors=True)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(report, "write", lambda path: None)  # Plots take seconds.
     one_device(patch)
@@ -44,7 +48,7 @@ def run() -> pathlib.Path:
 
 def one_device(patch: pytest.MonkeyPatch) -> None:
   """Runs on one device, as a command line does, to compare bit for bit."""
-  mesh = sharding.make_mesh(1)
+  mesh = _make_mesh(1)
   patch.setattr(sharding, "make_mesh", lambda: mesh)
 
 
