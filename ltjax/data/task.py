@@ -165,8 +165,11 @@ def build(
   )
   if flip not in ("auto", "on", "off"):
     raise ValueError(f"data.flip is {flip!r}; choose on, off or auto.")
-  if pad < 0:
-    raise ValueError(f"data.pad is {pad}; it must be 0 or more pixels.")
+  size = min(data.train_images.shape[1:3])
+  if not 0 <= pad <= size:
+    raise ValueError(
+      f"data.pad is {pad}; it must be 0 to {size} pixels, the size of an image."
+    )
   if len(data.test_labels) == 0:
     raise ValueError(
       f"{data.name} has no test images; set data.test_fraction above 0."

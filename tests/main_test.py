@@ -1,0 +1,245 @@
+"""Tests of the command line, end to end, on the embedded default.
+
+Child processes run configs/digits_sslt.py with its own network and data, for
+two epochs a stage. Failures of training itself are in `bad_input_test`.
+"""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+import runs
+
+CONFIG = "--config=configs/digits_sslt.py"
+TINY = (
+  "--config.loops=1",
+  "--config.data.validation.per_class=2",
+  *(
+    f"--config.{block}.epochs=2"
+    for block in ("embedding", "classifier", "consistency", "refit")
+  ),
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  """Compiles once for all children."""
+  return {
+    "JAX_COMPILATION_CACHE_DIR": tmp_path_factory.mktemp("compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
+  }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+  """A finished run: (workdir, process)."""
+  workdir = tmp_path_factory.mktemp("digits") / "run"
+  done = runs.main(CONFIG, f"--workdir={workdir}", *TINY, **cache)
+  assert done.returncode == 0, done.stderr
+  return workdir, done
+
+
+def test_trains_from_nothing_to_a_report(finished):
+  workdir, done = finished
+  summary = json.loads((workdir / "summary.json").read_text())
+  assert summary["finished"] and len(summary["evaluations"]) == 8
+  assert sum(summary["test_counts"]) == 500
+  assert summary["labeled_counts"][0] == 20
+  assert summary["labeled_counts"][-1] == 2
+  for name in (
+    "report.md",
+    "plots/class_histogram.png",
+    "plots/accuracy_over_loops.png",
+    "plots/confusion_matrix.png",
+    "plots/pseudo_label_accuracy.png",
+  ):
+    assert (workdir / name).stat().st_size > 0, name
+  assert list((workdir / "tensorboard").iterdir())
+
+
+def test_prints_the_table_and_the_result(finished):
+  workdir, done = finished
+  first, *_, last = done.stdout.splitlines()
+  columns = ["group", "class", "labeled", "unlabeled", "valid.", "test"]
+  assert first.split() == columns
+  assert re.fullmatch(
+    r"SSLT loop 1: test accuracy [\d.]+ %, many [\d.]+ %, medium [\d.]+ %, few"
+    rf" [\d.]+ %\. Report: {re.escape(str(workdir))}/report\.md",
+    last,
+  )
+
+
+def test_progress_is_in_plain_lines_without_a_terminal(finished):
+  _, done = finished
+  lines = done.stderr.splitlines()
+  assert "\x1b" not in done.stderr
+  pattern = (
+    r"\[1/5\] embedding  epoch 2/2  [\d,]+ images/s  loss [\d.]+  accuracy"
+    r" [\d.]+%  left \d+:\d\d:\d\d  run \d+:\d\d:\d\d"
+  )
+  assert sum(bool(re.fullmatch(pattern, line)) for line in lines) == 1
+  for start in (
+    "CE (g'): test accuracy ",
+    "Decoupling: test accuracy ",
+    "loop1/pseudo_label: accuracy ",
+    "SSLT loop 1 (g'): test accuracy ",
+    "SSLT loop 1: test accuracy ",
+  ):
+    assert sum(line.startswith(start) for line in lines) == 1, start
+  assert "Warning" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_finished_run_says_so_and_does_nothing(finished, cache):
+  workdir, _ = finished
+  before = runs.files(workdir)
+  done = runs.main(CONFIG, f"--workdir={workdir}", *TINY, **cache)
+  assert done.returncode == 0
+  assert done.stdout.startswith(f"The run in {workdir} is finished. SSLT loop")
+  assert done.stderr == "" and runs.files(workdir) == before
+
+
+def test_another_config_is_refused(finished):
+  workdir, _ = finished
+  before = runs.files(workdir)
+  done = runs.main(CONFIG, f"--workdir={workdir}", *TINY, "--config.seed=1")
+  assert done.returncode == 1 and done.stdout == ""
+  assert done.stderr == (
+    f"WorkdirError: {workdir} holds a run with another config:\n"
+    "  seed: there 0, here 1\n"
+    "Choose another --workdir, or run it with the config it was started"
+    " with.\n"
+  )
+  assert runs.files(workdir) == before
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+  done = runs.main(
+    CONFIG, f"--workdir={tmp_path / 'run'}", "--dry_run", cwd=runs.ROOT
+  )
+  assert done.returncode == 0 and done.stderr == ""
+  assert not (tmp_path / "run").exists()
+  for text in (
+    "source: digits",
+    "max / min",
+    "stem_conv/kernel",
+    "loop3/refit",
+  ):
+    assert text in done.stdout, text
+
+
+def test_starting_is_quick_and_imports_no_other_framework():
+  code = (
+    "import sys, ltjax.main;"
+    "print([m for m in ('tensorflow', 'torch', 'matplotlib.pyplot', 'sklearn')"
+    " if m in sys.modules])"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env=runs.environment(),
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--workdir=x"], "--config is needed, as in --config=configs/digits"),
+    ([CONFIG], "--workdir is needed, or --dry_run."),
+    (
+      ["--config=configs/nope.py", "--workdir=x"],
+      "The config file 'configs/nope.py' does not exist in",
+    ),
+    (
+      [CONFIG, "--workdir=x", "--config.embedding.epoch=3"],
+      "--config.embedding.epoch: the config has no field 'epoch'. Did you mean"
+      " epochs?",
+    ),
+    (
+      [CONFIG, "--workdir=x", "--config.embeding.epochs=3"],
+      "--config.embeding.epochs: the config has no field 'embeding'. Did you"
+      " mean embedding?",
+    ),
+    (
+      [CONFIG, "--workdir=x", "--config.seed=abc"],
+      "flag --config.seed=abc: invalid literal for int()",
+    ),
+    (
+      [f"{CONFIG}:variant=papr", "--workdir=x"],
+      "variant is 'papr'; choose one of paper, author_code.",
+    ),
+    (
+      [f"{CONFIG}:rhoo=3", "--workdir=x"],
+      "The config argument 'rhoo=3' is unknown; known are",
+    ),
+    ([CONFIG, "--workdir=x", "extra"], "Unknown arguments: extra"),
+    (
+      [CONFIG, "--wrkdir=x"],
+      "Unknown command line flag 'wrkdir'. Did you mean",
+    ),
+  ],
+  ids=lambda value: value[-1].lstrip("-") if isinstance(value, list) else "",
+)
+def test_mistakes_on_the_command_line(arguments, message):
+  done = runs.main(*arguments)
+  assert done.returncode == 1 and done.stdout == ""
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
+  assert done.stderr.count("\n") <= 2
+  assert not (runs.ROOT / "x").exists()
+
+
+def test_a_mistake_in_the_code_of_a_config_is_shown_where_it_is(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(
+    "from ltjax import config\n"
+    "def get_config():\n"
+    "  c = config.sslt()\n"
+    "  c.embeding.epochs = 3\n"
+    "  return c\n"
+  )
+  done = runs.main(f"--config={path}", f"--workdir={tmp_path / 'run'}")
+  assert done.returncode == 1
+  assert f'File "{path}", line 4' in done.stderr
+  assert "embeding" in done.stderr
+
+
+def test_the_live_line_on_a_terminal(tmp_path, cache):
+  """One line that is redrawn, and at the end a terminal as it was."""
+  screen, terminal = pty.openpty()
+  child = subprocess.Popen(
+    runs.command(CONFIG, f"--workdir={tmp_path / 'run'}", *TINY),
+    cwd=runs.ROOT,
+    env=runs.environment(**cache, TERM="xterm-256color", COLUMNS=100),
+    stdin=subprocess.DEVNULL,
+    stdout=terminal,
+    stderr=terminal,
+  )
+  os.close(terminal)
+  shown = b""
+  try:
+    while True:
+      try:
+        part = os.read(screen, 65536)
+      except OSError:  # EIO: the child has closed its end.
+        break
+      if not part:
+        break
+      shown += part
+    assert child.wait(timeout=60) == 0, shown.decode()
+  finally:
+    if child.poll() is None:
+      child.kill()
+      child.wait()
+    os.close(screen)
+  text = shown.decode()
+  assert "[4/5] loop1/consistency" in text and "images/s" in text
+  hidden, visible = text.rfind("\x1b[?25l"), text.rfind("\x1b[?25h")
+  assert -1 < hidden < visible  # the cursor is back
+  assert "Traceback" not in text
