@@ -12,23 +12,18 @@ import json
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+
 from ltjax import config as configs
-from ltjax import inference
-from ltjax import methods
-from ltjax import models
+from ltjax import inference, methods, models, sharding
 from ltjax import recipe as recipes
 from ltjax import run as running
-from ltjax import sharding
 from ltjax.data import splits
 from ltjax.data import task as tasks
 from ltjax.evaluation import groups as grouping
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
-from ltjax.stages import classifier
-from ltjax.stages import consistency
-from ltjax.stages import embedding
-from ltjax.stages import pseudo_label
-import numpy as np
+from ltjax.stages import classifier, consistency, embedding, pseudo_label
 
 C, D, SIZE = 4, 6, 4
 LABELED = (20, 10, 6, 4)  # 5 steps an epoch
@@ -163,12 +158,14 @@ def recipe(**changes) -> recipes.Recipe:
   return recipes.Recipe(**(settings | changes))
 
 
-def config(*, loops=2, epochs=2, batch_size=BATCH, **changes):
+def config(
+  *, loops=2, epochs=2, batch_size=BATCH, learning_rate=0.05, **changes
+):
   """Returns a config of few steps; `block__field=value` changes a field."""
   result = configs.sslt()
   for block in ("embedding", "classifier", "consistency", "refit"):
     result[block].update(
-      epochs=epochs, batch_size=batch_size, learning_rate=0.05
+      epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )
   result.classifier.views = result.refit.views = 2
   result.loops = loops
@@ -308,6 +305,11 @@ def differ(a, b):
   """Whether any array of two trees differs."""
   pairs = zip(jax.tree.leaves(host(a)), jax.tree.leaves(host(b)), strict=True)
   return any(not np.array_equal(x, y) for x, y in pairs)
+
+
+def norm(tree):
+  """Returns the Euclidean norm of all numbers of a tree."""
+  return float(np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(host(tree)))))
 
 
 def assert_rows_close(a, b, rtol=1e-4, atol=1e-5):

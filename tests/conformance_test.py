@@ -1,0 +1,403 @@
+"""What every stage and every method must do; a new method is tested by itself.
+
+A case is a stage alone or a whole method of `methods.METHODS`, on the toy task,
+run by `run.Run` as a user's run is.
+"""
+
+import dataclasses
+import functools
+import os
+import signal
+
+import chex
+import jax
+import numpy as np
+import pytest
+import toys
+
+from ltjax import fit, interrupts, methods, models, sharding
+
+every_case = pytest.mark.parametrize("case", toys.CASES)
+every_method = pytest.mark.parametrize("method", methods.METHODS)
+# Those that take steps, so that there is something to compile and to kill.
+every_training_case = pytest.mark.parametrize(
+  "case", [case for case in toys.CASES if case != "pseudo_label"]
+)
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory):
+  """Returns `case -> (state, rows)` of an uninterrupted run, run once."""
+
+  @functools.cache
+  def get(case):
+    learner = toys.learner()
+    state, rows = toys.execute(
+      tmp_path_factory.mktemp(case), learner, toys.stages(case, learner)
+    )
+    return toys.host(state), rows
+
+  return get
+
+
+def traced_once(stages):
+  """Returns the stages, their steps raising if they are traced twice."""
+  chex.clear_trace_counter()
+
+  @functools.cache
+  def once(step):
+    def guarded(*args):
+      return step(*args)
+
+    # Chex counts by name and source: two stages may be made by one function.
+    guarded.__name__ = f"step_{once.cache_info().misses}"
+    return chex.assert_max_traces(guarded, n=1)
+
+  return [
+    dataclasses.replace(stage, step=stage.step and once(stage.step))
+    for stage in stages
+  ]
+
+
+def test_a_second_trace_is_noticed():
+  learner = toys.learner()
+  (stage,) = traced_once(toys.STAGES["embedding"](learner))
+  state = stage.init(learner.init())
+  arrays, stream = stage.prepare(learner.init())
+  index = stream(0)[0]
+  jax.eval_shape(stage.step, state, index, arrays)
+  with pytest.raises(AssertionError, match="traced > 1 times"):
+    jax.eval_shape(stage.step, state, index[:4], arrays)
+
+
+@every_training_case
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+def test_compiles_once(case, steps_per_call, tmp_path):
+  """A step is traced once, over all epochs, chunks and five loops."""
+  learner = toys.learner()
+  stages = toys.stages(case, learner, loops=5)
+  state, _ = toys.execute(
+    tmp_path, learner, traced_once(stages), steps_per_call=steps_per_call
+  )
+  assert jax.tree.leaves(state)
+
+
+def test_loops_share_their_steps():
+  learner = toys.learner()
+  stages = toys.stages("sslt", learner, loops=5)
+  steps = {}
+  for stage in stages:
+    steps.setdefault(stage.name.split("/")[-1], set()).add(stage.step)
+  assert {name: len(found) for name, found in steps.items()} == {
+    "embedding": 1,
+    "classifier": 1,
+    "pseudo_label": 1,
+    "consistency": 1,
+    "refit": 1,
+  }
+
+
+@every_method
+def test_network_is_traced_as_often_in_five_loops_as_in_one(method, tmp_path):
+  """Inference, too, compiles once for each image set and transform."""
+  counts = []
+  for loops in (1, 5):
+    toy, calls = toys.model(), []
+
+    def apply(*args, calls=calls, toy=toy):
+      calls.append(args[-1])
+      return toy.apply(*args)
+
+    learner = toys.learner(network=toy._replace(apply=apply))
+    stages = toys.stages(method, learner, loops=loops)
+    toys.execute(tmp_path / str(loops), learner, stages)
+    counts.append(len(calls))
+  assert counts[0] == counts[1] > 0
+
+
+@every_case
+def test_everything_is_finite(case, baseline):
+  state, rows = baseline(case)
+  for leaf in jax.tree.leaves(state):
+    assert np.all(np.isfinite(leaf))
+  for row in rows:
+    for value in jax.tree.leaves(row):
+      assert isinstance(value, str) or np.isfinite(value)
+
+
+@every_case
+def test_same_seed_same_bits(case, baseline, tmp_path):
+  state, rows = baseline(case)
+  learner = toys.learner()
+  again, rows_again = toys.execute(
+    tmp_path, learner, toys.stages(case, learner)
+  )
+  toys.assert_same(state, again)
+  assert rows == rows_again
+
+
+@every_training_case
+def test_another_seed_differs(case, baseline, tmp_path):
+  learner = toys.learner(seed=1)
+  start = toys.learner().init()  # the same start: the stage itself must differ
+  state, _ = toys.execute(
+    tmp_path, learner, toys.stages(case, learner), state=start
+  )
+  assert toys.differ(baseline(case)[0], state)
+
+
+@every_training_case
+def test_loss_falls(case, tmp_path):
+  learner = toys.learner()
+  stages = toys.stages(case, learner, loops=1, epochs=6)
+  _, rows = toys.execute(tmp_path, learner, stages)
+  losses = {}
+  for row in rows:
+    if row["kind"] == "train":
+      # The loss proper: the drift from a memory first has to come into being.
+      loss = row.get("cross_entropy", row["loss"])
+      losses.setdefault(row["stage"], []).append(loss)
+  assert len(losses) == sum(stage.steps > 0 for stage in stages)
+  for values in losses.values():
+    assert len(values) == 6
+    assert values[-1] < 0.9 * values[0], values
+
+
+@every_method
+def test_learns_the_toy(method, tmp_path):
+  """The last evaluation is far above the chance of 25 %."""
+  learner = toys.learner()
+  config = {f"{block}__epochs": 6 for block in ("embedding", "classifier")}
+  _, rows = toys.execute(
+    tmp_path, learner, toys.stages(method, learner, **config)
+  )
+  last = [row for row in rows if row["kind"] == "eval"][-1]
+  assert last["head"] == "balanced"
+  assert last["accuracy"] >= 0.9
+
+
+# Epochs of the toy have 5 steps (labeled) and 10 (all), which 3 does not divide;
+# 100 is cut to a whole epoch.
+@every_training_case
+@pytest.mark.parametrize("steps_per_call", [3, 100])
+def test_loop_equals_scan(case, steps_per_call, baseline, tmp_path):
+  learner = toys.learner()
+  state, rows = toys.execute(
+    tmp_path,
+    learner,
+    toys.stages(case, learner),
+    steps_per_call=steps_per_call,
+  )
+  expected, expected_rows = baseline(case)
+  chex.assert_trees_all_close(toys.host(state), expected, rtol=1e-4, atol=1e-5)
+  toys.assert_rows_close(rows, expected_rows)
+
+
+@every_case
+def test_four_devices_equal_one(case, baseline, tmp_path):
+  learner = toys.learner(mesh=sharding.make_mesh(4))
+  state, rows = toys.execute(tmp_path, learner, toys.stages(case, learner))
+  for leaf in jax.tree.leaves(state):
+    assert len(leaf.devices()) == 4
+  expected, expected_rows = baseline(case)
+  chex.assert_trees_all_close(toys.host(state), expected, rtol=1e-3, atol=1e-4)
+  toys.assert_rows_close(rows, expected_rows, rtol=1e-3, atol=1e-4)
+
+
+class Killed(BaseException):
+  """Stands for SIGKILL: nothing catches it, nothing is saved after it."""
+
+
+class Killer:
+  """A progress display that ends the run at a tick, before it is saved."""
+
+  def __init__(self, tick, action):
+    self._ticks_left, self._action = tick, action
+
+  def update(self, *unused):
+    self._ticks_left -= 1
+    if self._ticks_left == 0:
+      self._action()
+
+  def stage(self, *unused, resumed_at):
+    pass
+
+  def skip(self, images):
+    pass
+
+  def message(self, text):
+    pass
+
+
+def die():
+  raise Killed
+
+
+def kill_at_every_call(folder, make, *, steps_per_call=1):
+  """Asserts that killed after each call, a run ends as one left alone."""
+  settings = {"steps_per_call": steps_per_call, "checkpoint_every_s": 0}
+  learner, stages = make()
+  whole, whole_rows = toys.execute(
+    folder / "whole", learner, stages, **settings
+  )
+  calls = sum(
+    stage.epochs * -(-stage.steps_per_epoch // steps_per_call)
+    for stage in stages
+  )
+  attempts = 0
+  while True:
+    attempts += 1
+    if attempts == 3:  # what a new process has: nothing compiled, new stages
+      learner, stages = make()
+    try:
+      state, rows = toys.execute(
+        folder / "killed", learner, stages, progress=Killer(2, die), **settings
+      )
+      break
+    except Killed:
+      continue
+  assert attempts == calls  # each got one call further
+  toys.assert_same(state, whole)
+  assert rows == whole_rows
+
+
+@every_training_case
+def test_killed_at_every_step(case, tmp_path):
+  """Final bits and rows are those of an uninterrupted run."""
+
+  def make():
+    learner = toys.learner(pad=1, flip=True)
+    epochs = 2 if case in toys.STAGES else 1
+    return learner, toys.stages(case, learner, epochs=epochs, batch_size=20)
+
+  kill_at_every_call(tmp_path, make)
+
+
+def test_killed_between_chunks(tmp_path):
+  """With many steps a call; the last chunk of an epoch is shorter."""
+
+  def make():
+    learner = toys.learner(pad=1, flip=True)
+    return learner, toys.stages("consistency", learner)
+
+  kill_at_every_call(tmp_path, make, steps_per_call=4)
+
+
+@every_training_case
+def test_killed_long_after_a_checkpoint(case, baseline, tmp_path):
+  """Steps after the last checkpoint are done again, their rows written once."""
+  learner = toys.learner()
+  stages = toys.stages(case, learner)
+  first = next(stage for stage in stages if stage.steps)
+  for tick in (first.steps_per_epoch + 1, first.steps):
+    with pytest.raises(Killed):
+      toys.execute(tmp_path, learner, stages, progress=Killer(tick, die))
+  state, rows = toys.execute(tmp_path, learner, stages)
+  toys.assert_same(state, baseline(case)[0])
+  assert rows == baseline(case)[1]
+
+
+@every_training_case
+def test_terminated_run_saves_and_resumes(case, baseline, tmp_path):
+  """SIGTERM saves at the next step, however far the next checkpoint is."""
+  learner = toys.learner()
+  stages = toys.stages(case, learner)
+  term = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+  with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+    toys.execute(tmp_path, learner, stages, progress=Killer(2, term))
+  first = next(i for i, stage in enumerate(stages) if stage.steps)
+  expected = first * 1_000_000_000 + 2
+  assert (tmp_path / "checkpoints" / str(expected)).is_dir()
+  state, rows = toys.execute(tmp_path, learner, stages)
+  toys.assert_same(state, baseline(case)[0])
+  assert rows == baseline(case)[1]
+
+
+@every_method
+def test_finished_run_does_nothing(method, baseline, tmp_path):
+  learner = toys.learner()
+  stages = toys.stages(method, learner)
+  toys.execute(tmp_path, learner, stages)
+
+  def forbidden(*unused):
+    raise AssertionError("a finished stage ran again")
+
+  stages = [
+    dataclasses.replace(stage, step=forbidden, finish=forbidden)
+    for stage in stages
+  ]
+  state, rows = toys.execute(tmp_path, learner, stages)
+  toys.assert_same(state, baseline(method)[0])
+  assert rows == baseline(method)[1]
+
+
+@every_training_case
+def test_infinite_loss_stops_before_a_checkpoint(case, tmp_path):
+  """A broken network: the message says where, the last good state is kept."""
+  toy = toys.model()
+
+  def apply(params, stats, images, train):
+    features, logits, stats = toy.apply(params, stats, images, train)
+    return features * np.inf, logits * np.nan, stats
+
+  learner = toys.learner(network=toy._replace(apply=apply))
+  stages = toys.stages(case, learner, loops=1)
+  first = next(stage for stage in stages if stage.steps)
+  with pytest.raises(fit.NonFiniteLossError) as caught:
+    toys.execute(tmp_path, learner, stages, checkpoint_every_s=0)
+  message = str(caught.value)
+  assert f"stage {first.name} is not finite at step 0" in message
+  assert "learning rate 0.05" in message
+  saved = [p.name for p in (tmp_path / "checkpoints").iterdir()]
+  assert all(int(name) % 1_000_000_000 == 0 for name in saved)
+
+
+@every_training_case
+def test_a_batch_that_devices_cannot_share_is_refused(case, tmp_path):
+  learner = toys.learner(mesh=sharding.make_mesh(3))
+  with pytest.raises(ValueError, match="3 devices cannot share evenly"):
+    toys.execute(tmp_path, learner, toys.stages(case, learner))
+
+
+@every_method
+def test_no_random_key_is_used_twice(method, key_reuse, tmp_path):
+  learner = toys.learner(pad=1, flip=True)
+  stages = toys.stages(method, learner, epochs=1, batch_size=20)
+  state, _ = toys.execute(tmp_path, learner, stages)
+  assert jax.tree.leaves(state)
+
+
+@every_method
+def test_truth_of_unlabeled_images_is_not_seen(method, baseline, tmp_path):
+  """With another truth the run is the same; only its report differs."""
+  learner = toys.learner()
+  lie = dataclasses.replace(learner.task, truth=np.roll(learner.task.truth, 17))
+  learner = dataclasses.replace(learner, task=lie)
+  state, rows = toys.execute(tmp_path, learner, toys.stages(method, learner))
+  toys.assert_same(state, baseline(method)[0])
+  others = [row for row in rows if row["kind"] != "pseudo"]
+  assert others == [r for r in baseline(method)[1] if r["kind"] != "pseudo"]
+
+
+def test_a_real_network(tmp_path):
+  """ResNet-8 labels images and learns from them, on one device and on four."""
+  network = models.create("resnet8", num_classes=4, image_shape=(8, 8, 1))
+  results = []
+  for devices in (1, 4):
+    learner = toys.learner(
+      mesh=sharding.make_mesh(devices), network=network, size=8
+    )
+    # With small steps, so that rounding errors of the two sums do not grow.
+    label, train = toys.STAGES["consistency"](learner, learning_rate=0.005)
+    stages = traced_once([label, train])
+    state, rows = toys.execute(tmp_path / str(devices), learner, stages)
+    results.append((toys.host(state), rows))
+  (one, rows), (four, rows_four) = results
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(one))
+  losses, losses_four = (
+    [row["cross_entropy"] for row in found] for found in (rows, rows_four)
+  )
+  assert len(losses) == 2 and losses[1] < losses[0]
+  np.testing.assert_array_equal(one.pseudo_labels, four.pseudo_labels)
+  np.testing.assert_allclose(losses, losses_four, rtol=0.01)
+  np.testing.assert_allclose(one.memory, four.memory, atol=0.02)

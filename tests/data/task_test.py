@@ -1,0 +1,326 @@
+"""The task: labeled images first, and the truth kept apart."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from ltjax import augment, sharding
+from ltjax.data import record
+from ltjax.data import task as tasks
+
+LABELED = {"profile": "explicit", "counts": (6, 4, 3, 2)}
+UNLABELED = {"profile": "same", "factor": 2.0}
+COUNTS = (20, 14, 11, 8)  # of the training set
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Two sets as npz files and a pool: labels can be read off the pixels."""
+  path = tmp_path_factory.mktemp("sets")
+  rng = np.random.default_rng(0)
+  labels = rng.permutation(toys.labels_of(COUNTS))
+  test_labels = toys.labels_of((3, 3, 2, 1))
+  np.savez(
+    path / "set.npz",
+    x=numbered(labels),
+    y=labels,
+    x_test=numbered(test_labels),
+    y_test=test_labels,
+  )
+  pool = rng.permutation(toys.labels_of((9, 9, 9, 9)))
+  np.savez(path / "pool.npz", x=numbered(pool), y=pool)
+  np.savez(path / "unknown.npz", x=numbered(pool))
+  return path
+
+
+def numbered(labels):
+  """Images whose pixel 0 is the index and whose pixel 1 is the class."""
+  images = np.zeros((len(labels), 4, 4, 1), np.uint8)
+  images[:, 0, 0, 0] = np.arange(len(labels))
+  images[:, 0, 1, 0] = labels
+  return images
+
+
+def build(folder, **changes):
+  settings = {
+    "source": f"npz:{folder / 'set.npz'}",
+    "labeled": LABELED,
+    "unlabeled": UNLABELED,
+    "validation": {"per_class": 2},
+    "seed": 0,
+    "mesh": toys.one_device(),
+  }
+  return tasks.build(**(settings | changes))
+
+
+def classes(images):
+  return np.asarray(images)[:, 0, 1, 0]
+
+
+def ids(images):
+  return np.asarray(images)[:, 0, 0, 0]
+
+
+def test_labeled_images_come_first(folder):
+  task = build(folder)
+  assert (task.num_labeled, len(task.images), task.num_classes) == (15, 45, 4)
+  assert task.images.dtype == jnp.uint8 and task.labels.dtype == jnp.int32
+  np.testing.assert_array_equal(classes(task.images[:15]), task.labels)
+  np.testing.assert_array_equal(ids(task.images[:15]), task.split.labeled)
+  np.testing.assert_array_equal(ids(task.images[15:]), task.split.unlabeled)
+  np.testing.assert_array_equal(task.unlabeled_images, task.images[15:])
+  assert task.image_shape == (4, 4, 1)
+
+
+def test_counts_are_those_asked_for(folder):
+  task = build(folder)
+  assert np.bincount(task.labels).tolist() == [6, 4, 3, 2]
+  assert np.bincount(task.truth).tolist() == [12, 8, 6, 4]
+  assert np.bincount(task.validation_labels).tolist() == [2, 2, 2, 2]
+  assert task.test_counts == (3, 3, 2, 1)
+
+
+def test_no_image_is_in_two_sets(folder):
+  task = build(folder)
+  parts = [ids(task.images), ids(task.validation_images)]
+  drawn = np.concatenate(parts)
+  assert len(set(drawn.tolist())) == len(drawn) == 45 + 8
+
+
+def test_held_out_images_go_with_their_labels(folder):
+  task = build(folder)
+  for images, labels in (
+    (task.validation_images, task.validation_labels),
+    (task.test_images, task.test_labels),
+  ):
+    np.testing.assert_array_equal(classes(images), labels)
+
+
+def test_the_truth_stays_on_the_host(folder):
+  """No array on the device has it, so no stage can read it by mistake."""
+  task = build(folder)
+  np.testing.assert_array_equal(classes(task.unlabeled_images), task.truth)
+  assert isinstance(task.truth, np.ndarray)
+  on_device = {
+    name: array.shape
+    for name, array in vars(task).items()
+    if isinstance(array, jax.Array)
+  }
+  assert on_device == {
+    "images": (45, 4, 4, 1),
+    "labels": (15,),
+    "test_images": (9, 4, 4, 1),
+    "validation_images": (8, 4, 4, 1),
+  }
+
+
+@pytest.mark.parametrize("case", toys.CASES)
+def test_no_stage_is_given_the_truth(case):
+  """What a step reads holds no more labels than the labeled images have."""
+  learner = toys.learner()
+  state = learner.init()  # pseudo labels are -1
+  for stage in toys.stages(case, learner):
+    if stage.prepare is None:
+      continue
+    arrays, _ = stage.prepare(state)
+    assert set(arrays) <= {"images", "features", "labels"}
+    labels = np.asarray(arrays["labels"]).reshape(-1)
+    known = labels[labels >= 0]
+    views = len(known) // toys.N
+    np.testing.assert_array_equal(known, np.tile(learner.task.labels, views))
+
+
+def test_groups_are_by_rank(folder):
+  assert build(folder).groups == {"many": (0, 1), "medium": (2,), "few": (3,)}
+  assert build(folder, groups=(1, 1, 2)).groups == {
+    "many": (0,),
+    "medium": (1,),
+    "few": (2, 3),
+  }
+  with pytest.raises(ValueError, match="add up to the 4 classes"):
+    build(folder, groups=(3, 3, 4))
+
+
+def test_the_class_table_names_all_sets(folder):
+  table = build(folder).class_table()
+  for word in ("labeled", "unlabeled", "test", "many", "few"):
+    assert word in table.lower()
+
+
+def test_the_split_depends_on_the_seed_only(folder):
+  first = build(folder)
+  assert build(folder).split.hash == first.split.hash
+  other = build(folder, seed=1)
+  assert other.split.hash != first.split.hash
+  assert not np.array_equal(ids(other.images), ids(first.images))
+
+
+def test_file_order_takes_the_first_images_of_each_class(folder):
+  task = build(folder, order="file")
+  every = np.load(folder / "set.npz")["y"]
+  expected = np.sort(
+    np.concatenate(
+      [np.flatnonzero(every == c)[:n] for c, n in enumerate((6, 4, 3, 2))]
+    )
+  )
+  np.testing.assert_array_equal(ids(task.images[:15]), expected)
+
+
+def test_a_pool_is_another_set_of_images(folder):
+  unlabeled = UNLABELED | {
+    "source": f"npz:{folder / 'pool.npz'}",
+    "factor": 1.0,
+  }
+  task = build(folder, unlabeled=unlabeled)
+  assert task.split.unlabeled_from == "pool"
+  pool = np.load(folder / "pool.npz")
+  np.testing.assert_array_equal(
+    task.unlabeled_images, pool["x"][task.split.unlabeled]
+  )
+  np.testing.assert_array_equal(task.truth, pool["y"][task.split.unlabeled])
+  assert np.bincount(task.truth).tolist() == [6, 4, 3, 2]
+
+
+def test_a_pool_without_labels_has_no_truth(folder):
+  unlabeled = {
+    "source": f"npz:{folder / 'unknown.npz'}",
+    "profile": "natural",
+  }
+  task = build(folder, unlabeled=unlabeled)
+  assert task.truth.tolist() == [-1] * 36
+  assert len(task.unlabeled_images) == 36
+
+
+def test_no_unlabeled_images_at_all(folder):
+  task = build(folder, unlabeled={"factor": 0.0})
+  assert task.unlabeled_images.shape == (0, 4, 4, 1)
+  assert task.truth.shape == (0,)
+
+
+def test_a_saved_split_is_reproduced(folder, tmp_path):
+  first = build(folder, seed=3)
+  first.split.save(tmp_path / "split.json")
+  again = build(folder, split_file=str(tmp_path / "split.json"))
+  assert again.split.hash == first.split.hash
+  toys.assert_same(again.images, first.images)
+
+
+def test_a_split_of_other_data_is_refused(folder, tmp_path):
+  build(folder).split.save(tmp_path / "split.json")
+  labels = np.load(folder / "set.npz")["y"][::-1]
+  np.savez(
+    tmp_path / "other.npz",
+    x=numbered(labels),
+    y=labels,
+    x_test=numbered(labels),
+    y_test=labels,
+  )
+  with pytest.raises(ValueError, match="made from other data"):
+    build(
+      folder,
+      source=f"npz:{tmp_path / 'other.npz'}",
+      split_file=str(tmp_path / "split.json"),
+    )
+  with pytest.raises(FileNotFoundError):
+    build(folder, split_file=str(tmp_path / "nothing.json"))
+
+
+def test_images_lie_on_every_device(folder):
+  task = build(folder, mesh=sharding.make_mesh(4))
+  assert len(task.images.devices()) == len(task.labels.devices()) == 4
+  assert len(task.test_images.devices()) == 4
+
+
+def test_transforms_normalise_and_only_training_augments(folder):
+  task = build(folder, pad=1, flip="on")
+  train, test = task.transforms()
+  images = task.images[:8]
+  expected = (np.asarray(images) / 255 - task.mean[0]) / task.std[0]
+  np.testing.assert_allclose(test(images), expected, rtol=1e-4, atol=1e-5)
+  key = jax.random.key(0)
+  np.testing.assert_array_equal(
+    train(key, images),
+    test(augment.random_crop_flip(key, images, pad=1, flip=True)),
+  )
+  assert toys.differ(train(key, images), test(images))
+  half, _ = task.transforms(jnp.bfloat16)
+  assert half(key, images).dtype == jnp.bfloat16
+
+
+def test_without_pad_and_flip_training_is_testing(folder):
+  train, test = build(folder, pad=0, flip="off").transforms()
+  images = build(folder).images
+  toys.assert_same(train(jax.random.key(0), images), test(images))
+
+
+@pytest.mark.parametrize("flip, expected", [("on", True), ("off", False)])
+def test_flip_can_be_set(folder, flip, expected):
+  assert build(folder, flip=flip).flip is expected
+
+
+def test_flip_is_off_for_digits_by_itself():
+  settings = {
+    "source": "digits",
+    "labeled": {"max_count": 20, "rho": 10.0},
+    "unlabeled": {},
+    "validation": {},
+    "seed": 0,
+    "mesh": toys.one_device(),
+  }
+  assert tasks.build(**settings).flip is False
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"flip": "yes"}, "data.flip is 'yes'; choose on, off or auto"),
+    ({"pad": -1}, "data.pad is -1; it must be 0 to 4 pixels"),
+    ({"pad": 5}, "data.pad is 5; it must be 0 to 4 pixels"),
+    ({"order": "sorted"}, "data.order is 'sorted'"),
+    ({"source": "digit"}, "Unknown image set 'digit'.*mean 'digits'"),
+    (
+      {"labeled": LABELED | {"counts": (30, 4, 3, 2)}},
+      "class 0 .* has 20, the split needs 92",
+    ),
+    (
+      {"unlabeled": UNLABELED | {"factor": 9.0}},
+      "class 0 .* lower data.unlabeled.factor to 2.16",
+    ),
+  ],
+)
+def test_what_does_not_fit_is_refused(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    build(folder, **changes)
+
+
+def test_a_set_without_test_images_is_refused(folder, tmp_path):
+  data = np.load(folder / "set.npz")
+  np.savez(
+    tmp_path / "train_only.npz",
+    x=data["x"],
+    y=data["y"],
+  )
+  source = f"npz:{tmp_path / 'train_only.npz'}"
+  with pytest.raises(ValueError, match="data.test_fraction"):
+    build(folder, source=source, test_fraction=0.0)
+  task = build(
+    folder,
+    source=source,
+    test_fraction=0.2,
+    labeled=LABELED | {"counts": (3, 3, 2, 2)},
+    validation={},
+  )
+  assert min(task.test_counts) >= 1
+
+
+def test_every_setting_of_the_config_has_its_argument():
+  """So that no field of `config.data` is silently without effect."""
+  from ltjax import config
+
+  arguments = set(inspect.signature(tasks.build).parameters)
+  assert set(config.sslt().data) == arguments - {"mesh", "data_dir"}
+  assert isinstance(toys.task().split, record.Split)

@@ -1,0 +1,252 @@
+"""The classifier stage: a head on frozen, cached features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from ltjax import models
+from ltjax.stages import classifier
+
+
+@pytest.fixture(scope="module")
+def learner():
+  return toys.learner(pad=1, flip=True)
+
+
+@pytest.fixture(scope="module")
+def trained(learner, tmp_path_factory):
+  """A state whose embedding and statistics are not the initial ones."""
+  state, _ = toys.execute(
+    tmp_path_factory.mktemp("embedding"),
+    learner,
+    [toys.embedding_stage(learner)],
+  )
+  labels = jnp.asarray(learner.task.truth[::-1].copy())
+  return state.replace(pseudo_labels=labels)
+
+
+def one_step(stage, state):
+  before = stage.init(state)
+  arrays, stream = stage.prepare(state)
+  index = stream(0)[0]
+  return before, arrays, index, jax.jit(stage.step)(before, index, arrays)
+
+
+def test_golden_step(learner):
+  """Numbers of the first step.
+
+  Update them only if the step is meant to change
+  (augmentation, initialization, order of draws, loss, optimizer): old runs
+  then do not resume bit for bit, which the CHANGELOG has to say.
+  """
+  stage = toys.classifier_stage(learner)
+  _, arrays, _, after = one_step(stage, learner.init())
+  found = {
+    "loss": after.totals["loss"],
+    "accuracy": after.totals["accuracy"],
+    "params": toys.norm(after.params),
+    "features": toys.norm(arrays["features"]),
+  }
+  for name, value in GOLDEN.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+
+
+GOLDEN = {
+  "loss": 1.373551,
+  "accuracy": 0.375,
+  "params": 1.037717,
+  "features": 9.076066,
+}
+
+
+def test_frozen_means_frozen(learner, trained, tmp_path):
+  """Parameters and BatchNorm statistics keep every bit, and so do g' and the
+  memory; g moves."""
+  state, rows = toys.execute(
+    tmp_path, learner, [toys.classifier_stage(learner)], state=trained
+  )
+  toys.assert_same(
+    state.replace(balanced_head=None), trained.replace(balanced_head=None)
+  )
+  assert toys.differ(state.balanced_head, trained.balanced_head)
+  assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_a_fresh_head_is_new_and_a_refit_goes_on(learner, trained):
+  fresh = toys.classifier_stage(learner, "classifier").init(trained)
+  refit = toys.classifier_stage(learner, "refit", fresh=False).init(trained)
+  toys.assert_same(refit.params, trained.balanced_head)
+  assert toys.differ(fresh.params, trained.balanced_head)
+  assert toys.differ(fresh.params, trained.head)
+  # Another stage draws another head; the same stage, the same.
+  again = toys.classifier_stage(learner, "classifier").init(trained)
+  other = toys.classifier_stage(learner, "other").init(trained)
+  toys.assert_same(fresh, again)
+  assert toys.differ(fresh.params, other.params)
+
+
+def test_the_cache_equals_recomputing(learner, trained):
+  """Row `v N + i` is the network, in evaluation mode, on view v of image i."""
+  key, views, size = jax.random.key(5), 3, 12
+  images = learner.task.images[: toys.N]
+  cached = classifier.cached_features(
+    learner.predictor, trained, images, views=views, key=key
+  )
+  assert cached.shape == (views * toys.N, toys.D)
+  for view in range(views):
+    view_key = jax.random.fold_in(key, view)
+    rows = cached[view * toys.N : (view + 1) * toys.N]
+    np.testing.assert_array_equal(
+      rows, learner.predictor.features(trained, images, key=view_key)
+    )
+    for batch, first in enumerate(range(0, toys.N, size)):
+      index = np.arange(first, first + size)
+      index[index >= toys.N] = 0  # the last batch is filled with image 0
+      augmented = learner.transform(
+        jax.random.fold_in(view_key, batch), images[index]
+      )
+      features, _, _ = learner.model.apply(
+        {"backbone": trained.backbone, "head": trained.head},
+        trained.batch_stats,
+        augmented,
+        False,
+      )
+      np.testing.assert_allclose(
+        rows[first : first + size],
+        features[: toys.N - first],
+        rtol=1e-5,
+        atol=1e-6,
+      )
+
+
+def test_views_differ(learner, trained):
+  cached = np.asarray(
+    classifier.cached_features(
+      learner.predictor,
+      trained,
+      learner.task.images,
+      views=3,
+      key=jax.random.key(5),
+    )
+  ).reshape(3, -1, toys.D)
+  for a, b in ((0, 1), (0, 2), (1, 2)):
+    assert not np.allclose(cached[a], cached[b])
+
+
+def test_no_views_means_the_plain_image(learner, trained):
+  images = learner.task.images
+  np.testing.assert_array_equal(
+    classifier.cached_features(
+      learner.predictor, trained, images, views=0, key=jax.random.key(5)
+    ),
+    learner.predictor.features(trained, images),
+  )
+  stage = toys.classifier_stage(learner, choices={"views": 0})
+  arrays, stream = stage.prepare(trained)
+  assert arrays["features"].shape == (toys.N, toys.D)
+  assert stream(0).max() < toys.N
+
+
+def test_a_step_is_sgd_through_the_frozen_network(learner, trained):
+  """As if features were computed in the step and no gradient entered `f`."""
+  stage = toys.classifier_stage(learner, choices={"views": 0})
+  before, _, index, after = one_step(stage, trained)
+  _, test = learner.task.transforms()
+  labels = np.asarray(learner.task.labels)[index]
+
+  def loss_fn(head):
+    _, logits, _ = learner.model.apply(
+      {"backbone": trained.backbone, "head": head},
+      trained.batch_stats,
+      test(learner.task.images[index]),
+      False,
+    )
+    return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(8), labels])
+
+  loss, grads = jax.value_and_grad(loss_fn)(before.params)
+  expected = jax.tree.map(
+    lambda w, g: w - 0.05 * (g + 5e-4 * w), before.params, grads
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    after.params,
+    expected,
+  )
+  np.testing.assert_allclose(after.totals["loss"], loss, rtol=1e-5)
+
+
+def test_rows_and_their_labels_belong_together(learner, trained):
+  stage = toys.classifier_stage(learner, choices={"views": 3})
+  arrays, stream = stage.prepare(trained)
+  labels = np.asarray(learner.task.labels)
+  np.testing.assert_array_equal(arrays["labels"], np.tile(labels, 3))
+  drawn = np.concatenate([stream(epoch).ravel() for epoch in range(60)])
+  assert drawn.max() < 3 * toys.N
+  views = np.bincount(drawn // toys.N, minlength=3) / len(drawn)
+  np.testing.assert_allclose(views, 1 / 3, atol=0.03)
+  classes = np.bincount(labels[drawn % toys.N], minlength=4) / len(drawn)
+  np.testing.assert_allclose(classes, 1 / 4, atol=0.03)
+
+
+def test_an_epoch_is_as_long_whatever_the_views(learner):
+  for views in (0, 1, 5):
+    stage = toys.classifier_stage(learner, choices={"views": views})
+    assert stage.steps_per_epoch == 5
+
+
+def test_random_sampling_is_an_option(learner, trained):
+  stage = toys.classifier_stage(learner, choices={"sampler": "random"})
+  _, stream = stage.prepare(trained)
+  images = np.sort(stream(0).ravel() % toys.N)
+  np.testing.assert_array_equal(images, np.arange(toys.N))
+
+
+def test_pseudo_labels_are_an_option(learner, trained):
+  """On D and U': rows of all images, with the labels the state holds."""
+  stage = toys.classifier_stage(learner, choices={"data": "all"})
+  arrays, stream = stage.prepare(trained)
+  labels = np.concatenate([learner.task.labels, trained.pseudo_labels])
+  np.testing.assert_array_equal(arrays["labels"], np.tile(labels, 2))
+  assert arrays["features"].shape == (2 * (toys.N + toys.M), toys.D)
+  assert stage.steps_per_epoch == 10
+  drawn = np.concatenate([stream(epoch).ravel() for epoch in range(60)])
+  assert set(np.unique(drawn % 80)) == set(range(80))
+  classes = np.bincount(labels[drawn % 80], minlength=4) / len(drawn)
+  np.testing.assert_allclose(classes, 1 / 4, atol=0.03)
+
+
+def test_a_cosine_head_is_fitted_alike(tmp_path):
+  network = models.create(
+    "resnet8", num_classes=4, image_shape=(4, 4, 1), head="cosine"
+  )
+  toy = toys.model()._replace(
+    head_init=lambda key: {"kernel": network.head_init(key)["kernel"][:6]},
+    head_apply=network.head_apply,
+  )
+  learner = toys.learner(network=toy)
+  start = learner.init()
+  stage = toys.classifier_stage(learner, epochs=5)
+  state, rows = toys.execute(tmp_path, learner, [stage], state=start)
+  assert rows[-1]["loss"] < rows[0]["loss"]
+  assert list(state.balanced_head) == ["kernel"]
+
+
+@pytest.mark.parametrize(
+  "choices, message",
+  [
+    ({"sampler": "balanced"}, "sampler is 'balanced'; choose one of class_"),
+    ({"data": "unlabeled"}, "data is 'unlabeled'; choose one of labeled, all"),
+    ({"views": -1}, "views is -1; it must be 0 or more"),
+  ],
+)
+def test_unknown_choices_are_refused(learner, choices, message):
+  for field in ("classifier", "refit"):
+    with pytest.raises(ValueError, match=f"^{field}.{message}"):
+      toys.classifier_maker(learner, choices=choices | {"field": field})
+
+
+def test_a_batch_larger_than_the_labeled_set_is_refused(learner):
+  with pytest.raises(ValueError, match="refit.batch_size is 41.* only 40"):
+    toys.classifier_maker(learner, choices={"field": "refit"}, batch_size=41)
