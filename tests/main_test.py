@@ -4,15 +4,21 @@ Child processes run configs/digits_sslt.py with its own network and data, for
 two epochs a stage. Failures of training itself are in `bad_input_test`.
 """
 
+import errno
 import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import types
 
+from absl import flags
 import pytest
 import runs
+
+from ltjax import checkpoints, fit, interrupts, main
 
 CONFIG = "--config=configs/digits_sslt.py"
 TINY = (
@@ -132,7 +138,71 @@ def test_a_dry_run_writes_nothing(tmp_path):
     assert text in done.stdout, text
 
 
-def test_starting_is_quick_and_imports_no_other_framework():
+@pytest.fixture
+def ends(monkeypatch, capsys):
+  """Runs `main` with a `train` that raises; returns (code, stdout, stderr)."""
+
+  def run(error):
+    def train(*unused, **also_unused):
+      raise error
+
+    monkeypatch.setattr(main.train, "train", train)
+    for name, value in (
+      ("_CONFIG", runs.config()),
+      ("_WORKDIR", "x"),
+      ("_DATA_DIR", None),
+      ("_DRY_RUN", False),
+    ):
+      monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
+    monkeypatch.setattr(flags.FLAGS["config"], "present", 1)
+    monkeypatch.setattr(main.logging, "set_verbosity", lambda level: None)
+    with pytest.raises(SystemExit) as stop:
+      main.main(["ltjax.main"])
+    return stop.value.code, *capsys.readouterr()
+
+  return run
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_its_code(ends, signum):
+  assert ends(interrupts.Interrupted(signum)) == (
+    128 + signum,
+    f"Stopped by {signum.name} and saved; the same command goes on.\n",
+    "",
+  )
+
+
+def test_a_second_ctrl_c_ends_at_once(ends):
+  code, out, err = ends(KeyboardInterrupt())
+  assert code == 130 and err == ""
+  assert (
+    out == "Stopped at once; the same command goes on from what is saved.\n"
+  )
+
+
+@pytest.mark.parametrize(
+  "error, message",
+  [
+    (
+      OSError(errno.ENOSPC, "No space left on device", "/x/summary.json"),
+      "OSError: [Errno 28] No space left on device: '/x/summary.json' Free some"
+      " space and run the same command again: it goes on from what is saved.\n",
+    ),
+    (PermissionError(13, "no", "/x"), "PermissionError: [Errno 13] no: '/x'\n"),
+    (fit.NonFiniteLossError("at step 3"), "NonFiniteLossError: at step 3\n"),
+    (checkpoints.CheckpointError("none"), "CheckpointError: none\n"),
+  ],
+)
+def test_failures_end_with_one_and_a_line(ends, error, message):
+  assert ends(error) == (1, "", message)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(ends):
+  with pytest.raises(ZeroDivisionError):
+    ends(ZeroDivisionError())
+
+
+def test_starting_imports_no_framework_nor_anything_slow():
   code = (
     "import sys, ltjax.main;"
     "print([m for m in ('tensorflow', 'torch', 'matplotlib.pyplot', 'sklearn')"
