@@ -1,3 +1,14 @@
+"""SSLT on Fashion-MNIST, long-tailed, at the size of a small CPU.
+
+    python -m ltjax.main --config=configs/fashion_mnist_sslt.py --workdir=runs/fashion
+
+500 labeled images in the first class and 5 in the last (rho 100), five times as
+many unlabeled ones, all from the training set; ResNet-8; 60 epochs, then 4 loops
+of 8 + 10. The test set is whole. `:rho=50` changes the imbalance.
+
+Measured: see the table in experiments/sslt_small/results.md.
+"""
+
 from ltjax import config as configs
 
 
