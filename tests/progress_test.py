@@ -243,7 +243,9 @@ class TestTerminal:
     begin = "with shown:" if context else "if True:"
     process, terminal = start_on_terminal(f"""
       from ltjax import progress
-      import time
+      import signal, time
+      # A job in the background is started with Ctrl-C ignored.
+      signal.signal(signal.SIGINT, signal.default_int_handler)
       shown = progress.Progress(100)
       {begin}
         shown.stage("embedding", 0, 1, 2, 50)
