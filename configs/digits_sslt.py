@@ -6,7 +6,10 @@
 downloaded. 20 labeled images in the first class and 2 in the last (rho 10), five
 times as many unlabeled ones; ResNet-8; 40 epochs, then 3 loops of 8 + 10.
 
-Measured: see the table in experiments/sslt_small/results.md.
+Measured, 3 seeds, test accuracy (few-shot) in %: CE 72.6 (44.2), Decoupling
+75.7 (53.8), SSLT after the last loop 84.6 (72.5). A run took 0.5 to 1.9 minutes
+on one core of a 2-core CPU machine that was busy with other work (JAX 0.10.2).
+All runs: experiments/sslt_small/results.md.
 """
 
 from ltjax import config as configs

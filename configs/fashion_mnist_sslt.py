@@ -6,7 +6,10 @@
 many unlabeled ones, all from the training set; ResNet-8; 60 epochs, then 4 loops
 of 8 + 10. The test set is whole. `:rho=50` changes the imbalance.
 
-Measured: see the table in experiments/sslt_small/results.md.
+Measured, 3 seeds, test accuracy (few-shot) in %: CE 64.3 (33.6), Decoupling
+73.8 (60.3), SSLT after the last loop 76.8 (68.1). A run took 10.9 to 26.4
+minutes on one core of a 2-core CPU machine that was busy with other work (JAX
+0.10.2). All runs: experiments/sslt_small/results.md.
 """
 
 from ltjax import config as configs
