@@ -244,19 +244,19 @@ def kill_at_every_call(folder, make, *, steps_per_call=1):
     stage.epochs * -(-stage.steps_per_epoch // steps_per_call)
     for stage in stages
   )
-  attempts = 0
-  while True:
-    attempts += 1
-    if attempts == 3:  # what a new process has: nothing compiled, new stages
+  ended = None
+  for attempt in range(calls):  # each gets one call further
+    assert ended is None, f"ended at attempt {attempt} of {calls}"
+    if attempt == 2:  # what a new process has: nothing compiled, new stages
       learner, stages = make()
     try:
-      state, rows = toys.execute(
+      ended = toys.execute(
         folder / "killed", learner, stages, progress=Killer(2, die), **settings
       )
-      break
     except Killed:
       continue
-  assert attempts == calls  # each got one call further
+  assert ended is not None, "the attempts make no headway"
+  state, rows = ended
   toys.assert_same(state, whole)
   assert rows == whole_rows
 
