@@ -110,6 +110,11 @@ class Split:
     try:
       text = pathlib.Path(path).read_text(encoding="utf-8")
       record = json.loads(text)
+    except FileNotFoundError:
+      raise FileNotFoundError(
+        f"there is no split file {path}: name the split.json of a run, or leave"
+        " data.split_file empty to have a split made"
+      ) from None
     except (ValueError, RecursionError) as error:  # JSON, Unicode
       raise ValueError(
         f"split file {path} is damaged ({error}): {way_out}"

@@ -225,7 +225,7 @@ def test_a_split_of_other_data_is_refused(folder, tmp_path):
       source=f"npz:{tmp_path / 'other.npz'}",
       split_file=str(tmp_path / "split.json"),
     )
-  with pytest.raises(FileNotFoundError):
+  with pytest.raises(FileNotFoundError, match="leave data.split_file empty"):
     build(folder, split_file=str(tmp_path / "nothing.json"))
 
 
