@@ -57,6 +57,8 @@ class TrainState:
     key: the stage's typed random key; step `t` uses `fold_in(key, t)`.
     totals: sums of the metrics over the steps of the running epoch, `[]` each.
     bad_step: `[]` int32, the first step whose loss was not finite; -1 if none.
+    extra: whatever else a stage carries from step to step, such as the
+      parameters of a teacher or a queue of keys; empty for most stages.
   """
 
   step: jax.Array
@@ -67,6 +69,7 @@ class TrainState:
   key: jax.Array
   totals: dict[str, jax.Array]
   bad_step: jax.Array
+  extra: PyTree
 
 
 def create(
@@ -77,6 +80,7 @@ def create(
   memory: jax.Array,
   key: jax.Array,
   metrics: tuple[str, ...],
+  extra: PyTree = None,
 ) -> TrainState:
   """Returns the `TrainState` before a stage's first step.
 
@@ -87,6 +91,7 @@ def create(
     memory: `[N + M, C]` or `[0, C]` float32.
     key: a typed random key.
     metrics: names of the scalars that the step reports.
+    extra: what else the stage carries; None for nothing.
   """
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -97,6 +102,7 @@ def create(
     key=key,
     totals={name: jnp.zeros((), jnp.float32) for name in metrics},
     bad_step=jnp.full((), -1, jnp.int32),
+    extra={} if extra is None else extra,
   )
 
 
