@@ -7,22 +7,12 @@ code, which differs (see docs/paper_and_code.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-import difflib
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
 VARIANTS = ("paper", "author_code")
-# Checked here, as they are used late or by others.
-_LEAST = {
-  "seed": 0,
-  "data.seed": 0,
-  "eval.last_k": 1,
-  "run.keep": 2,
-  "run.steps_per_call": 0,
-}
 
 
 def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
@@ -93,9 +83,77 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
     }
   )
 
+  config.loss = ml_collections.ConfigDict(
+    {
+      "name": "cross_entropy",
+      "gamma": 1.0,  # of focal
+      "margin": 0.5,  # the largest, of LDAM
+      "tau": 1.0,  # of logit adjustment and VS
+      "vs_gamma": 0.3,
+      "delta": (),  # of the pairwise loss, a number a class
+      "weights": "none",  # "effective_number", "inverse", "explicit"
+      "class_weights": (),
+      "beta": 0.9999,  # of effective numbers
+      "defer": 0.0,  # DRW: share of the epochs before the weights begin
+      "reduction": "mean",  # or "weighted_mean", as PyTorch
+      "weighted_focal": False,
+      "counts": "labeled",  # or "all": with pseudo labels
+    }
+  )
+  config.sampler = ml_collections.ConfigDict(
+    {
+      "name": "random",
+      "exponent": 1.0,  # of "power"
+      "beta": 0.9999,  # of "effective_number"
+      "defer": 0.0,  # DRS: share of the epochs before it begins
+    }
+  )
+  config.pretrain = _recipe(epochs=200)
+  config.pretrain.update(
+    {
+      "name": "none",  # "rotation", "moco"
+      "data": "labeled",  # or "all"
+      "rotations": "one",  # of each image in a batch, or "four"
+      "dim": 128,
+      "queue": 4096,
+      "ema": 0.999,
+      "temperature": 0.2,
+    }
+  )
   config.embedding = _recipe(epochs=200)
   config.classifier = _recipe(epochs=20 if author else 10)
-  config.classifier.views = 10
+  config.classifier.update(
+    {
+      "kind": "crt",  # "ncm", "tau_norm", "lws"
+      "views": 10,
+      "batch_norm": "frozen",  # or "update"
+      "tau": 1.0,
+      "select_tau": False,  # on the validation images
+      "ncm_features": "cl2n",
+    }
+  )
+  config.pseudo = _recipe(epochs=200)
+  config.pseudo.update(
+    {
+      "base": "supervised",  # or "decoupling"
+      "start": "scratch",  # or "base"
+      "omega": 1.0,  # weight of a pseudo-labeled example
+    }
+  )
+  config.semi = _recipe(epochs=200)
+  config.semi.update(
+    {
+      "weight": 1.0,
+      "rampup": 0.4,  # share of the stage
+      "unlabeled_ratio": 1,  # unlabeled images to a labeled one, in a batch
+      "ema": 0.999,  # of the teacher
+      "teacher_batch_norm": "ema",
+      "alpha": 0.6,  # of temporal ensembling
+      "epsilon": 6.0,  # of VAT, and the next two
+      "xi": 1e-6,
+      "iterations": 1,
+    }
+  )
 
   config.loops = 5
   config.shared_head = author
@@ -119,6 +177,14 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
     config.refit.learning_rate = 0.001
     config.refit.schedule = "constant"
 
+  config.posthoc = ml_collections.ConfigDict(
+    {
+      "name": "none",  # "logit_adjustment", "threshold_moving", "tau_norm"
+      "tau": 1.0,
+      "select": False,  # tau on the validation images
+      "costs": (),
+    }
+  )
   config.eval = ml_collections.ConfigDict({"batch_size": 500, "last_k": 3})
   config.run = ml_collections.ConfigDict(
     {
@@ -142,6 +208,7 @@ def _recipe(*, epochs: int) -> ml_collections.ConfigDict:
       "momentum": 0.9,
       "nesterov": False,
       "weight_decay": 5e-4,
+      "warmup_epochs": 0,
     }
   )
 
@@ -172,77 +239,3 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
         f"The config argument {name} is {text!r}; it must be a {kind.__name__}."
       ) from error
   return ml_collections.ConfigDict(values)
-
-
-def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> None:
-  """Checks that a config has the known fields, with values of their types.
-
-  Args:
-    config: as a config file returned it.
-
-  Raises:
-    ValueError: names the field, and the known one nearest to it.
-  """
-  if not isinstance(config, Mapping | ml_collections.ConfigDict):
-    raise ValueError(
-      f"The config is {config!r}; get_config() must return the ConfigDict of"
-      " ltjax.config.sslt()."
-    )
-  _check(config, sslt(), "")
-  for name, least in _LEAST.items():
-    value: Any = config
-    for part in name.split("."):
-      value = value[part]
-    if value < least:
-      raise ValueError(f"{name} is {value}; it must be {least} or more.")
-
-
-def _check(given: Any, known: Any, prefix: str) -> None:
-  for name in given:
-    if name not in known:
-      close = difflib.get_close_matches(str(name), list(known), 1)
-      hint = f" Did you mean {prefix}{close[0]}?" if close else ""
-      raise ValueError(f"Unknown config field {prefix}{name}.{hint}")
-  for name in known:
-    if name not in given:
-      raise ValueError(
-        f"The config field {prefix}{name} is missing; start the config file"
-        " from ltjax.config.sslt()."
-      )
-    value, default = given[name], known[name]
-    if isinstance(default, ml_collections.ConfigDict):
-      if not isinstance(value, Mapping | ml_collections.ConfigDict):
-        raise ValueError(f"The config field {prefix}{name} must be a block.")
-      _check(value, default, f"{prefix}{name}.")
-    elif default is None:
-      if value is not None and not _is_number(value):
-        raise ValueError(f"{prefix}{name} is {value!r}; it must be a number.")
-    elif not _same_kind(value, default):
-      raise ValueError(
-        f"{prefix}{name} is {value!r}; it must be of type"
-        f" {type(default).__name__}."
-      )
-    values = value if isinstance(value, tuple | list) else (value,)
-    for entry in values:
-      if isinstance(value, tuple | list) and not _is_number(entry):
-        raise ValueError(
-          f"{prefix}{name} is {value!r}; it must hold numbers only."
-        )
-      if _is_number(entry) and not abs(entry) <= 2**53:
-        raise ValueError(
-          f"{prefix}{name} is {value!r}; it must be finite and at most 2 ** 53."
-        )
-
-
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _same_kind(value: Any, default: Any) -> bool:
-  if isinstance(default, bool) or isinstance(value, bool):
-    return isinstance(default, bool) and isinstance(value, bool)
-  if isinstance(default, float):
-    return isinstance(value, int | float)
-  if isinstance(default, tuple):
-    return isinstance(value, tuple | list)
-  return isinstance(value, type(default))

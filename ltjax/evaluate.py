@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ltjax import config as configs
-from ltjax import sharding, train
+from ltjax import config_check, sharding, train
 from ltjax import state as states
 from ltjax import trained as trained_lib
 from ltjax.data import record
@@ -56,7 +55,7 @@ def evaluate(
   folder = Path(workdir)
   trained = trained_lib.load(folder)
   config: Any = ml_collections.ConfigDict(_json(folder / "config.json"))
-  configs.check(config)
+  config_check.check(config)
   summary = _json(folder / "summary.json")
   mesh = sharding.make_mesh()
   task = train.build_task(config, mesh, data_dir)

@@ -25,6 +25,7 @@ class Recipe:
     momentum: momentum of SGD.
     nesterov: whether the momentum looks ahead.
     weight_decay: L2 penalty on all parameters of the stage.
+    warmup_epochs: epochs over which the learning rate rises linearly first.
 
   Source: Liu et al., Section 4.4.
   """
@@ -38,6 +39,7 @@ class Recipe:
   momentum: float = 0.9
   nesterov: bool = False
   weight_decay: float = 5e-4
+  warmup_epochs: int = 0
 
   def __post_init__(self):
     if self.epochs < 1:
@@ -49,6 +51,7 @@ class Recipe:
       self.schedule,
       learning_rate=self.learning_rate,
       total_steps=self.epochs * steps_per_epoch,
+      warmup_steps=self.warmup_epochs * steps_per_epoch,
       milestones=self.milestones,
       factor=self.factor,
     )
@@ -68,13 +71,15 @@ def of(field: str, settings: Mapping[str, Any]) -> Recipe:
 
   Args:
     field: the name of the block, such as `refit`, for errors.
-    settings: the attributes of `Recipe`.
+    settings: the attributes of `Recipe`; others, which are the stage's own, are
+      left alone.
 
   Raises:
     ValueError: if a setting is out of range; names the block.
   """
+  names = [entry.name for entry in dataclasses.fields(Recipe)]
   try:
-    recipe = Recipe(**settings)
+    recipe = Recipe(**{n: settings[n] for n in names if n in settings})
     recipe.make_optimizer(recipe.make_schedule(1))
   except ValueError as error:
     raise ValueError(f"{field}: {error}") from None

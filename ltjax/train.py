@@ -20,8 +20,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ltjax import config as configs
-from ltjax import inference, methods, models, report, sharding, trained, writers
+from ltjax import (
+  config_check,
+  inference,
+  methods,
+  models,
+  report,
+  sharding,
+  trained,
+  writers,
+)
 from ltjax import progress as progressing
 from ltjax import run as running
 from ltjax import summary as summaries
@@ -103,7 +111,7 @@ def train(
     NonFiniteLossError: if a loss is not finite.
     CheckpointError: if a checkpoint cannot be written.
   """
-  configs.check(config)
+  config_check.check(config)
   with workdirs.Workdir(workdir) as folder:
     folder.check_config(config.to_dict())
     if (folder / "summary.json").exists():
@@ -178,7 +186,7 @@ def dry_run(
   Raises:
     ValueError: if a setting or the data does not fit.
   """
-  configs.check(config)
+  config_check.check(config)
   mesh = sharding.make_mesh()
   task = build_task(config, mesh, data_dir)
   learner = build_learner(config, task, mesh)

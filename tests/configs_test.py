@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
-from ltjax import methods, sharding, train
+from ltjax import config_check, methods, sharding, train
 from ltjax.data import sources
 from ltjax.data import task as tasks
 
@@ -76,7 +76,7 @@ def test_the_promised_files_are_there():
 @each
 def test_loads_and_passes_its_check(name):
   config = load(name)
-  configs.check(config)
+  config_check.check(config)
   assert config.variant == "paper"
   assert config.data.source == name.split("_sslt")[0]
 
@@ -92,7 +92,7 @@ def test_the_docstring_gives_the_command(name):
 @each
 def test_the_author_variant_is_another_preset(name):
   config = load(name, "variant=author_code")
-  configs.check(config)
+  config_check.check(config)
   assert config.variant == "author_code" and config.shared_head
   assert config.consistency.memory_reset == "uniform"
   assert config.data.to_dict() == load(name).data.to_dict()
@@ -174,7 +174,7 @@ def test_an_external_pool_gives_the_papers_own_setting(official, monkeypatch):
   )
   # The published counts (Yang and Xu) for ratio 100.
   config = load("cifar10_sslt", "pool=pickle:/x/ti_80M_selected.pickle")
-  configs.check(config)
+  config_check.check(config)
   task, stages = build(config)
   assert asked == ["pickle:/x/ti_80M_selected.pickle"]
   assert task.split.labeled_counts == (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
-from ltjax import methods, train
+from ltjax import config_check, methods, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -98,7 +98,7 @@ def test_readme_config_for_own_data_is_accepted():
   (block,) = [b for b in code(ROOT / "README.md") if "def get_config" in b]
   names = {}
   exec(block, names)
-  configs.check(names["get_config"]())
+  config_check.check(names["get_config"]())
 
 
 def test_own_data_walkthrough(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ def test_defaults_are_those_of_the_paper():
     "momentum": 0.9,
     "nesterov": False,
     "weight_decay": 5e-4,
+    "warmup_epochs": 0,
   }
 
 

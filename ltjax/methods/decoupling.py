@@ -42,14 +42,13 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   )
 
   # A fresh head g, class-balanced, on frozen f.
-  settings = dict(config.classifier)
   make = classifier.Maker(
     learner.predictor,
     images=task.images,
     labels=task.labels,
     num_classes=task.num_classes,
-    views=settings.pop("views"),
-    recipe=recipes.of("classifier", settings),
+    views=config.classifier.views,
+    recipe=recipes.of("classifier", config.classifier),
     seed=learner.seed,
   )
   yield make.make(

@@ -87,8 +87,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
 
 def _consistency(learner: Learner, block: dict) -> consistency.Maker:
   choices = {
-    name: block.pop(name)
-    for name in ("weight", "memory_reset", "sampler", "data")
+    name: block[name] for name in ("weight", "memory_reset", "sampler", "data")
   }
   return consistency.Maker(
     learner.model,
@@ -103,7 +102,7 @@ def _consistency(learner: Learner, block: dict) -> consistency.Maker:
 
 
 def _refit(learner: Learner, block: dict) -> classifier.Maker:
-  choices = {name: block.pop(name) for name in ("views", "sampler", "data")}
+  choices = {name: block[name] for name in ("views", "sampler", "data")}
   return classifier.Maker(
     learner.predictor,
     images=learner.task.images,
