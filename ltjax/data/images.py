@@ -97,17 +97,27 @@ def to_array(
   return array[..., None] if array.ndim == 2 else array
 
 
-def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
-  """Resizes every image of a set to a square.
+def resize(
+  images: np.ndarray, image_size: int | tuple[int, int] | None
+) -> np.ndarray:
+  """Resizes every image of a set, as `to_array` does.
 
   Args:
     images: uint8 `[N, H, W, C]`, `C` 1 or 3.
-    image_size: Side in pixels; None, or the size they have, returns `images`.
+    image_size: Side of a square, or height and width, in pixels; None, or the
+      size they have, returns `images`.
 
   Returns:
-    uint8 `[N, image_size, image_size, C]`.
+    uint8 `[N, height, width, C]`.
+
+  Raises:
+    ValueError: Images that are neither grey nor RGB.
   """
-  if not image_size or images.shape[1:3] == (image_size, image_size):
+  if not image_size:
+    return images
+  square = isinstance(image_size, int)
+  height, width = (image_size,) * 2 if square else image_size
+  if images.shape[1:3] == (height, width):
     return images
   from PIL import Image
 
@@ -116,11 +126,30 @@ def resize(images: np.ndarray, image_size: int | None) -> np.ndarray:
       f"Images with {images.shape[3]} channels cannot be resized; only 1 "
       "(grey) or 3 (RGB). Leave out image_size."
     )
-  out = np.empty((len(images), image_size, image_size, images.shape[3]), "u1")
+  out = np.empty((len(images), height, width, images.shape[3]), "u1")
   for i, array in enumerate(images):
     image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    out[i] = to_array(image, image_size)
+    out[i] = to_array(image, (height, width))
   return out
+
+
+def fit(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+  """Resizes images and turns grey into RGB, or RGB into grey, to fit a set.
+
+  Args:
+    images: uint8 `[N, H, W, C]`, `C` 1 or 3.
+    shape: `(height, width, channels)` wanted, channels 1 or 3.
+
+  Returns:
+    uint8 `[N, height, width, channels]`; grey is
+    `0.299 R + 0.587 G + 0.114 B`.
+  """
+  if images.shape[3] == 3 and shape[2] == 1:
+    weights = np.array([0.299, 0.587, 0.114])
+    grey = [np.rint(image @ weights) for image in images]
+    images = np.array(grey, np.uint8).reshape(*images.shape[:3], 1)
+  images = resize(images, shape[:2])
+  return np.repeat(images, 3, axis=3) if images.shape[3] < shape[2] else images
 
 
 def _to_grey_or_rgb(image: Any) -> Any:

@@ -39,13 +39,16 @@ class Pool:
   labels: np.ndarray
 
 
-def load_pool(name: str, *, image_shape: tuple[int, int, int]) -> Pool:
+def load_pool(
+  name: str, *, image_shape: tuple[int, int, int], resize: bool = False
+) -> Pool:
   """Loads unlabeled images to go with a set.
 
   Args:
     name: `pickle:PATH`, `npz:PATH` or `folder:PATH`.
     image_shape: `[H, W, C]` of the labeled set. Pictures of a folder are
       fitted to it; arrays must have it.
+    resize: Resize arrays too, where the user asked for an image size.
 
   Returns:
     The pool.
@@ -81,10 +84,13 @@ def load_pool(name: str, *, image_shape: tuple[int, int, int]) -> Pool:
   pixels = arrays.check_images(found["data"], f"{path}: images")
   if not len(pixels):
     raise ValueError(f"{path}: the pool has no images.")
+  if resize:
+    pixels = images.resize(pixels, image_shape[:2])
   if pixels.shape[1:] != tuple(image_shape):
     raise ValueError(
       f"{path}: images are {pixels.shape[1:]}, those of the labeled set "
-      f"{tuple(image_shape)}; they must have one shape."
+      f"{tuple(image_shape)}; they must have one shape. Set data.image_size to "
+      "resize both; the number of channels must agree."
     )
   if "labels" not in found:
     return Pool(pixels, np.full(len(pixels), -1, np.int32))

@@ -97,8 +97,9 @@ def load(
   Args:
     name: One of the sources in this module's docstring.
     data_dir: Where named sets are kept; None for `LTJAX_DATA` or the cache.
-    image_size: Resize all images to this square; None keeps their size.
-      Folders with mixed sizes need it.
+    image_size: Resize all images to this square, bilinear and antialiased; None
+      keeps their size. Folders with mixed sizes need it. `mean` and `std` of a
+      known set stay the field's constants.
     test_fraction: Share of each class held out as the test part where the
       source has none; 0 leaves the test part empty.
     seed: Chooses which images those are.

@@ -145,7 +145,8 @@ def build(
     order: whether a class is drawn `shuffled` or in `file` order.
     groups: class counts of (many, medium, few), by rank; empty for the default.
     split_file: a saved split to reproduce, instead of building one.
-    image_size: pixels to resize a folder's images to; 0 to leave them.
+    image_size: resize all images, a pool's too, to a square of so many pixels;
+      0 to leave them.
     test_fraction: share of a set without test part that becomes its test part.
     pad: pixels of random cropping.
     flip: `on`, `off` or `auto` (on where the set's classes allow it).
@@ -178,7 +179,9 @@ def build(
   if unlabeled.get("source", "train") != "train":
     height, width, channels = data.train_images.shape[1:]
     pool = pools.load_pool(
-      unlabeled["source"], image_shape=(height, width, channels)
+      unlabeled["source"],
+      image_shape=(height, width, channels),
+      resize=image_size > 0,
     )
   pool_labels = None if pool is None else pool.labels
   if split_file:

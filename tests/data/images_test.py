@@ -163,3 +163,35 @@ def test_resize_keeps_what_has_the_size():
 def test_resize_of_odd_channels():
   with pytest.raises(ValueError, match="2 channels cannot be resized"):
     images.resize(np.zeros((1, 8, 8, 2), np.uint8), 4)
+
+
+def test_resize_to_height_and_width():
+  x = np.full((3, 8, 6, 3), 7, np.uint8)
+  assert images.resize(x, (4, 10)).shape == (3, 4, 10, 3)
+  assert images.resize(x, (8, 6)) is x
+
+
+def test_shrinking_a_fine_pattern_gives_its_mean():
+  """A filter that only looked at single pixels would give 0 or 200."""
+  x = np.zeros((1, 32, 32, 1), np.uint8)
+  x[:, ::2] = 200
+  small = images.resize(x, 8)
+  assert small.min() >= 90 and small.max() <= 110
+
+
+def test_fit_turns_grey_into_rgb_and_back():
+  grey = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 1)
+  colour = images.fit(grey, (4, 4, 3))
+  np.testing.assert_array_equal(colour, np.repeat(grey, 3, 3))
+  np.testing.assert_array_equal(images.fit(colour, (4, 4, 1)), grey)
+  assert images.fit(grey, (2, 3, 3)).shape == (2, 2, 3, 3)
+  assert images.fit(colour, (5, 5, 1)).shape == (2, 5, 5, 1)
+  assert images.fit(grey, (4, 4, 1)) is grey
+  assert images.fit(colour[:0], (4, 4, 1)).shape == (0, 4, 4, 1)
+
+
+def test_fit_weighs_the_colours_as_the_eye_does():
+  colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+  grey = images.fit(colours[:, None, None, :], (1, 1, 1))
+  # 0.299, 0.587 and 0.114 times 255
+  assert grey.ravel().tolist() == [76, 150, 29]

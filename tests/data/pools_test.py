@@ -138,3 +138,34 @@ def test_damaged_picture_is_named(tmp_path):
   (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
   with pytest.raises(ValueError, match=r"bad\.jpg: not a whole image"):
     pools.load_pool(f"folder:{tmp_path}", image_shape=SHAPE)
+
+
+def test_arrays_are_resized_only_if_asked(tmp_path):
+  name = _pickle(tmp_path, {"data": X, "extrapolated_targets": [0] * 6})
+  small = pools.load_pool(name, image_shape=(16, 8, 3), resize=True)
+  assert small.images.shape == (6, 16, 8, 3)
+  with pytest.raises(ValueError, match="one shape. Set data.image_size"):
+    pools.load_pool(name, image_shape=(16, 8, 3))
+  with pytest.raises(ValueError, match="the number of channels must agree"):
+    pools.load_pool(name, image_shape=(16, 8, 1), resize=True)
+
+
+@pytest.mark.parametrize(
+  "data, message",
+  [
+    (X.transpose(0, 3, 1, 2), r"shape \(6, 3, 32, 32\); images must be"),
+    (X.reshape(6, -1), r"shape \(6, 3072\); images must be \[N, H, W\]"),
+    (X.transpose(1, 2, 3, 0), r"shape \(32, 32, 3, 6\); images must be"),
+    (X[..., 0], r"images are \(32, 32, 1\), those .* \(32, 32, 3\)"),
+    (X.astype(np.int64), "pixels are int64; they must be uint8"),
+  ],
+  ids=["channels first", "flat", "MATLAB's", "grey", "integers"],
+)
+@pytest.mark.parametrize("kind", ["pickle", "npz"])
+def test_another_layout_is_refused(tmp_path, kind, data, message):
+  name = _pickle(tmp_path, {"data": data})
+  if kind == "npz":
+    np.savez(tmp_path / "pool.npz", x=data)
+    name = f"npz:{tmp_path / 'pool.npz'}"
+  with pytest.raises(ValueError, match=message):
+    pools.load_pool(name, image_shape=SHAPE)

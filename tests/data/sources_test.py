@@ -149,6 +149,21 @@ def test_image_size_resizes_any_set(tmp_path):
   assert sources.load("digits", image_size=12).image_shape == (12, 12, 1)
 
 
+@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist"])
+def test_image_size_of_a_known_set_keeps_its_constants(monkeypatch, name):
+  shape = (32, 32, 3) if name == "cifar10" else (28, 28, 1)
+  for reader in ("read_cifar", "read_idx"):
+    monkeypatch.setattr(official, reader, lambda *_: _content(shape))
+  whole, small, large = (
+    sources.load(name, image_size=n) for n in (None, 14, 40)
+  )
+  for data, side in ((small, 14), (large, 40)):
+    _check_shape(data)
+    assert data.image_shape == (side, side, shape[2])
+    assert (data.train_images == 9).all() and len(data.test_images) == 10
+    assert (data.mean, data.std) == (whole.mean, whole.std)
+
+
 @pytest.mark.parametrize("size", [0, -3, 5000])
 def test_image_size_out_of_range(size):
   with pytest.raises(

@@ -195,6 +195,17 @@ def test_a_pool_without_labels_has_no_truth(folder):
   assert len(task.unlabeled_images) == 36
 
 
+def test_image_size_is_that_of_all_images(folder):
+  pool = {"source": f"npz:{folder / 'pool.npz'}", "factor": 1.0}
+  for unlabeled in (UNLABELED, pool):
+    task = build(folder, image_size=2, pad=1, unlabeled=unlabeled)
+    assert task.image_shape == (2, 2, 1)
+    assert task.test_images.shape[1:] == (2, 2, 1)
+    assert task.validation_images.shape[1:] == (2, 2, 1)
+  with pytest.raises(ValueError, match="data.pad is 4; it must be 0 to 2"):
+    build(folder, image_size=2)
+
+
 def test_no_unlabeled_images_at_all(folder):
   task = build(folder, unlabeled={"factor": 0.0})
   assert task.unlabeled_images.shape == (0, 4, 4, 1)
