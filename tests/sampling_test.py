@@ -140,3 +140,173 @@ def test_a_batch_larger_than_the_set_is_refused(make):
 def test_no_class_at_all_is_refused():
   with pytest.raises(ValueError, match=r"s: no label lies in \[0, 4\)"):
     balanced(np.full(20, -1))
+
+
+SAMPLERS = {
+  "square_root": {"name": "square_root"},
+  "power 1": {"name": "power", "exponent": 1.0},
+  "power 0": {"name": "power", "exponent": 0.0},
+  "power 0.3": {"name": "power", "exponent": 0.3},
+  "progressive": {"name": "progressive"},
+  "reversed": {"name": "reversed"},
+  "effective_number": {"name": "effective_number", "beta": 0.95},
+}
+GOLDEN = [99, 46, 25, 37, 43, 89, 67, 52, 94, 90]
+COUNTS = np.array([60.0, 25.0, 14.0, 1.0])
+# The class frequencies of each, from the formulas of the papers.
+WEIGHTS = {
+  "square_root": COUNTS**0.5,
+  "power 1": COUNTS,
+  "power 0": COUNTS**0,
+  "power 0.3": COUNTS**0.3,
+  "reversed": COUNTS.max() / COUNTS,
+  "effective_number": COUNTS * 0.05 / (1 - 0.95**COUNTS),
+}
+
+
+def made(settings, labels=LABELS, *, epochs=200, seed=0, stage="s", classes=4):
+  """The stream of a config's block, from its defaults."""
+  defaults = {"name": "random", "exponent": 1.0, "beta": 0.9999, "defer": 0.0}
+  return sampling.make(
+    defaults | settings,
+    labels,
+    10,
+    num_classes=classes,
+    epochs=epochs,
+    seed=seed,
+    stage=stage,
+  )
+
+
+def histogram(stream, epochs):
+  drawn = np.concatenate([stream(epoch).ravel() for epoch in epochs])
+  return np.bincount(LABELS[drawn], minlength=4)
+
+
+def pearson(counts, weights):
+  expected = counts.sum() * weights / weights.sum()
+  return np.sum((counts - expected) ** 2 / expected)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_classes_are_drawn_as_the_formula_says(name):
+  """Pearson's statistic, 3 degrees of freedom; 16.3 has probability 0.001."""
+  counts = histogram(made(SAMPLERS[name]), range(200))
+  assert counts.sum() == 20_000
+  assert pearson(counts, WEIGHTS[name]) < 16.3
+  # The test would see another rule.
+  for other, weights in WEIGHTS.items():
+    if other != name:
+      assert pearson(counts, weights) > 100, other
+
+
+def test_progressive_ends_balanced_and_begins_by_instances():
+  stream = made(SAMPLERS["progressive"], epochs=100)
+  first, last = histogram(stream, [0]), histogram(stream, [99])
+  assert first[0] > 2 * first[1] and last[3] > 10 >= first[3]
+  # The mean over t = 0 ... T - 1 has t/T = 0.495.
+  counts = histogram(stream, range(100))
+  weights = 0.505 * COUNTS / 100 + 0.495 / 4
+  assert pearson(counts, weights) < 16.3
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samples_of_a_class_are_drawn_alike(name):
+  """24 degrees of freedom; 51.2 has probability 0.001."""
+  stream = made(SAMPLERS[name])
+  drawn = np.concatenate([stream(e).ravel() for e in range(200)])
+  counts = np.bincount(drawn, minlength=100)[60:85]  # class 1
+  assert pearson(counts, np.ones(25)) < 51.2
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_stream_is_a_function_of_seed_stage_and_epoch(name):
+  """A resumed run asks for its epoch only: nothing before it matters."""
+  settings = SAMPLERS[name]
+  later = made(settings)(7)
+  assert later.shape == (10, 10) and later.dtype == np.int32
+  stream = made(settings)
+  stream(0), stream(3), np.random.random(5)
+  np.testing.assert_array_equal(stream(7), later)
+  assert not np.array_equal(stream(8), later)
+  assert not np.array_equal(made(settings, seed=1)(7), later)
+  assert not np.array_equal(made(settings, stage="t")(7), later)
+
+
+def test_golden_draws_of_a_power():
+  """Fixed for good, as those above."""
+  np.testing.assert_array_equal(made(SAMPLERS["square_root"])(0)[0], GOLDEN)
+
+
+@pytest.mark.parametrize("defer", [0.0, 0.5])
+def test_make_gives_random_and_balanced_as_they_were(defer):
+  stream = made({"name": "random", "defer": defer})
+  for epoch in (0, 5):
+    np.testing.assert_array_equal(stream(epoch), random(100, 10)(epoch))
+  stream = made({"name": "class_balanced"})
+  for epoch in (0, 5):
+    np.testing.assert_array_equal(stream(epoch), balanced()(epoch))
+
+
+@pytest.mark.parametrize(
+  "defer, epochs, begin",
+  [(0.8, 200, 160), (0.5, 5, 2), (0.8, 10, 8), (0.0, 3, 0), (0.8, 1, 0)]
+  + [(0.99, 3, 2)],
+)
+def test_resampling_is_deferred(defer, epochs, begin):
+  stream = made({"name": "class_balanced", "defer": defer}, epochs=epochs)
+  for epoch in range(epochs):
+    expected = (balanced() if epoch >= begin else random(100, 10))(epoch)
+    np.testing.assert_array_equal(stream(epoch), expected)
+
+
+def test_a_progressive_sampler_counts_all_epochs_where_it_is_deferred():
+  late = made({"name": "progressive", "defer": 0.5}, epochs=10)
+  now = made({"name": "progressive"}, epochs=10)
+  np.testing.assert_array_equal(late(7), now(7))
+  assert not np.array_equal(late(4), now(4))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_empty_classes_and_labels_out_of_range_are_left_out(name):
+  labels = np.repeat([5, 1, -1, 9], [70, 9, 20, 1])
+  stream = made(SAMPLERS[name], labels, classes=7)
+  drawn = labels[np.concatenate([stream(e).ravel() for e in range(20)])]
+  assert set(drawn.tolist()) == {1, 5}
+
+
+def test_no_label_in_range():
+  with pytest.raises(ValueError, match=r"s: no label lies in \[0, 4\)"):
+    made({"name": "reversed"}, np.full(20, -1))
+
+
+def test_edges_that_do_not_sum_to_one_draw_the_last_class():
+  """Rounding may leave the sum of probabilities just below 1."""
+  stream = sampling.by_class(
+    LABELS,
+    10,
+    lambda epoch: np.array([0.0, 0.0, 0.0, 1 - 1e-12]),
+    num_classes=4,
+    seed=0,
+    stage="s",
+  )
+  np.testing.assert_array_equal(stream(0), np.full((10, 10), 99))
+
+
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    ({"name": "balanced"}, r"sampler.name is 'balanced'.*'class_balanced'\?"),
+    ({"name": "power", "exponent": np.inf}, "sampler.exponent is inf"),
+    ({"name": "effective_number", "beta": 1.0}, "sampler.beta is 1.0"),
+    ({"name": "class_balanced", "defer": 1.0}, "sampler.defer is 1.0"),
+  ],
+)
+def test_bad_settings_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    made(settings)
+
+
+def test_a_batch_larger_than_the_set_is_refused_by_all():
+  with pytest.raises(ValueError, match="s.batch_size is 10, but .* 4 samples"):
+    made({"name": "reversed"}, np.arange(4))
