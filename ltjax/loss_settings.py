@@ -1,0 +1,224 @@
+"""The settings of a loss, checked before anything is compiled.
+
+A setting that would do nothing is refused as well: a run that is named after
+its class weights should have some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import difflib
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+NAMES = (
+  "cross_entropy",
+  "focal",
+  "sigmoid",
+  "sigmoid_focal",
+  "ldam",
+  "ldam_hinge",
+  "logit_adjustment",
+  "pairwise",
+  "vs",
+)
+WEIGHTS = ("none", "effective_number", "inverse", "explicit")
+REDUCTIONS = ("mean", "weighted_mean")
+COUNTS = ("labeled", "all")
+
+# What other names a loss goes by, and how to ask for it here.
+_ALIASES = {
+  "ce": "loss.name=cross_entropy",
+  "balanced_softmax": "loss.name=logit_adjustment with loss.tau=1",
+  "class_balanced": "loss.name=cross_entropy with loss.weights=effective_number",
+  "cdt": "loss.name=vs with loss.tau=0",
+  "ldam_drw": "loss.name=ldam with loss.weights=effective_number and"
+  " loss.defer=0.8",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The fields of `config.loss`.
+
+  Attributes:
+    name: one of `NAMES`.
+    gamma: focusing exponent of the focal losses.
+    margin: largest margin of LDAM, in units of the cosine.
+    tau: strength of logit adjustment and of the offsets of VS.
+    vs_gamma: exponent of the factors of VS.
+    delta: of the pairwise loss, a number above 0 for each class; only their
+      ratios matter, as they are scaled to sum to 1.
+    weights: class weights: `none`, by `effective_number`, `inverse` frequency,
+      or `explicit`. All are scaled to sum to the number of classes.
+    class_weights: the explicit ones, a number for each class.
+    beta: of effective numbers.
+    defer: share of the epochs with weights of 1 before the class weights begin:
+      0.8 is 160 of 200.
+    reduction: `mean` over the batch, or `weighted_mean`, divided by the sum of
+      the weights as in PyTorch.
+    weighted_focal: put the class weights inside the focal factor, as the
+      published LDAM code does.
+    counts: class counts of the `labeled` images, or of `all`: labeled and
+      pseudo-labeled.
+  """
+
+  name: str = "cross_entropy"
+  gamma: float = 1.0
+  margin: float = 0.5
+  tau: float = 1.0
+  vs_gamma: float = 0.3
+  delta: tuple[float, ...] = ()
+  weights: str = "none"
+  class_weights: tuple[float, ...] = ()
+  beta: float = 0.9999
+  defer: float = 0.0
+  reduction: str = "mean"
+  weighted_focal: bool = False
+  counts: str = "labeled"
+
+
+def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
+  """Returns the settings that the block `loss` of a config holds.
+
+  Args:
+    config: the block; a field left out has its default.
+
+  Raises:
+    ValueError: if a field is unknown; names the nearest.
+  """
+  known = [field.name for field in dataclasses.fields(Settings)]
+  for name in config:
+    if name not in known:
+      close = difflib.get_close_matches(str(name), known, 1)
+      hint = f" Did you mean loss.{close[0]}?" if close else ""
+      raise ValueError(f"Unknown setting loss.{name}.{hint}")
+  values = {name: config[name] for name in config}
+  for name in ("delta", "class_weights"):
+    values[name] = tuple(values.get(name, ()))
+  return Settings(**values)
+
+
+def check(settings: Settings, *, head: str, num_classes: int) -> None:
+  """Checks the settings of a loss.
+
+  Args:
+    settings: of the loss.
+    head: the head's name.
+    num_classes: C.
+
+  Raises:
+    ValueError: names the setting, the limit and the way out.
+  """
+  _check_names(settings)
+  _check_ranges(settings)
+  _check_weights(settings, num_classes)
+  _check_delta(settings, num_classes)
+  if settings.name in ("ldam", "ldam_hinge") and head != "cosine":
+    raise ValueError(
+      f"loss.name is {settings.name!r}, but model.head is {head!r}: margins"
+      " are lengths on the unit sphere and need the cosine head. Set"
+      " --config.model.head=cosine and --config.model.head_scale=30."
+    )
+  if settings.weighted_focal and settings.name != "focal":
+    raise ValueError(
+      "loss.weighted_focal puts class weights inside the focal factor, but"
+      f" loss.name is {settings.name!r}; set it to 'focal', or"
+      " loss.weighted_focal to False."
+    )
+  if settings.weighted_focal and settings.reduction != "mean":
+    raise ValueError(
+      "With loss.weighted_focal the class weights are inside the loss, and"
+      f" loss.reduction {settings.reduction!r} has none to divide by; set it to"
+      " 'mean'."
+    )
+
+
+def _check_names(settings: Settings) -> None:
+  for field, known in (
+    ("name", NAMES),
+    ("weights", WEIGHTS),
+    ("reduction", REDUCTIONS),
+    ("counts", COUNTS),
+  ):
+    value = getattr(settings, field)
+    if value in known:
+      continue
+    word = str(value).lower().replace("-", "_")
+    close = difflib.get_close_matches(word, known, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    if field == "name" and word in _ALIASES:
+      hint = f" Use {_ALIASES[word]}."
+    raise ValueError(
+      f"loss.{field} is {value!r}; choose one of {', '.join(known)}.{hint}"
+    )
+
+
+def _check_ranges(settings: Settings) -> None:
+  infinity = float("inf")
+  for field, below, why in (
+    ("gamma", infinity, "0 is plain cross-entropy"),
+    ("tau", infinity, "0 is no adjustment, 1 the consistent one"),
+    ("vs_gamma", infinity, "0 leaves logit adjustment"),
+    ("margin", 2, "cosines are at most 2 apart, and 0.5 is usual"),
+    ("beta", 1, "0.9999 is usual, and nearer to 1 is nearer to inverse"),
+    ("defer", 1, "the share of the epochs before the weights begin"),
+  ):
+    value = getattr(settings, field)
+    if not 0 <= value < below:
+      limit = (
+        "0 or more, and finite" if below == infinity else f"in [0, {below})"
+      )
+      raise ValueError(f"loss.{field} is {value}; it must be {limit}: {why}.")
+
+
+def _check_weights(settings: Settings, num_classes: int) -> None:
+  given, weights = settings.class_weights, settings.weights
+  if weights == "none" and settings.defer:
+    raise ValueError(
+      f"loss.defer is {settings.defer}, but loss.weights is 'none': there is"
+      " nothing to defer. Set loss.weights=effective_number, or loss.defer=0."
+    )
+  if weights != "explicit":
+    if given:
+      raise ValueError(
+        f"loss.class_weights are given, but loss.weights is {weights!r}, which"
+        " does not read them; set loss.weights=explicit, or leave them empty."
+      )
+    return
+  if len(given) != num_classes:
+    raise ValueError(
+      f"loss.class_weights has {len(given)} numbers, but the task has"
+      f" {num_classes} classes; give one for each."
+    )
+  values = np.array(given, np.float64)
+  if not (np.isfinite(values) & (values >= 0)).all() or not values.sum() > 0:
+    raise ValueError(
+      f"loss.class_weights are {tuple(given)}; they must be 0 or more, finite,"
+      " and not all 0."
+    )
+
+
+def _check_delta(settings: Settings, num_classes: int) -> None:
+  delta = settings.delta
+  if settings.name != "pairwise":
+    if delta:
+      raise ValueError(
+        f"loss.delta is given, but loss.name is {settings.name!r}, which does"
+        " not read it; set loss.name=pairwise, or leave it empty."
+      )
+    return
+  if len(delta) != num_classes:
+    raise ValueError(
+      f"loss.delta has {len(delta)} numbers, but the task has {num_classes}"
+      " classes; give one for each. All equal is the balanced cross-entropy, the"
+      " class counts are logit adjustment."
+    )
+  values = np.array(delta, np.float64)
+  if not (np.isfinite(values) & (values > 0)).all():
+    raise ValueError(
+      f"loss.delta is {tuple(delta)}; each must be above 0, and finite."
+    )

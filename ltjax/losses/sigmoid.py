@@ -1,0 +1,72 @@
+"""Sigmoid losses: one yes-or-no question a class, without competition.
+
+Each logit is that of a binary classifier "this class or not", and the loss of an
+example sums over the classes. No softmax ties them together, so many frequent
+classes cannot push a rare one down through the normalizer; but every example
+asks for a "no" of C - 1 classes. The head's bias therefore best starts at
+`-log(C - 1)`, where each answer begins at 1 / C.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ltjax.losses import focal
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Binary cross-entropy, summed over the classes.
+
+  `loss_i = -log s(z_iy) - sum_{j != y} log(1 - s(z_ij))`, s the sigmoid
+
+  Args:
+    logits: z, `[B, C]`, any float dtype.
+    labels: y, integer `[B]` in [0, C). A label outside gives NaN.
+
+  Returns:
+    fp32 `[B]`, 0 or more.
+
+  Source: Cui et al. (2019), "Class-balanced loss based on effective number of
+    samples", Section 4, without its weight.
+  """
+  return focal_cross_entropy(logits, labels, gamma=0.0)
+
+
+def focal_cross_entropy(
+  logits: jax.Array, labels: jax.Array, *, gamma: float = 1.0
+) -> jax.Array:
+  """Binary focal loss, summed over the classes.
+
+  `loss_i = -sum_j (1 - p_ij)^gamma log p_ij`, where `p_ij` is the probability
+  of the right answer about class j: `s(z_ij)` for the label, `1 - s(z_ij)` for
+  the others.
+
+  Args:
+    logits: z, `[B, C]`, any float dtype.
+    labels: Integer `[B]` in [0, C). A label outside gives NaN.
+    gamma: The focusing exponent, 0 or more; 0 is `cross_entropy`.
+
+  Returns:
+    fp32 `[B]`, 0 or more.
+
+  Raises:
+    ValueError: if gamma is negative or not finite.
+
+  Source: Lin et al. (2017), "Focal loss for dense object detection", equation
+    4; Cui et al. (2019), Section 4, without its weight.
+  """
+  focal.check_gamma(gamma)
+  chex.assert_rank([logits, labels], [2, 1])
+  chex.assert_equal_shape_prefix([logits, labels], 1)
+  chex.assert_type([logits, labels], [float, int])
+  num_classes = logits.shape[1]
+  is_label = labels[:, None] == jnp.arange(num_classes)[None, :]
+  # How far each answer is on the wrong side: 1 - p = s(wrong).
+  wrong = logits.astype(jnp.float32)
+  wrong = jnp.where(is_label, -wrong, wrong)
+  weights = jnp.exp(gamma * jax.nn.log_sigmoid(wrong))
+  losses = jnp.sum(weights * jax.nn.softplus(wrong), axis=-1)
+  inside = (labels >= 0) & (labels < num_classes)
+  return jnp.where(inside, losses, jnp.nan)

@@ -1,0 +1,118 @@
+"""Class weights from class counts.
+
+A weighted loss lets an example of class `c` count `w_c` times. Weights here are
+scaled to sum to the number of classes, C: a balanced set then has weights of 1,
+and the learning rate keeps its meaning.
+
+A class without images has weight 0 where weights come from counts, rather than
+infinity: it has no examples to weigh, and takes no share from the others. It
+can happen to the counts of pseudo labels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def effective_number(counts: jax.Array, *, beta: float = 0.9999) -> jax.Array:
+  """Weights by the inverse of the effective number of images.
+
+  `w_c ~ 1 / E_c`, `E_c = (1 - beta^n_c) / (1 - beta)`, scaled to sum to C.
+
+  New images of a class overlap with what is known, so the effective number
+  saturates at 1 / (1 - beta): beta = 0 weighs all classes alike, beta -> 1 is
+  `inverse`. Beta acts on classes of up to some 1 / (1 - beta) images; with one
+  much smaller all weights are near 1.
+
+  Args:
+    counts: n, `[C]`, float, images a class, 0 or more.
+    beta: In [0, 1).
+
+  Returns:
+    fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
+    class has images.
+
+  Raises:
+    ValueError: if beta is outside [0, 1).
+
+  Source: Cui et al. (2019), "Class-balanced loss based on effective number of
+    samples", Sections 3 and 4; scaled as in their code.
+  """
+  check_beta(beta)
+  counts = _counts(counts)
+  # Through expm1 and a log in double precision: in fp32, 1 - 0.9999 is already
+  # off in the fourth digit, and 1 - beta^n for n = 1 with it.
+  log_beta = math.log(beta) if beta > 0 else -math.inf
+  some = counts > 0
+  number = -jnp.expm1(jnp.where(some, counts, 1.0) * log_beta) / (1.0 - beta)
+  return normalize(jnp.where(some, 1.0 / number, 0.0))
+
+
+def inverse(counts: jax.Array) -> jax.Array:
+  """Weights by inverse frequency: `w_c ~ 1 / n_c`, scaled to sum to C.
+
+  Args:
+    counts: n, `[C]`, float, images a class, 0 or more.
+
+  Returns:
+    fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
+    class has images.
+  """
+  counts = _counts(counts)
+  some = counts > 0
+  return normalize(jnp.where(some, 1.0 / jnp.where(some, counts, 1.0), 0.0))
+
+
+def normalize(values: jax.Array) -> jax.Array:
+  """Scales numbers to sum to how many there are.
+
+  Args:
+    values: `[C]`, float, 0 or more.
+
+  Returns:
+    fp32 `[C]`, summing to C; all 0 if all are.
+  """
+  chex.assert_rank(values, 1)
+  chex.assert_type(values, float)
+  values = values.astype(jnp.float32)
+  # By the largest first, so that the sum cannot overflow.
+  largest = jnp.max(values)
+  values = values / jnp.where(largest > 0, largest, 1.0)
+  total = jnp.sum(values)
+  return values * (values.shape[0] / jnp.where(total > 0, total, 1.0))
+
+
+def of_labels(values: jax.Array, labels: jax.Array) -> jax.Array:
+  """Returns the number of each example's class.
+
+  Args:
+    values: `[C]`, a number a class.
+    labels: Integer `[B]` in [0, C). A label outside gives NaN.
+
+  Returns:
+    `values[labels]`, `[B]`, of the dtype of `values`.
+  """
+  chex.assert_rank([values, labels], [1, 1])
+  chex.assert_type([values, labels], [float, int])
+  # A negative index would count from the end; send it out of range instead.
+  index = jnp.where(labels < 0, values.shape[0], labels)
+  return jnp.take(values, index, mode="fill", fill_value=jnp.nan)
+
+
+def check_beta(beta: float) -> None:
+  """Raises ValueError unless `beta` lies in [0, 1)."""
+  if not 0 <= beta < 1:
+    raise ValueError(
+      f"beta is {beta}; it must lie in [0, 1): 0.9999 is usual, and nearer to 1"
+      " is nearer to inverse frequency."
+    )
+
+
+def _counts(counts: jax.Array) -> jax.Array:
+  chex.assert_rank(counts, 1)
+  chex.assert_type(counts, float)
+  return counts.astype(jnp.float32)
