@@ -143,15 +143,15 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.semi = _recipe(epochs=200)
   config.semi.update(
     {
-      "weight": 1.0,
-      "rampup": 0.4,  # share of the stage
+      "weight": config_dict.placeholder(float),  # None: the method's own
+      "rampup": 0.4,  # share of the stage; USB's length, Laine & Aila's shape
       "unlabeled_ratio": 1,  # unlabeled images to a labeled one, in a batch
-      "ema": 0.999,  # of the teacher
-      "teacher_batch_norm": "ema",
-      "alpha": 0.6,  # of temporal ensembling
-      "epsilon": 6.0,  # of VAT, and the next two
-      "xi": 1e-6,
-      "iterations": 1,
+      "ema": 0.999,  # of the teacher, as its authors'
+      "teacher_batch_norm": "batch",  # or "ema": of the student's statistics
+      "alpha": 0.6,  # of temporal ensembling, as its authors'
+      "epsilon": 6.0,  # of VAT, as USB's
+      "xi": 0.1,  # of VAT; for a bf16 model 1.0
+      "iterations": 1,  # of VAT's power method
     }
   )
 
@@ -209,6 +209,7 @@ def _recipe(*, epochs: int) -> ml_collections.ConfigDict:
       "nesterov": False,
       "weight_decay": 5e-4,
       "warmup_epochs": 0,
+      "warmup_every": "step",  # or "epoch", in stairs
     }
   )
 

@@ -163,7 +163,7 @@ def config(
 ):
   """Returns a config of few steps; `block__field=value` changes a field."""
   result = configs.sslt()
-  for block in ("embedding", "classifier", "consistency", "refit"):
+  for block in ("embedding", "classifier", "consistency", "refit", "semi"):
     result[block].update(
       epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )

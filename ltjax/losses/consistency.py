@@ -1,8 +1,8 @@
-"""Losses that hold a prediction near an earlier one of the same example.
+"""Losses that hold a prediction near another one of the same example.
 
-The target is a constant: an average, a teacher, or, in alternate sampling, the
-softmax which the same head gave to the same example one epoch ago. No gradient
-flows into it.
+The target is an average, a teacher, a second augmentation or, in alternate
+sampling, the softmax which the same head gave to the same example one epoch
+ago.
 """
 
 from __future__ import annotations
@@ -42,3 +42,30 @@ def kl_divergence(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
   # A class of target 0 adds nothing, also where its log-probability is -inf.
   log_probs = jnp.where(target > 0, log_probs, 0.0)
   return jnp.sum(special.xlogy(target, target) - target * log_probs, axis=-1)
+
+
+def mean_squared_error(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
+  """Squared distance of two predictions, a mean over the classes.
+
+  `loss_i = 1/C sum_c (softmax(logits_i)_c - p_ic)^2`.
+
+  Unlike the Kullback-Leibler divergence it is bounded, by 2 / C, and symmetric.
+  Gradients flow into both arguments; a caller whose target is a constant stops
+  them.
+
+  Args:
+    target_probs: p, `[B, C]`; rows sum to 1.
+    logits: `[B, C]`, any float dtype.
+
+  Returns:
+    fp32 `[B]`, 0 or more.
+
+  Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
+    learning", Algorithms 1 and 2; Tarvainen & Valpola (2017), "Mean teachers
+    are better role models", whose published code divides by C, too.
+  """
+  chex.assert_rank([target_probs, logits], 2)
+  chex.assert_equal_shape([target_probs, logits])
+  chex.assert_type([target_probs, logits], float)
+  probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+  return jnp.mean(jnp.square(probs - target_probs.astype(jnp.float32)), axis=-1)

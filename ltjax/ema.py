@@ -1,0 +1,55 @@
+"""Exponential moving averages of a pytree, such as the weights of a teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+def decay_at(step: jax.Array, *, decay: float) -> jax.Array:
+  """The decay of a step, lower at first.
+
+  `min(decay, 1 - 1 / (t + 1))`. With it the average over the first steps is the
+  plain mean of the values so far, the start among them, until the exponential
+  one is the longer memory: at t = 1 / (1 - decay) - 1.
+
+  Args:
+    step: `[]` integer t, updates of the average with this one, from 1.
+    decay: the decay in the long run, in [0, 1).
+
+  Returns:
+    fp32 `[]`.
+
+  Source: the published code of Tarvainen & Valpola (2017), "Mean teachers are
+    better role models".
+  """
+  t = jnp.asarray(step, jnp.float32)
+  return jnp.minimum(jnp.float32(decay), 1.0 - 1.0 / (t + 1.0))
+
+
+def update(average: PyTree, new: PyTree, *, decay: jax.Array) -> PyTree:
+  """Moves an average a step: `decay * average + (1 - decay) * new`.
+
+  Args:
+    average: arrays, as `new`.
+    new: arrays. One that is not of a float dtype, such as a counter, has no
+      average: the new one is taken as it is.
+    decay: `[]`, in [0, 1]; 0 gives exactly `new`, 1 exactly `average`.
+
+  Returns:
+    A tree as `average`, of its dtypes, averaged in fp32.
+  """
+  chex.assert_trees_all_equal_shapes_and_dtypes(average, new)
+
+  def move(old: jax.Array, fresh: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(fresh.dtype, jnp.floating):
+      return fresh
+    a, b = old.astype(jnp.float32), fresh.astype(jnp.float32)
+    return (decay * a + (1.0 - decay) * b).astype(old.dtype)
+
+  return jax.tree.map(move, average, new)

@@ -1,0 +1,34 @@
+"""The Pi-model: two augmentations of an image should be seen alike."""
+
+from __future__ import annotations
+
+import jax
+
+from ltjax import regularizers
+from ltjax.losses import consistency
+
+
+def make() -> regularizers.Regularizer:
+  """Returns the regularizer of the Pi-model.
+
+  The squared distance of the softmax of two augmented views, in two passes of
+  the network in training. As in the paper's Algorithm 1 the gradient flows
+  through both. The networks here have no dropout, so the augmentation is the
+  only noise.
+
+  Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
+    learning", Algorithm 1.
+  """
+
+  def penalty(forward, params, state, batch):
+    logits, _ = forward(params, state.batch_stats, batch.augment(batch.key))
+    return consistency.mean_squared_error(
+      jax.nn.softmax(logits), batch.logits
+    ), ()
+
+  return regularizers.Regularizer(
+    init=regularizers.nothing_to_carry,
+    penalty=penalty,
+    update=regularizers.no_update,
+    result=regularizers.trained_network,
+  )

@@ -1,0 +1,77 @@
+"""Temporal ensembling: agree with the average of one's own past predictions.
+
+The memory `Z [N + M, C]` holds, for each image, the exponential moving average
+of the softmax over the epochs. An image drawn once an epoch is read before it
+is written, so the target is that of the end of the epoch before, as in the
+paper, without a second memory.
+
+    target = Z / (1 - alpha^t),   Z <- alpha Z + (1 - alpha) softmax(logits)
+
+The correction divides by the weights that went into `Z`, as in Adam. The paper
+counts t in epochs. Here an image can miss an epoch (the last, partial batch) or
+come twice (a balanced sampler), so t is the image's own count of visits, and the
+sum of its weights, `1 - alpha^t`, is kept beside `Z`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import regularizers
+from ltjax.losses import consistency
+from ltjax.state import ModelState, TrainState
+
+
+def make(*, alpha: float = 0.6) -> regularizers.Regularizer:
+  """Returns the regularizer of temporal ensembling.
+
+  An image that was not visited yet has no target and adds nothing. One that is
+  twice in a batch counts once, with the mean of its predictions.
+
+  Args:
+    alpha: momentum of the averages, in [0, 1); 0 compares with the last visit.
+
+  Raises:
+    ValueError: if alpha is out of range.
+
+  Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
+    learning", Algorithm 2; alpha of their experiments.
+  """
+  if not 0 <= alpha < 1:
+    raise ValueError(f"semi.alpha is {alpha}; it must be in [0, 1).")
+
+  def init(state: TrainState, start: ModelState) -> TrainState:
+    return state.replace(  # type: ignore[attr-defined]
+      memory=jnp.zeros_like(start.memory),
+      extra={"mass": jnp.zeros(len(start.memory), jnp.float32)},
+    )
+
+  def penalty(forward, params, state, batch):
+    del forward, params
+    mass = state.extra["mass"][batch.index]
+    seen = mass > 0
+    target = state.memory[batch.index] / jnp.where(seen, mass, 1.0)[:, None]
+    losses = consistency.mean_squared_error(target, batch.logits)
+    return jnp.where(seen, losses, 0.0), (batch.index, batch.logits)
+
+  def update(state: TrainState, news) -> TrainState:
+    index, logits = news
+    same = (index[:, None] == index[None, :]).astype(jnp.float32)
+    same = same / jnp.sum(same, axis=1, keepdims=True)
+    probs = jnp.matmul(
+      same, jax.nn.softmax(logits), precision=jax.lax.Precision.HIGHEST
+    )
+    memory = alpha * state.memory[index] + (1 - alpha) * probs
+    mass = alpha * state.extra["mass"][index] + (1 - alpha)
+    return state.replace(  # type: ignore[attr-defined]
+      memory=state.memory.at[index].set(memory),
+      extra={"mass": state.extra["mass"].at[index].set(mass)},
+    )
+
+  return regularizers.Regularizer(
+    init=init,
+    penalty=penalty,
+    update=update,
+    result=regularizers.trained_network,
+  )
