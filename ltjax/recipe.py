@@ -10,6 +10,8 @@ import optax
 
 from ltjax import optimizers, schedules
 
+WARMUPS = ("step", "epoch")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -26,6 +28,8 @@ class Recipe:
     nesterov: whether the momentum looks ahead.
     weight_decay: L2 penalty on all parameters of the stage.
     warmup_epochs: epochs over which the learning rate rises linearly first.
+    warmup_every: it rises every `step`, or every `epoch` as in the code of
+      LDAM: in epoch e, from 0, `learning_rate * (e + 1) / warmup_epochs`.
 
   Source: Liu et al., Section 4.4.
   """
@@ -40,10 +44,21 @@ class Recipe:
   nesterov: bool = False
   weight_decay: float = 5e-4
   warmup_epochs: int = 0
+  warmup_every: str = "step"
 
   def __post_init__(self):
     if self.epochs < 1:
       raise ValueError(f"epochs is {self.epochs}; a stage needs 1 or more.")
+    if not 0 <= self.warmup_epochs < self.epochs:
+      raise ValueError(
+        f"warmup_epochs is {self.warmup_epochs}; it must be 0 or more, and below"
+        f" the {self.epochs} epochs of the stage."
+      )
+    if self.warmup_every not in WARMUPS:
+      raise ValueError(
+        f"warmup_every is {self.warmup_every!r}; choose one of"
+        f" {', '.join(WARMUPS)}."
+      )
 
   def make_schedule(self, steps_per_epoch: int) -> Any:
     """Returns `step -> learning rate` over the whole stage."""
@@ -52,6 +67,7 @@ class Recipe:
       learning_rate=self.learning_rate,
       total_steps=self.epochs * steps_per_epoch,
       warmup_steps=self.warmup_epochs * steps_per_epoch,
+      warmup_every=steps_per_epoch if self.warmup_every == "epoch" else 1,
       milestones=self.milestones,
       factor=self.factor,
     )

@@ -24,6 +24,7 @@ def make(
   learning_rate: float,
   total_steps: int,
   warmup_steps: int = 0,
+  warmup_every: int = 1,
   milestones: Sequence[float] = (),
   factor: float = 0.1,
 ) -> Schedule:
@@ -31,7 +32,8 @@ def make(
 
   With T the total and W the warm-up steps, step t has the learning rate
 
-  * warm-up, t < W: `lr (t + 1) / W`; afterwards
+  * warm-up, t < W: `lr (t + 1) / W`, or in stairs of E steps
+    `lr E (floor(t / E) + 1) / W`; afterwards
   * "cosine": `lr (1 + cos(pi (t - W) / (T - W))) / 2`, which would be 0 at T;
   * "step": `lr factor^k`, where k milestones have been reached;
   * "constant": `lr`.
@@ -41,6 +43,8 @@ def make(
     learning_rate: lr, the highest value, above 0.
     total_steps: T. Beyond it the last value holds (0 for "cosine").
     warmup_steps: W, below T; 0 for none.
+    warmup_every: E, a divisor of W: the warm-up rises every E steps. With the
+      steps of an epoch it is that of code which sets the rate once an epoch.
     milestones: Only for "step": where to decay, as fractions of T between 0 and
       1, rising. The step `round(fraction * T)` is the first with the lower rate.
     factor: Only for "step": what to multiply by, in (0, 1].
@@ -52,7 +56,7 @@ def make(
     ValueError: The name is unknown or a value out of range.
 
   Source: Loshchilov & Hutter (2017), "SGDR", equation 5 without restarts, for
-    "cosine".
+    "cosine"; Cao et al. (2019), "LDAM", and their code for the warm-up.
   """
   if name not in NAMES:
     raise ValueError(
@@ -68,6 +72,11 @@ def make(
     raise ValueError(
       f"Warm-up must take from 0 to {total_steps - 1} of the {total_steps} "
       f"steps, not {warmup_steps}."
+    )
+  if warmup_every < 1 or warmup_steps % warmup_every:
+    raise ValueError(
+      f"Warm-up rises every {warmup_every} steps; that must divide its "
+      f"{warmup_steps} steps."
     )
   if name == "step":
     after = _step(learning_rate, total_steps, tuple(milestones), factor)
@@ -85,7 +94,8 @@ def make(
     t = jnp.asarray(step)
     if not warmup_steps:
       return after(t)
-    rise = learning_rate * (t + 1).astype(jnp.float32) / warmup_steps
+    stairs = warmup_every * (t // warmup_every + 1)
+    rise = learning_rate * stairs.astype(jnp.float32) / warmup_steps
     return jnp.where(t < warmup_steps, rise, after(t))
 
   return schedule

@@ -21,6 +21,7 @@ def test_defaults_are_those_of_the_paper():
     "nesterov": False,
     "weight_decay": 5e-4,
     "warmup_epochs": 0,
+    "warmup_every": "step",
   }
 
 
@@ -54,6 +55,64 @@ def test_the_step_schedule_decays_at_fractions_of_the_stage():
   ).make_schedule(3)
   rates = [float(made(step)) for step in (0, 14, 15, 23, 24, 29)]
   np.testing.assert_allclose(rates, [0.1, 0.1, 0.02, 0.02, 0.004, 0.004])
+
+
+def code_of_yang_and_xu(epoch):
+  """The learning rate that their code sets before an epoch, from 0."""
+  epoch = epoch + 1
+  if epoch <= 5:
+    return 0.1 * epoch / 5
+  if epoch > 180:
+    return 0.1 * 0.0001
+  if epoch > 160:
+    return 0.1 * 0.01
+  return 0.1
+
+
+LDAM = {
+  "epochs": 200,
+  "schedule": "step",
+  "milestones": (0.8, 0.9),
+  "factor": 0.01,
+  "warmup_epochs": 5,
+}
+
+
+@pytest.mark.parametrize("steps", [1, 3, 97])
+def test_golden_rates_of_all_epochs_of_yang_and_xu(steps):
+  """Each of the 200 epochs: its first and its last step."""
+  schedule = recipe.Recipe(warmup_every="epoch", **LDAM).make_schedule(steps)
+  expected = [code_of_yang_and_xu(epoch) for epoch in range(200)]
+  assert expected[:6] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])
+  assert expected[159:161] == pytest.approx([0.1, 1e-3])
+  assert expected[179:181] == pytest.approx([1e-3, 1e-5])
+  first = np.arange(200) * steps
+  np.testing.assert_allclose(schedule(first), expected, rtol=1e-6)
+  np.testing.assert_allclose(schedule(first + steps - 1), expected, rtol=1e-6)
+
+
+def test_warm_up_by_steps_ends_each_epoch_at_the_stair():
+  steps = 4
+  stairs = recipe.Recipe(warmup_every="epoch", **LDAM).make_schedule(steps)
+  ramp = recipe.Recipe(**LDAM).make_schedule(steps)
+  t = np.arange(20 * steps)
+  last = t % steps == steps - 1
+  np.testing.assert_allclose(ramp(t)[last], stairs(t)[last], rtol=1e-6)
+  np.testing.assert_allclose(ramp(t)[:3], [0.005, 0.01, 0.015], rtol=1e-6)
+  np.testing.assert_array_equal(ramp(t)[20:], stairs(t)[20:])
+
+
+@pytest.mark.parametrize("epochs", [-1, 4, 9])
+def test_a_warm_up_as_long_as_the_stage_is_refused(epochs):
+  with pytest.raises(
+    ValueError, match=f"embedding: warmup_epochs is {epochs}; .* 4 epochs"
+  ):
+    recipe.of("embedding", {"epochs": 4, "warmup_epochs": epochs})
+
+
+def test_an_unknown_warm_up_is_refused():
+  with pytest.raises(ValueError, match="warmup_every is 'batch'.* step, epoch"):
+    recipe.Recipe(epochs=4, warmup_every="batch")
 
 
 def test_an_unknown_schedule_is_refused():

@@ -70,6 +70,18 @@ def test_warmup_counts_into_the_milestones():
   np.testing.assert_allclose(values(schedule, 4), [0.5, 1, 1, 0.1], rtol=1e-6)
 
 
+def test_warmup_in_stairs():
+  schedule = schedules.make(
+    "constant",
+    learning_rate=0.6,
+    total_steps=8,
+    warmup_steps=6,
+    warmup_every=2,
+  )
+  expected = [0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.6, 0.6]
+  np.testing.assert_allclose(values(schedule, 8), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", schedules.NAMES)
 @pytest.mark.parametrize("warmup", [0, 2])
 def test_traced_array_and_integer_steps_agree(name, warmup):
@@ -107,6 +119,8 @@ def test_a_million_steps():
     ({"total_steps": 0}, "1 step or more, not 0"),
     ({"warmup_steps": 10}, "from 0 to 9 of the 10 steps, not 10"),
     ({"warmup_steps": -1}, "from 0 to 9 of the 10 steps, not -1"),
+    ({"warmup_steps": 6, "warmup_every": 4}, "every 4 steps; .* 6 steps"),
+    ({"warmup_every": 0}, "every 0 steps"),
     ({"milestones": (0.5,)}, r"\(0.5,\) have no meaning in .*'cosine'"),
     ({"name": "step"}, "'step' needs milestones"),
     ({"name": "step", "milestones": (160, 180)}, "divide steps by .* 10"),
