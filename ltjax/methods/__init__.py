@@ -11,12 +11,16 @@ import difflib
 from typing import Any
 
 from ltjax import fit, sharding
-from ltjax.methods import decoupling, sslt
+from ltjax.methods import decoupling, semi_supervised, sslt
 from ltjax.methods.learner import Learner
 
 METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {
   "decoupling": decoupling.stages,
+  "mean_teacher": semi_supervised.mean_teacher,
+  "pi_model": semi_supervised.pi_model,
   "sslt": sslt.stages,
+  "temporal_ensembling": semi_supervised.temporal_ensembling,
+  "vat": semi_supervised.vat,
 }
 
 
