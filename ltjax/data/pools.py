@@ -6,6 +6,8 @@
                   ti_500K_pseudo_labeled.pickle (Tiny Images)
     npz:PATH      array x, images or data; optionally y or labels
     folder:PATH   pictures at any depth, resized to the set's images
+    svhn_extra    the 531,131 extra images of SVHN, from the data folder
+    mat:PATH      a .mat file of SVHN's layout: X and, if known, y
 
 The labels of a pool say which class an image was *selected* for. They serve to
 draw an unlabeled set of a wanted profile; training never sees them.
@@ -18,7 +20,16 @@ import pathlib
 
 import numpy as np
 
-from ltjax.data import archives, arrays, folders, images, pickles
+from ltjax.data import (
+  archives,
+  arrays,
+  catalogue,
+  folders,
+  images,
+  pickles,
+  prepare,
+  svhn,
+)
 
 _NPZ_KEYS: dict[str, tuple[str, ...]] = {
   "data": ("x", "images", "data"),
@@ -40,15 +51,20 @@ class Pool:
 
 
 def load_pool(
-  name: str, *, image_shape: tuple[int, int, int], resize: bool = False
+  name: str,
+  *,
+  image_shape: tuple[int, int, int],
+  resize: bool = False,
+  data_dir: str | None = None,
 ) -> Pool:
   """Loads unlabeled images to go with a set.
 
   Args:
-    name: `pickle:PATH`, `npz:PATH` or `folder:PATH`.
+    name: One of the pools in this module's docstring.
     image_shape: `[H, W, C]` of the labeled set. Pictures of a folder are
       fitted to it; arrays must have it.
     resize: Resize arrays too, where the user asked for an image size.
+    data_dir: The data folder, of `svhn_extra`.
 
   Returns:
     The pool.
@@ -58,18 +74,58 @@ def load_pool(
     ValueError: Unknown source, another image shape, no images, or a damaged or
       hostile file.
   """
+  pool = read(name, picture_shape=image_shape, data_dir=data_dir)
+  pixels = pool.images
+  if resize:
+    pixels = images.resize(pixels, image_shape[:2])
+  if pixels.shape[1:] != tuple(image_shape):
+    raise ValueError(
+      f"{name.partition(':')[2] or name}: images are {pixels.shape[1:]}, those "
+      f"of the labeled set {tuple(image_shape)}; they must have one shape. Set "
+      "data.image_size to resize both; the number of channels must agree."
+    )
+  return Pool(pixels, pool.labels)
+
+
+def read(
+  name: str,
+  *,
+  picture_shape: tuple[int, int, int],
+  data_dir: str | None = None,
+) -> Pool:
+  """Reads unlabeled images, arrays in the shape they have.
+
+  Args:
+    name: One of the pools in this module's docstring.
+    picture_shape: `[H, W, C]` to fit the pictures of a folder to.
+    data_dir: The data folder, of `svhn_extra`.
+
+  Returns:
+    The pool.
+
+  Raises:
+    FileNotFoundError: No such file or folder.
+    ValueError: Unknown source, no images, or a damaged or hostile file.
+  """
   kind, _, argument = name.partition(":")
-  if kind not in ("pickle", "npz", "folder") or not argument:
+  if name == "svhn_extra":
+    kind = "mat"
+    (file,) = catalogue.MAT_SETS[name][1]
+    argument = str(prepare.prepare(name, data_dir) / file)
+  if kind not in ("pickle", "npz", "folder", "mat") or not argument:
     raise ValueError(
       f"Unknown pool of unlabeled images {name!r}. Known: pickle:PATH, "
-      "npz:PATH and folder:PATH."
+      "npz:PATH, folder:PATH, mat:PATH and svhn_extra."
     )
   path = pathlib.Path(argument).expanduser()
   if kind == "folder":
-    return _read_folder(path, image_shape)
+    return _read_folder(path, picture_shape)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file (pool {name!r}).")
-  if kind == "npz":
+  if kind == "mat":
+    pixels, labels = svhn.read_mat(path)
+    found = {"data": pixels} | ({} if labels is None else {"labels": labels})
+  elif kind == "npz":
     found = archives.read_npz(path, _NPZ_KEYS)
   else:
     content = pickles.read_pickle(path)
@@ -84,14 +140,6 @@ def load_pool(
   pixels = arrays.check_images(found["data"], f"{path}: images")
   if not len(pixels):
     raise ValueError(f"{path}: the pool has no images.")
-  if resize:
-    pixels = images.resize(pixels, image_shape[:2])
-  if pixels.shape[1:] != tuple(image_shape):
-    raise ValueError(
-      f"{path}: images are {pixels.shape[1:]}, those of the labeled set "
-      f"{tuple(image_shape)}; they must have one shape. Set data.image_size to "
-      "resize both; the number of channels must agree."
-    )
   if "labels" not in found:
     return Pool(pixels, np.full(len(pixels), -1, np.int32))
   labels = arrays.check_labels(

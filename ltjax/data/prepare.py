@@ -2,11 +2,12 @@
 
     python -m ltjax.data.prepare NAME [--data_dir DIR]
 
-NAME is cifar10, cifar100, fashion_mnist, mnist or tfds:NAME. The data folder
-is --data_dir, else the environment's LTJAX_DATA, else ~/.cache/ltjax/data. A
-training run on a set which is missing calls the same code. What is already
-there, unpacked or not, is used as it is; archives are checked against their
-checksum, and everything new appears under its name only once it is whole.
+NAME is cifar10, cifar100, fashion_mnist, mnist, svhn, svhn_extra or tfds:NAME.
+The data folder is --data_dir, else the environment's LTJAX_DATA, else
+~/.cache/ltjax/data. A training run on a set which is missing calls the same
+code. What is already there, unpacked or not, is used as it is; archives and
+downloads are checked against their checksum, and everything new appears under
+its name only once it is whole.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 
 from ltjax.data import catalogue, cifar_npm, downloads
 
-_SETS = ", ".join([*catalogue.ARCHIVES, *catalogue.IDX_SETS])
+_NAMES = (*catalogue.ARCHIVES, *catalogue.IDX_SETS, *catalogue.MAT_SETS)
+_SETS = ", ".join(_NAMES)
 
 
 def data_folder(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
@@ -37,7 +39,7 @@ def find(
   """Looks for a named set on this machine.
 
   Args:
-    name: A key of `catalogue.ARCHIVES` or `catalogue.IDX_SETS`.
+    name: A key of the catalogue's `ARCHIVES`, `IDX_SETS` or `MAT_SETS`.
     data_dir: The data folder; None for the default.
 
   Returns:
@@ -47,6 +49,11 @@ def find(
     ValueError: A folder lacks files, or an archive's checksum is wrong.
   """
   root = data_folder(data_dir)
+  if name in catalogue.MAT_SETS:
+    folder = root / catalogue.MAT_FOLDER
+    files = [folder / file for file in catalogue.MAT_SETS[name][1]]
+    there = all(p.is_file() and p.stat().st_size for p in files)
+    return folder if there else None
   if name in catalogue.IDX_SETS:
     places = [root / name, root / name.replace("_", "-")]
     if name == "fashion_mnist":
@@ -85,7 +92,8 @@ def prepare(
   """Makes sure that a named set is on this machine.
 
   Args:
-    name: `cifar10`, `cifar100`, `fashion_mnist`, `mnist` or `tfds:NAME`.
+    name: `cifar10`, `cifar100`, `fashion_mnist`, `mnist`, `svhn`, `svhn_extra`
+      or `tfds:NAME`.
     data_dir: The data folder; None for the default.
 
   Returns:
@@ -98,7 +106,7 @@ def prepare(
   """
   if name.startswith("tfds:"):
     return _prepare_tfds(name.removeprefix("tfds:"), data_folder(data_dir))
-  if name not in catalogue.ARCHIVES and name not in catalogue.IDX_SETS:
+  if name not in _NAMES:
     raise ValueError(
       f"There is nothing to prepare for {name!r}; sets that can be prepared: "
       f"{_SETS} or tfds:NAME. (digits comes with scikit-learn; folder:PATH "
@@ -139,6 +147,8 @@ def _attempts(
   """Returns the ways to fetch a set, the official one first."""
   if name in catalogue.IDX_SETS:
     return [(catalogue.IDX_SETS[name][0], lambda: _fetch_idx(name, root))]
+  if name in catalogue.MAT_SETS:
+    return [(catalogue.MAT_SETS[name][0], lambda: _fetch_mat(name, root))]
   archive = catalogue.ARCHIVES[name]
 
   def official() -> pathlib.Path:
@@ -160,6 +170,17 @@ def _fetch_idx(name: str, root: pathlib.Path) -> pathlib.Path:
       path = root / name / f"{stem}.gz"
       downloads.fetch(f"{home}{stem}.gz", path, checksum=f"md5:{md5}")
   return root / name
+
+
+def _fetch_mat(name: str, root: pathlib.Path) -> pathlib.Path:
+  """Downloads what is missing of the MATLAB files."""
+  home, sums = catalogue.MAT_SETS[name]
+  folder = root / catalogue.MAT_FOLDER
+  for file, md5 in sums.items():
+    path = folder / file
+    if not path.is_file() or not path.stat().st_size:
+      downloads.fetch(f"{home}{file}", path, checksum=f"md5:{md5}")
+  return folder
 
 
 def tfds_builder(name: str, data_dir: str | os.PathLike | None = None) -> Any:

@@ -3,6 +3,7 @@
     digits                     scikit-learn's 8 x 8 digits; nothing to fetch
     cifar10, cifar100          the official python archives, packed or not
     fashion_mnist, mnist       idx files, gzipped or not
+    svhn                       MATLAB files of house numbers; digit d is class d
     tfds:NAME                  prepared TFDS sets, read without TensorFlow
     folder:PATH                class sub-folders of pictures
     npz:PATH                   arrays x and y, optionally x_test, y_test, classes
@@ -26,6 +27,7 @@ from ltjax.data import (
   images,
   npz,
   official,
+  svhn,
   tfds_reader,
 )
 
@@ -37,12 +39,13 @@ _MOMENTS = {
   "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
   "fashion_mnist": ((0.2860,), (0.3530,)),
   "mnist": ((0.1307,), (0.3081,)),
+  "svhn": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-_NAMED = ("digits", *catalogue.ARCHIVES, *catalogue.IDX_SETS)
+_NAMED = ("digits", *catalogue.ARCHIVES, *catalogue.IDX_SETS, "svhn")
 _WITH_PATH = {"tfds": "NAME", "folder": "PATH", "npz": "PATH"}
 # A mirrored digit or letter is another one, or none.
 _NO_FLIP = frozenset(
-  "digits mnist svhn_cropped kmnist emnist qmnist omniglot".split()
+  "digits mnist svhn svhn_cropped kmnist emnist qmnist omniglot".split()
 )
 
 
@@ -124,6 +127,8 @@ def load(
     content = tfds_reader.read(path, data_dir=data_dir, image_size=image_size)
   elif kind == "digits":
     content = official.read_digits()
+  elif kind == "svhn":
+    content = svhn.read(data_dir)
   elif kind in catalogue.ARCHIVES:
     content = official.read_cifar(kind, data_dir)
   else:

@@ -182,6 +182,7 @@ def build(
       unlabeled["source"],
       image_shape=(height, width, channels),
       resize=image_size > 0,
+      data_dir=data_dir,
     )
   pool_labels = None if pool is None else pool.labels
   if split_file:

@@ -33,6 +33,29 @@ def test_idx_sets(name):
   assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in sums)
 
 
+def test_mat_sets():
+  assert list(catalogue.MAT_SETS["svhn"][1]) == [
+    "train_32x32.mat",
+    "test_32x32.mat",
+  ]
+  assert list(catalogue.MAT_SETS["svhn_extra"][1]) == ["extra_32x32.mat"]
+  sums = []
+  for home, files in catalogue.MAT_SETS.values():
+    assert home.endswith("/")
+    sums += files.values()
+  assert len(set(sums)) == 3
+  assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in sums)
+
+
+def test_ways_out_for_house_numbers(tmp_path):
+  ways = catalogue.ways_out("svhn", tmp_path)
+  assert "get train_32x32.mat and test_32x32.mat from http" in ways[0]
+  assert f"put them into {tmp_path}/svhn/" in ways[0]
+  assert "tfds:svhn_cropped as the set" in ways[1]
+  extra = catalogue.ways_out("svhn_extra", tmp_path)
+  assert f"put it into {tmp_path}/svhn/" in extra[0] and len(extra) == 2
+
+
 def test_fashion_names():
   assert len(set(catalogue.FASHION_NAMES)) == 10
 

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 from PIL import Image
 import pytest
+from scipy import io
 
-from ltjax.data import pools
+from ltjax.data import downloads, pools
 
 SHAPE = (32, 32, 3)
 X = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
@@ -91,13 +92,15 @@ def test_folder_is_fitted_to_the_set(tmp_path):
   assert grey.images[1, 0, 0].tolist() == [18]
 
 
-@pytest.mark.parametrize("name", ["x.npz", "url:x", "npz:", "pickle", ""])
+@pytest.mark.parametrize(
+  "name", ["x.npz", "mat:", "svhn_extra:x", "url:x", "npz:", "pickle", ""]
+)
 def test_unknown_source(name):
   with pytest.raises(ValueError, match="Unknown pool .* Known: pickle:PATH"):
     pools.load_pool(name, image_shape=SHAPE)
 
 
-@pytest.mark.parametrize("kind", ["pickle", "npz", "folder"])
+@pytest.mark.parametrize("kind", ["pickle", "npz", "folder", "mat"])
 def test_missing(tmp_path, kind):
   with pytest.raises(FileNotFoundError, match="gone: no such f"):
     pools.load_pool(f"{kind}:{tmp_path}/gone", image_shape=SHAPE)
@@ -169,3 +172,31 @@ def test_another_layout_is_refused(tmp_path, kind, data, message):
     name = f"npz:{tmp_path / 'pool.npz'}"
   with pytest.raises(ValueError, match=message):
     pools.load_pool(name, image_shape=SHAPE)
+
+
+def test_the_extra_images_of_svhn(tmp_path):
+  (tmp_path / "svhn").mkdir()
+  file = tmp_path / "svhn" / "extra_32x32.mat"
+  content = {"X": X.transpose(1, 2, 3, 0), "y": [[1], [10], [2], [3], [9], [9]]}
+  io.savemat(file, content)
+  for name in ("svhn_extra", f"mat:{file}"):
+    pool = pools.load_pool(name, image_shape=SHAPE, data_dir=str(tmp_path))
+    np.testing.assert_array_equal(pool.images, X)
+    assert pool.labels.tolist() == [1, 0, 2, 3, 9, 9]
+  io.savemat(file, {"X": content["X"]})
+  pool = pools.load_pool(f"mat:{file}", image_shape=SHAPE)
+  assert pool.labels.tolist() == [-1] * 6
+  with pytest.raises(ValueError, match=r"extra_32x32.mat: images are .*shape"):
+    pools.load_pool(f"mat:{file}", image_shape=(28, 28, 3))
+
+
+def test_missing_extra_images_say_where_they_go(tmp_path, monkeypatch):
+  def fetch(url, path, **_):
+    raise OSError("no network here")
+
+  monkeypatch.setattr(downloads, "fetch", fetch)
+  with pytest.raises(FileNotFoundError) as caught:
+    pools.load_pool("svhn_extra", image_shape=SHAPE, data_dir=str(tmp_path))
+  text = str(caught.value)
+  assert f"put it into {tmp_path}/svhn/" in text and "extra_32x32.mat" in text
+  assert "tfds" not in text

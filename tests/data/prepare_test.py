@@ -117,6 +117,16 @@ class TestFind:
     (root / "mnist" / catalogue.IDX_STEMS[0]).write_bytes(b"")
     assert prepare.find("mnist", root) is None
 
+  def test_mat(self, root):
+    folder = root / "svhn"
+    folder.mkdir()
+    (folder / "train_32x32.mat").write_bytes(b"x")
+    (folder / "test_32x32.mat").write_bytes(b"")
+    assert prepare.find("svhn", root) is None
+    (folder / "test_32x32.mat").write_bytes(b"x")
+    assert prepare.find("svhn", root) == folder
+    assert prepare.find("svhn_extra", root) is None
+
   def test_debian_package_is_found(self, root, monkeypatch):
     monkeypatch.setattr(catalogue, "DEBIAN_FASHION_MNIST", root / "share")
     _idx_files(root / "share", ".gz")
@@ -134,6 +144,21 @@ class TestPrepare:
     assert path == root / "cifar-100-python.tar.gz"
     archive = catalogue.ARCHIVES["cifar100"]
     assert calls == [(archive.url, {"checksum": archive.checksum})]
+
+  def test_only_what_is_missing_of_svhn(self, root, monkeypatch):
+    (root / "svhn").mkdir()
+    (root / "svhn" / "train_32x32.mat").write_bytes(b"x")
+    calls = []
+    monkeypatch.setattr(
+      downloads, "fetch", lambda url, path, **k: calls.append((url, path, k))
+    )
+    assert prepare.prepare("svhn", root) == root / "svhn"
+    home, sums = catalogue.MAT_SETS["svhn"]
+    name = "test_32x32.mat"
+    checksum = f"md5:{sums[name]}"
+    assert calls == [
+      (home + name, root / "svhn" / name, {"checksum": checksum})
+    ]
 
   def test_cifar10_falls_back_to_npm(self, root, monkeypatch, capsys):
     monkeypatch.setattr(cifar_npm, "build", lambda folder: folder)

@@ -187,14 +187,14 @@ def test_no_training_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "name", ["cifar-10", "svhn", "", "npz:", "cifar10:", "digits:x", "s3:x"]
+  "name", ["cifar-10", "stl10", "", "npz:", "cifar10:", "digits:x", "s3:x"]
 )
 def test_unknown_source(name):
   with pytest.raises(ValueError) as caught:
     sources.load(name)
   text = str(caught.value)
   assert f"Unknown image set {name!r}." in text
-  assert "digits, cifar10, cifar100, fashion_mnist, mnist, tfds:NAME" in text
+  assert "digits, cifar10, cifar100, fashion_mnist, mnist, svhn, tfds:" in text
   assert "folder:PATH, npz:PATH" in text
   assert ("Did you mean 'cifar10'?" in text) == name.startswith("cifar")
 
