@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 import json
 from pathlib import Path
 import sys
@@ -26,6 +27,68 @@ from ltjax.data import record
 from ltjax.data import task as tasks
 
 _BAR = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Reopened:
+  """A finished run with its data.
+
+  Attributes:
+    trained: the model.
+    config: the run's config.
+    summary: the content of `summary.json`.
+    task: the data, as the run saw it.
+    mesh: the devices.
+  """
+
+  trained: trained_lib.Trained
+  config: ml_collections.ConfigDict
+  summary: dict[str, Any]
+  task: tasks.Task
+  mesh: jax.sharding.Mesh
+
+  def state(self) -> states.ModelState:
+    """Returns the model as a state on the devices, without training memory."""
+    return states.ModelState(
+      **sharding.replicate(self.trained.variables, self.mesh),
+      pseudo_labels=jnp.zeros((0,), jnp.int32),
+      memory=jnp.zeros((0, self.task.num_classes), jnp.float32),
+    )
+
+
+def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:
+  """Loads a finished run's model and data, and checks that they belong.
+
+  Args:
+    workdir: the run's folder.
+    data_dir: where data sets live; None for the default.
+
+  Raises:
+    FileNotFoundError: if there is no run, or its data is gone.
+    ValueError: if the run is not finished, its files are damaged, or the data is
+      not what it was.
+  """
+  folder = Path(workdir)
+  trained = trained_lib.load(folder)
+  config: Any = ml_collections.ConfigDict(_json(folder / "config.json"))
+  config_check.check(config)
+  summary = _json(folder / "summary.json")
+  mesh = sharding.make_mesh()
+  task = train.build_task(config, mesh, data_dir)
+  if record.Split.load(folder / "split.json").hash != task.split.hash:
+    raise ValueError(
+      f"{folder / 'split.json'} is another split than config.json gives now:"
+      " the data set changed since the run. Restore the data (--data_dir)."
+    )
+  if (trained.classes, trained.image_shape) != (
+    tuple(task.class_names),
+    task.image_shape,
+  ):
+    raise ValueError(
+      f"{folder / 'model.json'} is of other classes or images than the data of"
+      " config.json. Put back the files of one run."
+    )
+  return Reopened(trained, config, summary, task, mesh)
 
 
 def evaluate(
@@ -52,41 +115,18 @@ def evaluate(
     ValueError: if the run is not finished, its files are damaged, the data is
       not what it was, or there are no validation images.
   """
-  folder = Path(workdir)
-  trained = trained_lib.load(folder)
-  config: Any = ml_collections.ConfigDict(_json(folder / "config.json"))
-  config_check.check(config)
-  summary = _json(folder / "summary.json")
-  mesh = sharding.make_mesh()
-  task = train.build_task(config, mesh, data_dir)
-  if record.Split.load(folder / "split.json").hash != task.split.hash:
-    raise ValueError(
-      f"{folder / 'split.json'} is another split than config.json gives now:"
-      " the data set changed since the run. Restore the data (--data_dir)."
-    )
-  if (trained.classes, trained.image_shape) != (
-    tuple(task.class_names),
-    task.image_shape,
-  ):
-    raise ValueError(
-      f"{folder / 'model.json'} is of other classes or images than the data of"
-      " config.json. Put back the files of one run."
-    )
+  run = reopen(workdir, data_dir)
+  config, task = run.config, run.task
   if split == "validation" and not len(task.validation_labels):
     raise ValueError(
       "The run held out no validation images (data.validation.per_class is 0);"
       " choose --split=test."
     )
-  learner = train.build_learner(config, task, mesh)
-  variables = sharding.replicate(trained.variables, mesh)
-  if _equal(variables["head"], variables["balanced_head"]):
+  learner = train.build_learner(config, task, run.mesh)
+  state = run.state()
+  if _equal(state.head, state.balanced_head):
     head = "balanced"  # One head is both, and the run reports it as this.
-  state = states.ModelState(
-    **variables,
-    pseudo_labels=jnp.zeros((0,), jnp.int32),
-    memory=jnp.zeros((0, task.num_classes), jnp.float32),
-  )
-  rows = [r for r in summary["evaluations"] if r["head"] == head]
+  rows = [r for r in run.summary["evaluations"] if r["head"] == head]
   rows = [r for r in rows if r["split"] == split]
   last = rows[-1] if rows else None
   computed = learner.evaluate(
