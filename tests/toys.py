@@ -30,6 +30,11 @@ LABELED = (20, 10, 6, 4)  # 5 steps an epoch
 UNLABELED = (18, 12, 6, 4)  # 10 steps for all
 N, M = sum(LABELED), sum(UNLABELED)
 BATCH = 8
+# The blocks of a config which are recipes.
+BLOCKS = (
+  *("pretrain", "embedding", "classifier", "consistency", "refit"),
+  *("pseudo", "semi"),
+)
 
 
 def model() -> models.Model:
@@ -163,7 +168,7 @@ def config(
 ):
   """Returns a config of few steps; `block__field=value` changes a field."""
   result = configs.sslt()
-  for block in ("embedding", "classifier", "consistency", "refit", "semi"):
+  for block in BLOCKS:
     result[block].update(
       epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )
@@ -249,7 +254,7 @@ STAGES = {
   "refit": lambda learner, **changes: [
     classifier_stage(learner, "refit", fresh=False, **changes)
   ],
-  "pseudo_label": lambda learner, **changes: [pseudo_label_stage(learner)],
+  "assignment": lambda learner, **changes: [pseudo_label_stage(learner)],
   "consistency": lambda learner, **changes: [
     pseudo_label_stage(learner),
     consistency_stage(learner, **changes),

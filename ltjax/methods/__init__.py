@@ -11,14 +11,22 @@ import difflib
 from typing import Any
 
 from ltjax import fit, sharding
-from ltjax.methods import decoupling, semi_supervised, sslt
+from ltjax.methods import (
+  decoupling,
+  pseudo_label,
+  semi_supervised,
+  sslt,
+  supervised,
+)
 from ltjax.methods.learner import Learner
 
 METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {
   "decoupling": decoupling.stages,
   "mean_teacher": semi_supervised.mean_teacher,
   "pi_model": semi_supervised.pi_model,
+  "pseudo_label": pseudo_label.stages,
   "sslt": sslt.stages,
+  "supervised": supervised.stages,
   "temporal_ensembling": semi_supervised.temporal_ensembling,
   "vat": semi_supervised.vat,
 }

@@ -1,9 +1,11 @@
 """Decoupling (Kang et al., 2020): embedding first, balanced classifier second.
 
-Also the initialization of SSLT.
+Also the initialization of SSLT. The second is one of four kinds: a head trained
+anew (cRT), the nearest class mean (NCM), the first head with vectors of other
+lengths, computed (tau-normalization) or learned (LWS).
 
 Source: Kang et al., "Decoupling representation and classifier for long-tailed
-recognition" (classifier re-training, cRT); Liu et al., Section 3.3.
+recognition"; Liu et al., Section 3.3.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ from typing import Any
 from ltjax import fit
 from ltjax import recipe as recipes
 from ltjax.methods.learner import Learner
-from ltjax.stages import classifier, embedding
+from ltjax.stages import classifier, embedding, rules, untrained
+from ltjax.stages import tau as taus
+from ltjax.state import ModelState
+
+TITLES = {
+  "crt": "Decoupling",
+  "ncm": "NCM",
+  "tau_norm": "Tau-normalization",
+  "lws": "LWS",
+}
 
 
 def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
@@ -41,21 +52,76 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     ),
   )
 
-  # A fresh head g, class-balanced, on frozen f.
-  make = classifier.Maker(
+  # A balanced head g, on frozen f.
+  yield balanced_head(learner, config)
+
+
+def balanced_head(
+  learner: Learner,
+  config: Any,
+  *,
+  name: str = "classifier",
+  title: str = "",
+) -> fit.Stage:
+  """Returns the stage that makes `g`, by `config.classifier.kind`.
+
+  Args:
+    learner: the network and the task.
+    config: uses the block `classifier`.
+    name: the stage's name.
+    title: what to call the model in its rows; empty for the kind's name.
+
+  Raises:
+    ValueError: if the kind is unknown, or a setting does not fit.
+  """
+  task, block = learner.task, config.classifier
+  if block.kind not in TITLES:
+    raise ValueError(
+      f"classifier.kind is {block.kind!r}; choose one of {', '.join(TITLES)}."
+    )
+  title = title or TITLES[block.kind]
+
+  def report(state: ModelState) -> list[dict[str, Any]]:
+    return learner.evaluate(state, model=title, head="balanced")
+
+  if block.kind in rules.NAMES:
+    make = classifier.Maker(
+      learner.predictor,
+      images=task.images,
+      labels=task.labels,
+      num_classes=task.num_classes,
+      recipe=recipes.of("classifier", block),
+      kind=block.kind,
+      views=block.views,
+      batch_norm=block.batch_norm,
+      sampler=block.sampler,
+      seed=learner.seed,
+    )
+    return make.make(name, fresh=True, key=learner.key(name), report=report)
+  if block.batch_norm != "frozen":
+    raise ValueError(
+      f"classifier.batch_norm is {block.batch_norm!r}, but classifier.kind"
+      f"={block.kind} takes no step that could update statistics; set it to"
+      f" frozen, or the kind to {' or '.join(rules.NAMES)}."
+    )
+  if block.kind == "ncm":
+    return untrained.ncm(
+      name,
+      learner.predictor,
+      images=task.images[: task.num_labeled],
+      labels=task.labels,
+      features=block.ncm_features,
+      report=report,
+    )
+  chooser = taus.Chooser(
     learner.predictor,
-    images=task.images,
-    labels=task.labels,
-    num_classes=task.num_classes,
-    views=config.classifier.views,
-    recipe=recipes.of("classifier", config.classifier),
-    seed=learner.seed,
+    images=task.validation_images,
+    labels=task.validation_labels,
+    tau=block.tau,
+    select=block.select_tau,
+    field="classifier",
+    switch="select_tau",
   )
-  yield make.make(
-    "classifier",
-    fresh=True,
-    key=learner.key("classifier"),
-    report=lambda state: learner.evaluate(
-      state, model="Decoupling", head="balanced"
-    ),
+  return untrained.tau_norm(
+    name, learner.predictor, chooser=chooser, report=report
   )

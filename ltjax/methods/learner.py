@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import inference, models, sharding
+from ltjax import class_counts, inference, models, objective, sharding
 from ltjax.data import task as tasks
 from ltjax.evaluation import metrics
 from ltjax.state import ModelState
@@ -61,6 +61,29 @@ class Learner:
       memory=jnp.zeros((num, self.task.num_classes), jnp.float32),
     )
     return sharding.replicate(state, self.mesh)
+
+  def objective(self, config: Any) -> objective.Objective:
+    """Returns the loss that `config.loss` describes.
+
+    Args:
+      config: the run's config; its block `model` tells the head.
+
+    Raises:
+      ValueError: if a setting does not fit the head or the class counts.
+    """
+    made = objective.make(
+      config.loss,
+      head=config.model.head,
+      head_scale=config.model.head_scale,
+      num_classes=self.task.num_classes,
+    )
+    class_counts.check(
+      made.settings,
+      np.asarray(self.task.split.labeled_counts),
+      num_classes=self.task.num_classes,
+      class_names=self.task.class_names,
+    )
+    return made
 
   def evaluate(self, state: ModelState, *, model: str, head: str) -> Rows:
     """Returns rows of test (and validation) metrics.

@@ -1,26 +1,30 @@
-"""Embedding training: `f` and `g'` together, with random sampling.
+"""Supervised training of the whole network, `f` and `g'` together.
 
-The first half of the decoupling of Kang et al.: a plain supervised network on
-the labeled images. Its head `g'` favours the head classes; its embedding does
-not suffer from that.
+With cross-entropy and random sampling this is the first half of the decoupling
+of Kang et al.: the head `g'` favours the head classes; the embedding does not
+suffer from that. With another objective or sampler it is that method: LDAM-DRW
+is the objective LDAM with deferred weights. With `data="all"` it learns from
+labels and pseudo labels together, the second half of self-training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from ltjax import fit, models, sampling
+from ltjax import fit, loss_settings, models, objective, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
-from ltjax.losses import classification
 from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy")
+DATA = ("labeled", "all")
+_RANDOM = {"name": "random", "exponent": 1.0, "beta": 0.9999, "defer": 0.0}
 
 
 def make_step(
@@ -29,31 +33,47 @@ def make_step(
   *,
   transform: Callable[[jax.Array, jax.Array], jax.Array],
   steps_per_epoch: int,
+  epochs: int = 1,
+  minimize: objective.Objective | None = None,
 ) -> fit.Step:
-  """Returns the pure step that minimizes cross-entropy over `f` and `g'`.
+  """Returns the pure step that minimizes an objective over `f` and `g'`.
 
   Args:
     model: the network.
     optimizer: moves `{"backbone", "head"}`.
     transform: `(key, uint8 [B, H, W, C]) -> float [B, H, W, C]`.
     steps_per_epoch: when the epoch's metrics start anew.
+    epochs: epochs of the stage, by which the objective defers its weights.
+    minimize: the objective; None for plain cross-entropy.
 
   Returns:
     `(train_state, index [B] int32, arrays) -> train_state`, where arrays holds
-    `images` uint8 `[N, H, W, C]` and `labels` int32 `[N]`.
+    `images` uint8 `[N, H, W, C]`, `labels` int32 `[N]`, `counts` float32 `[K]`
+    of the K classes, and, where pseudo-labeled examples count otherwise than
+    labeled ones, `weights` float32 `[N]`.
   """
+
+  minimize = minimize or _cross_entropy(model)
 
   def step(state: TrainState, index: jax.Array, arrays: Any) -> TrainState:
     key = jax.random.fold_in(state.key, state.step)
     images = transform(key, arrays["images"][index])
     labels = arrays["labels"][index]
+    weights = arrays["weights"][index] if "weights" in arrays else None
 
     def loss_fn(params):
       _, logits, batch_stats = model.apply(
         params, state.batch_stats, images, True
       )
-      losses = classification.cross_entropy(logits, labels)
-      return jnp.mean(losses), (logits, batch_stats)
+      loss = minimize(
+        logits,
+        labels,
+        counts=arrays["counts"],
+        epoch=state.step // steps_per_epoch,
+        epochs=epochs,
+        example_weights=weights,
+      )
+      return loss, (logits, batch_stats)
 
     (loss, (logits, batch_stats)), grads = jax.value_and_grad(
       loss_fn, has_aux=True
@@ -82,8 +102,15 @@ def make(
   seed: int,
   key: jax.Array,
   report: Callable[[ModelState], list[dict[str, Any]]],
+  minimize: objective.Objective | None = None,
+  sampler: Mapping[str, Any] = _RANDOM,
+  data: str = "labeled",
+  omega: float = 1.0,
+  fresh: bool = False,
+  final: bool = False,
+  field: str = "embedding",
 ) -> fit.Stage:
-  """Returns the stage that trains `f` and `g'` on the labeled images.
+  """Returns the stage that trains `f` and `g'`.
 
   Args:
     name: the stage's name.
@@ -95,40 +122,86 @@ def make(
     seed: the run's seed, for the index stream.
     key: the stage's random key, for the augmentation.
     report: rows to write when the stage is over.
+    minimize: the objective; None for plain cross-entropy.
+    sampler: the config's block `sampler`.
+    data: the `labeled` images, or `all` with pseudo labels.
+    omega: weight of a pseudo-labeled example; a labeled one has 1.
+    fresh: start from a new network; otherwise go on from the state's.
+    final: whether the method ends with this head, so that it is the one to
+      test: `finish` then copies it to the balanced head.
+    field: the config block, for errors.
 
   Raises:
-    ValueError: if the batch is larger than the labeled set.
+    ValueError: if the batch is larger than the set, or a choice does not fit.
 
-  Source: Liu et al., Section 3.3; Kang et al. (2020).
+  Source: Liu et al., Section 3.3; Kang et al. (2020); with `data="all"`, Yang &
+    Xu, Section 2.2.
   """
-  steps = sampling.steps_per_epoch(len(labels), recipe.batch_size, name)
+  if data not in DATA:
+    raise ValueError(
+      f"{field}.data is {data!r}; choose one of {', '.join(DATA)}."
+    )
+  if not 0 <= omega < float("inf"):
+    raise ValueError(
+      f"{field}.omega is {omega}; it must be 0 or more and finite."
+    )
+  minimize = minimize or _cross_entropy(model)
+  num_labeled = len(labels)
+  num_samples = len(images) if data == "all" else num_labeled
+  steps = sampling.steps_per_epoch(num_samples, recipe.batch_size, field)
   schedule = recipe.make_schedule(steps)
   optimizer = recipe.make_optimizer(schedule)
+  step_key, init_key = (key, key) if not fresh else jax.random.split(key)
 
   def init(state: ModelState) -> TrainState:
     params = {"backbone": state.backbone, "head": state.head}
+    batch_stats = state.batch_stats
+    if fresh:
+      params, batch_stats = model.init(init_key)
     return states.create(
       params=params,
-      batch_stats=state.batch_stats,
+      batch_stats=batch_stats,
       opt_state=optimizer.init(params),
       memory=state.memory[:0],
-      key=key,
+      key=step_key,
       metrics=METRICS,
     )
 
   def prepare(state: ModelState):
-    del state
-    stream = sampling.random(
-      len(labels), recipe.batch_size, seed=seed, stage=name
+    known = labels
+    if data == "all":
+      known = jnp.concatenate([labels, state.pseudo_labels])
+    counted = known if minimize.settings.counts == "all" else labels
+    arrays = {
+      "images": images,
+      "labels": known,
+      "counts": jnp.bincount(counted, length=model.num_classes).astype(
+        jnp.float32
+      ),
+    }
+    if omega != 1.0:
+      arrays["weights"] = jnp.where(
+        jnp.arange(num_samples) < num_labeled, 1.0, omega
+      )
+    stream = sampling.make(
+      sampler,
+      np.asarray(known),
+      recipe.batch_size,
+      num_classes=model.num_classes,
+      epochs=recipe.epochs,
+      seed=seed,
+      stage=name,
     )
-    return {"images": images, "labels": labels}, stream
+    return arrays, stream
 
   def finish(state: ModelState, trained: TrainState | None) -> ModelState:
     assert trained is not None
+    head = trained.params["head"]
     return state.replace(  # type: ignore[attr-defined]
       backbone=trained.params["backbone"],
-      head=trained.params["head"],
+      head=head,
       batch_stats=trained.batch_stats,
+      balanced_head=states.copy(head) if final else state.balanced_head,
     )
 
   return fit.Stage(
@@ -139,9 +212,23 @@ def make(
     init=init,
     prepare=prepare,
     step=make_step(
-      model, optimizer, transform=transform, steps_per_epoch=steps
+      model,
+      optimizer,
+      transform=transform,
+      steps_per_epoch=steps,
+      epochs=recipe.epochs,
+      minimize=minimize,
     ),
     finish=finish,
     report=report,
     schedule=schedule,
+  )
+
+
+def _cross_entropy(model: models.Model) -> objective.Objective:
+  return objective.make(
+    loss_settings.Settings(),
+    head="linear",
+    head_scale=1.0,
+    num_classes=model.num_classes,
   )

@@ -1,0 +1,93 @@
+"""What the model of a run is called in tables: read off its settings.
+
+A name that somebody types goes stale with the first override; this one cannot.
+The words are those of the papers' tables: `CB-` for class weights from the
+start, `-DRW` for deferred ones, `-DRS` for deferred re-sampling, `+ SSP` for a
+network that began with self-supervised pre-training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LOSSES = {
+  "cross_entropy": "CE",
+  "sigmoid": "Sigmoid",
+  "focal": "Focal",
+  "sigmoid_focal": "Sigmoid focal",
+  "ldam": "LDAM",
+  "ldam_hinge": "LDAM-HG",
+  "logit_adjustment": "Logit adjustment",
+  "pairwise": "Pairwise",
+  "vs": "VS",
+}
+_WEIGHTS = {
+  "effective_number": "CB",
+  "inverse": "Inverse-weighted",
+  "explicit": "Weighted",
+}
+_SEMI = {
+  "pi_model": "Pi-model",
+  "temporal_ensembling": "Temporal ensembling",
+  "mean_teacher": "Mean Teacher",
+  "vat": "VAT",
+}
+_CLASSIFIERS = {
+  "crt": "Decoupling",
+  "ncm": "NCM",
+  "tau_norm": "Tau-normalization",
+  "lws": "LWS",
+}
+
+
+def objective(config: Any) -> str:
+  """Returns the name of the loss with its weights and sampler.
+
+  Args:
+    config: a run's config; its blocks `loss` and `sampler` are read.
+  """
+  loss, sampler = config.loss, config.sampler
+  name = _LOSSES.get(loss.name, loss.name)
+  if loss.weights != "none":
+    if loss.defer > 0:
+      name += "-DRW"
+    else:
+      name = f"{_WEIGHTS.get(loss.weights, loss.weights)}-{name}"
+  if sampler.name != "random":
+    if sampler.defer > 0:
+      name += "-DRS"
+    else:
+      name += f", {sampler.name.replace('_', '-')} sampling"
+  return name
+
+
+def base(config: Any) -> str:
+  """Returns the name of the supervised model that a run starts from.
+
+  Args:
+    config: a run's config.
+  """
+  if config.method == "decoupling" or (
+    config.method == "pseudo_label" and config.pseudo.base == "decoupling"
+  ):
+    name = _CLASSIFIERS.get(config.classifier.kind, config.classifier.kind)
+    if objective(config) != "CE":
+      name = f"{name} ({objective(config)})"
+  else:
+    name = objective(config)
+  return f"{name} + SSP" if config.pretrain.name != "none" else name
+
+
+def final(config: Any) -> str:
+  """Returns the name of the model that a run ends with.
+
+  Args:
+    config: a run's config.
+  """
+  if config.method == "pseudo_label":
+    return f"Pseudo-Label + {base(config)}"
+  if config.method in _SEMI:
+    return f"{_SEMI[config.method]} + {base(config)}"
+  if config.method == "sslt":
+    return "SSLT"
+  return base(config)
