@@ -117,6 +117,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "dim": 128,
       "queue": 4096,
       "ema": 0.999,
+      "key_batch_norm": "batch",  # or "ema", of the key network
       "temperature": 0.2,
     }
   )
@@ -127,9 +128,10 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "kind": "crt",  # "ncm", "tau_norm", "lws"
       "views": 10,
       "batch_norm": "frozen",  # or "update"
+      "sampler": "class_balanced",
       "tau": 1.0,
       "select_tau": False,  # on the validation images
-      "ncm_features": "cl2n",
+      "ncm_features": "cl2n",  # or "l2", "plain", "cosine"
     }
   )
   config.pseudo = _recipe(epochs=200)

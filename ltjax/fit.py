@@ -13,7 +13,7 @@ the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import functools
 from typing import Any
@@ -48,6 +48,9 @@ class Stage:
       `stream(epoch) -> int32 [steps_per_epoch, batch_size]`.
     step: `(train_state, index [B], arrays) -> train_state`; pure.
     schedule: `step -> learning rate`, for the log.
+    shapes: `model_state -> model_state`, on shapes (`jax.ShapeDtypeStruct`):
+      how `finish` changes them. Only a stage that leaves a head of another
+      structure says so, for the checkpoints after it.
   """
 
   name: str
@@ -60,6 +63,7 @@ class Stage:
   prepare: Callable[[ModelState], tuple[PyTree, sampling.Stream]] | None = None
   step: Step | None = None
   schedule: Callable[[int], Any] | None = None
+  shapes: Callable[[ModelState], ModelState] = lambda state: state
 
   @property
   def steps(self) -> int:
@@ -70,6 +74,18 @@ class Stage:
   def images(self) -> int:
     """Samples drawn in the whole stage."""
     return self.steps * self.batch_size
+
+
+def shapes_after(stages: Iterable[Stage], shapes: ModelState) -> ModelState:
+  """Returns the shapes of the model state when stages are over.
+
+  Args:
+    stages: those that are over, in order.
+    shapes: of the state before the first.
+  """
+  for stage in stages:
+    shapes = stage.shapes(shapes)
+  return shapes
 
 
 @dataclasses.dataclass(frozen=True)

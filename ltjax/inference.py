@@ -50,6 +50,7 @@ class Predictor:
         f"eval.batch_size is {batch_size}; it must be 1 or more."
       )
     self.model = model
+    self.transform = train_transform
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
 

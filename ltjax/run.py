@@ -109,7 +109,7 @@ class Run:
     self, stages: Sequence[fit.Stage], state: ModelState
   ) -> tuple[tuple[int, int] | None, ModelState, TrainState | None]:
     """Returns (position, model state, train state) to go on from."""
-    shapes = jax.eval_shape(lambda: state)
+    initial = jax.eval_shape(lambda: state)
 
     def target(record):
       index, step = record["position"]
@@ -120,6 +120,7 @@ class Run:
           " which this config does not have there. Use the config that wrote"
           " it, or another workdir."
         )
+      shapes = fit.shapes_after(stages[:index], initial)
       train = jax.eval_shape(stages[index].init, shapes) if step else None
       return {"model": shapes, "train": train}
 

@@ -4,6 +4,11 @@ A long-tailed embedding is often good while its classifier is not: the weight
 vectors of frequent classes grow longer, and win. Methods of this field
 therefore train, replace or keep two heads on one embedding, and a head is a
 pair of plain functions here, free of the backbone. Heads compute in fp32.
+
+What a head computes can be read off its parameters, so that a head of another
+structure can take the place of a network's own: whichever head made an `apply`,
+parameters with `centroids` are applied as nearest class means, and a `bias` is
+added to any logits.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 NAMES = ("linear", "cosine")
+NCM_FEATURES = ("cl2n", "l2", "plain", "cosine")
 
 HeadParams = dict[str, jax.Array]
 
@@ -24,7 +30,8 @@ class Head(NamedTuple):
 
   Attributes:
     init: `init(key) -> params`.
-    apply: `apply(params, features [..., D]) -> logits [..., C]`, in fp32.
+    apply: `apply(params, features [..., D]) -> logits [..., C]`, in fp32, by the
+      structure of `params`.
   """
 
   init: Callable[[jax.Array], HeadParams]
@@ -57,11 +64,10 @@ def linear(feature_dim: int, num_classes: int) -> Head:
       ),
     }
 
-  def apply(params: HeadParams, features: Any) -> jax.Array:
-    logits = jnp.asarray(features, jnp.float32) @ params["kernel"]
-    return logits + jnp.broadcast_to(params["bias"], logits.shape)
+  def logits(params: HeadParams, x: jax.Array) -> jax.Array:
+    return x @ params["kernel"]
 
-  return Head(init, apply)
+  return Head(init, _by_structure(logits))
 
 
 def cosine(feature_dim: int, num_classes: int, *, scale: float = 16.0) -> Head:
@@ -94,11 +100,61 @@ def cosine(feature_dim: int, num_classes: int, *, scale: float = 16.0) -> Head:
     shape = (feature_dim, num_classes)
     return {"kernel": _unit(jax.random.normal(key, shape, jnp.float32), 0)}
 
-  def apply(params: HeadParams, features: Any) -> jax.Array:
-    x = _unit(jnp.asarray(features, jnp.float32), -1)
-    return scale * (x @ _unit(params["kernel"], 0))
+  def logits(params: HeadParams, x: jax.Array) -> jax.Array:
+    return scale * (_unit(x, -1) @ _unit(params["kernel"], 0))
 
-  return Head(init, apply)
+  return Head(init, _by_structure(logits))
+
+
+def ncm(
+  features: jax.Array, labels: jax.Array, *, num_classes: int, kind: str
+) -> HeadParams:
+  """Nearest class mean: `logits_c = -|z - m_c|^2`, with nothing to train.
+
+  The centroid `m_c` is the mean of the `z` of class `c`. As the softmax of such
+  logits says, each class is a Gaussian of variance 1/2 around its mean; the
+  probabilities are not calibrated.
+
+  Args:
+    features: `[N, D]` embeddings `x` of the labeled images.
+    labels: integer `[N]` in [0, C); every class has at least one.
+    num_classes: C.
+    kind: what `z` is. `plain`: x. `l2`: x / |x|. `cl2n`: x less the mean of all
+      x, then over its norm. `cosine`: x / |x|, and the centroids are brought to
+      length 1, so that the nearest is the one of the greatest cosine.
+
+  Returns:
+    `{"centroids": [C, D]}`, and `"mean": [D]` where `z` has length 1: it is
+    subtracted first, 0 but for `cl2n`.
+
+  Raises:
+    ValueError: The kind is unknown.
+
+  Source: Kang et al. (2020), Section 4.2; Wang et al. (2019), "SimpleShot", for
+    `cl2n`.
+  """
+  check_ncm(kind)
+  x = jnp.asarray(features, jnp.float32)
+  mean = jnp.mean(x, 0) if kind == "cl2n" else jnp.zeros_like(x[0])
+  z = x if kind == "plain" else _unit(x - mean[None, :], -1)
+  member = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+  # Not segment_sum: on a GPU it adds in another order each time.
+  sums = jnp.matmul(member.T, z, precision=jax.lax.Precision.HIGHEST)
+  centroids = sums / jnp.sum(member, 0)[:, None]
+  if kind == "plain":
+    return {"centroids": centroids}
+  if kind == "cosine":
+    centroids = _unit(centroids, -1)
+  return {"centroids": centroids, "mean": mean}
+
+
+def check_ncm(kind: str) -> None:
+  """Raises ValueError unless `kind` is one of `ncm`."""
+  if kind not in NCM_FEATURES:
+    raise ValueError(
+      f"Unknown features of the nearest class mean: {kind!r}; choose one of"
+      f" {', '.join(NCM_FEATURES)}."
+    )
 
 
 def create(
@@ -120,6 +176,32 @@ def create(
   if name == "cosine":
     return cosine(feature_dim, num_classes, scale=scale)
   raise ValueError(f"Unknown head {name!r}; choose one of {', '.join(NAMES)}.")
+
+
+def _by_structure(
+  logits: Callable[[HeadParams, jax.Array], jax.Array],
+) -> Callable[[HeadParams, Any], jax.Array]:
+  """Returns the `apply` of a head whose own logits, less bias, are given."""
+
+  def apply(params: HeadParams, features: Any) -> jax.Array:
+    x = jnp.asarray(features, jnp.float32)
+    result = (_ncm_logits if "centroids" in params else logits)(params, x)
+    if "bias" in params:
+      result = result + jnp.broadcast_to(params["bias"], result.shape)
+    return result
+
+  return apply
+
+
+def _ncm_logits(params: HeadParams, x: jax.Array) -> jax.Array:
+  if "mean" in params:
+    x = _unit(x - jnp.broadcast_to(params["mean"], x.shape), -1)
+  centroids = params["centroids"]
+  # |z - m|^2 expanded: no array [B, C, D], and one matrix product.
+  products = jnp.matmul(x, centroids.T, precision=jax.lax.Precision.HIGHEST)
+  squares = jnp.sum(x * x, -1, keepdims=True)
+  norms = jnp.sum(centroids * centroids, -1)
+  return 2 * products - squares - jnp.broadcast_to(norms, products.shape)
 
 
 def _unit(x: jax.Array, axis: int) -> jax.Array:

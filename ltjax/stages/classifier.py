@@ -1,11 +1,9 @@
-"""Class-balanced classifier fitting on frozen features: Stage 3 of SSLT.
+"""Classifier fitting on a frozen embedding: Stage 3 of SSLT, cRT and LWS.
 
-`f` is frozen, parameters and BatchNorm statistics, so its features need to be
-computed only once. The stage caches `views` augmented views of each image (an
-own crop and flip each) as rows `[views * N, D]` and draws its batches from the
-rows: a class with probability 1 / C, then one of its rows. With `views=0` the
-cache holds the plain test-transform features, one row an image. Fitting is then
-a linear problem and takes seconds.
+The parameters of `f` are frozen; a head is fitted to its features by
+class-balanced sampling: a class with probability 1 / C, then one of its images.
+BatchNorm statistics are frozen too, so that features are computed only once
+(see `features`), or are updated by the batches.
 """
 
 from __future__ import annotations
@@ -18,73 +16,49 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import fit, inference, sampling
+from ltjax import class_probabilities, fit, inference, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.losses import classification
+from ltjax.stages import features as feature_sources
+from ltjax.stages import rules
 from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy")
-SAMPLERS = ("class_balanced", "random")
 DATA = ("labeled", "all")
-
-
-def cached_features(
-  predictor: inference.Predictor,
-  state: ModelState,
-  images: jax.Array,
-  *,
-  views: int,
-  key: jax.Array,
-) -> jax.Array:
-  """Returns the features of all views of all images, view by view.
-
-  Args:
-    predictor: runs the network in evaluation mode.
-    state: the network's parameters and statistics.
-    images: uint8 `[N, H, W, C]`.
-    views: augmented views per image; 0 for the plain image.
-    key: view `v` is augmented with `fold_in(key, v)`.
-
-  Returns:
-    float32 `[max(views, 1) * N, D]`; row `v * N + i` is view `v` of image `i`.
-  """
-  if views == 0:
-    return predictor.features(state, images)
-  return jnp.concatenate(
-    [
-      predictor.features(state, images, key=jax.random.fold_in(key, view))
-      for view in range(views)
-    ]
-  )
+BATCH_NORM = ("frozen", "update")
+# `power` is left out: its exponent is a setting of its own.
+SAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "power")
 
 
 def make_step(
-  head_apply: Callable[[Any, jax.Array], jax.Array],
+  rule: rules.Rule,
+  features: feature_sources.Features,
   optimizer: optax.GradientTransformation,
   *,
   steps_per_epoch: int,
 ) -> fit.Step:
-  """Returns the pure step that minimizes cross-entropy over a head.
+  """Returns the pure step that minimizes cross-entropy over a classifier.
 
   Args:
-    head_apply: `(params, features [B, D]) -> logits [B, C]`.
-    optimizer: moves the head's parameters.
+    rule: what is trained, and the logits `[B, C]` it gives.
+    features: `(train_state, index, arrays) -> (features [B, D], batch_stats)`.
+    optimizer: moves the rule's parameters.
     steps_per_epoch: when the epoch's metrics start anew.
 
   Returns:
     `(train_state, index [B] int32, arrays) -> train_state`, where arrays holds
-    `features` float32 `[R, D]` and `labels` int32 `[R]`.
+    what `features` reads, `labels` int32 `[R]` and the rule's `frozen`.
 
   Source: Liu et al., Equation 5.
   """
 
   def step(state: TrainState, index: jax.Array, arrays: Any) -> TrainState:
-    features = arrays["features"][index]
+    embedded, batch_stats = features(state, index, arrays)
     labels = arrays["labels"][index]
 
     def loss_fn(params):
-      logits = head_apply(params, features)
+      logits = rule.logits(params, arrays["frozen"], embedded)
       losses = classification.cross_entropy(logits, labels)
       return jnp.mean(losses), logits
 
@@ -97,6 +71,7 @@ def make_step(
       {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels)},
       steps_per_epoch=steps_per_epoch,
       params=optax.apply_updates(state.params, updates),
+      batch_stats=batch_stats,
       opt_state=opt_state,
     )
 
@@ -113,8 +88,13 @@ class Maker:
     num_classes: `C`.
     recipe: epochs, batch size and SGD settings. An epoch is as many draws as
       there are images, whatever the number of views.
+    kind: `crt` or `lws`, see `rules`.
     views: augmented views cached per image; 0 for the plain image.
-    sampler: `class_balanced`, or `random` (an ablation of Table 3).
+    batch_norm: `frozen`, or `update`: parameters are frozen, but BatchNorm is
+      in training mode and its statistics move on. Nothing can be cached then;
+      each draw is augmented anew, whatever `views` is.
+    sampler: `class_balanced`, or another of `SAMPLERS` (`random` is an ablation
+      of Table 3).
     data: the `labeled` images, or `all` with pseudo labels (an ablation of
       Table 3).
     seed: the run's seed, for the index streams.
@@ -124,7 +104,7 @@ class Maker:
     ValueError: for an unknown choice, negative views, or a batch larger than
       the set.
 
-  Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020), cRT.
+  Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020).
   """
 
   def __init__(
@@ -135,20 +115,23 @@ class Maker:
     labels: jax.Array,
     num_classes: int,
     recipe: recipes.Recipe,
+    kind: str = "crt",
     views: int = 10,
+    batch_norm: str = "frozen",
     sampler: str = "class_balanced",
     data: str = "labeled",
     seed: int,
     field: str = "classifier",
   ):
-    if sampler not in SAMPLERS:
-      raise ValueError(
-        f"{field}.sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}."
-      )
-    if data not in DATA:
-      raise ValueError(
-        f"{field}.data is {data!r}; choose one of {', '.join(DATA)}."
-      )
+    for name, value, known in (
+      ("sampler", sampler, SAMPLERS),
+      ("data", data, DATA),
+      ("batch_norm", batch_norm, BATCH_NORM),
+    ):
+      if value not in known:
+        raise ValueError(
+          f"{field}.{name} is {value!r}; choose one of {', '.join(known)}."
+        )
     if views < 0:
       raise ValueError(f"{field}.views is {views}; it must be 0 or more.")
     self._predictor = predictor
@@ -157,6 +140,7 @@ class Maker:
     self._labels = labels
     self._num_classes = num_classes
     self._recipe = recipe
+    self._frozen = batch_norm == "frozen"
     self._views = views
     self._sampler = sampler
     self._seed = seed
@@ -165,10 +149,14 @@ class Maker:
     )
     self._schedule = recipe.make_schedule(self._steps)
     self._optimizer = recipe.make_optimizer(self._schedule)
+    self._rule = rules.make(kind, predictor.model, field=field)
+    features = feature_sources.from_cache
+    if not self._frozen:
+      features = feature_sources.in_training_mode(
+        predictor.model, predictor.transform
+      )
     self._step = make_step(
-      predictor.model.head_apply,
-      self._optimizer,
-      steps_per_epoch=self._steps,
+      self._rule, features, self._optimizer, steps_per_epoch=self._steps
     )
 
   def make(
@@ -188,14 +176,13 @@ class Maker:
       report: rows to write when the stage is over.
     """
     head_key, views_key, step_key = jax.random.split(key, 3)
+    rule, head_init = self._rule, self._predictor.model.head_init
 
     def init(state: ModelState) -> TrainState:
-      params = state.balanced_head
-      if fresh:
-        params = self._predictor.model.head_init(head_key)
+      params = rule.init(state, head_key, fresh)
       return states.create(
         params=params,
-        batch_stats={},
+        batch_stats={} if self._frozen else state.batch_stats,
         opt_state=self._optimizer.init(params),
         memory=state.memory[:0],
         key=step_key,
@@ -203,25 +190,51 @@ class Maker:
       )
 
     def prepare(state: ModelState):
-      features = cached_features(
+      labels = jnp.concatenate([self._labels, state.pseudo_labels])
+      labels = labels[: self._num_samples]
+      arrays = {"labels": labels, "frozen": rule.frozen(state)}
+      stream = sampling.make(
+        {"name": self._sampler, "exponent": 1.0, "beta": 0.9999, "defer": 0.0},
+        np.asarray(labels),
+        self._recipe.batch_size,
+        num_classes=self._num_classes,
+        epochs=self._recipe.epochs,
+        seed=self._seed,
+        stage=name,
+      )
+      if not self._frozen:
+        arrays["images"] = self._images
+        arrays |= {"backbone": state.backbone, "head": state.head}
+        return arrays, stream
+      arrays["features"] = feature_sources.cached(
         self._predictor,
         state,
         self._images,
         views=self._views,
         key=views_key,
       )
-      labels = jnp.concatenate([self._labels, state.pseudo_labels])
-      labels = labels[: self._num_samples]
-      arrays = {
-        "features": features,
-        "labels": jnp.tile(labels, max(self._views, 1)),
-      }
-      return arrays, self._stream(name, np.asarray(labels))
+      arrays["labels"] = jnp.tile(labels, max(self._views, 1))
+      return arrays, feature_sources.rows(
+        stream,
+        num_images=self._num_samples,
+        views=self._views,
+        seed=self._seed,
+        stage=name,
+      )
 
     def finish(state: ModelState, trained: TrainState | None) -> ModelState:
       assert trained is not None
+      stats = state.batch_stats if self._frozen else trained.batch_stats
+      head = rule.head(trained.params, rule.frozen(state))
       return state.replace(  # type: ignore[attr-defined]
-        balanced_head=trained.params
+        balanced_head=head, batch_stats=stats
+      )
+
+    def shapes(state: ModelState) -> ModelState:
+      if not fresh:
+        return state
+      return state.replace(  # type: ignore[attr-defined]
+        balanced_head=jax.eval_shape(head_init, head_key)
       )
 
     return fit.Stage(
@@ -235,30 +248,5 @@ class Maker:
       finish=finish,
       report=report,
       schedule=self._schedule,
+      shapes=shapes,
     )
-
-  def _stream(self, name: str, labels: np.ndarray) -> sampling.Stream:
-    """Draws images, then a view of each."""
-    if self._sampler == "random":
-      images = sampling.random(
-        self._num_samples,
-        self._recipe.batch_size,
-        seed=self._seed,
-        stage=name,
-      )
-    else:
-      images = sampling.class_balanced(
-        labels,
-        self._recipe.batch_size,
-        num_classes=self._num_classes,
-        seed=self._seed,
-        stage=name,
-      )
-
-    def rows(epoch: int) -> np.ndarray:
-      index = images(epoch)
-      rng = sampling.generator(self._seed, name + "/views", epoch)
-      view = rng.integers(max(self._views, 1), size=index.shape, dtype=np.int32)
-      return view * self._num_samples + index
-
-    return rows
