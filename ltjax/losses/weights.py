@@ -79,9 +79,6 @@ def normalize(values: jax.Array) -> jax.Array:
   chex.assert_rank(values, 1)
   chex.assert_type(values, float)
   values = values.astype(jnp.float32)
-  # By the largest first, so that the sum cannot overflow.
-  largest = jnp.max(values)
-  values = values / jnp.where(largest > 0, largest, 1.0)
   total = jnp.sum(values)
   return values * (values.shape[0] / jnp.where(total > 0, total, 1.0))
 
