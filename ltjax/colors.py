@@ -1,0 +1,244 @@
+"""Random colours on the device: jitter and grayscale, one key per image.
+
+Two crops of one photograph share their colours, and a network asked to pair
+them need look at nothing else. Contrastive learning therefore changes the
+colours of each view by chance.
+
+Images are floats in [0, 1] here and are not rounded, as torchvision does with
+tensors. Brightness, contrast and saturation blend the image with black, with
+its mean gray and with its own gray, by a factor of which 1 leaves the image as
+it is; hue turns the colour circle. Images of one channel have neither hue nor
+saturation: there these two, and grayscale, change nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+
+# The weights of ITU-R BT.601, as in Pillow.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def adjust_brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
+  """Blends with black: `factor * image`, clipped to [0, 1].
+
+  Args:
+    image: float `[..., H, W, C]` in [0, 1].
+    factor: `[]`, 0 or more; 0 gives black.
+
+  Returns:
+    As `image`.
+  """
+  return jnp.clip(factor * image, 0, 1)
+
+
+def adjust_contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
+  """Blends with the mean gray of the image, clipped to [0, 1].
+
+  Args:
+    image: float `[H, W, C]` in [0, 1].
+    factor: `[]`, 0 or more; 0 gives that gray everywhere.
+
+  Returns:
+    As `image`.
+  """
+  return _blend(image, jnp.mean(_gray(image), keepdims=True), factor)
+
+
+def adjust_saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
+  """Blends with the gray of each pixel, clipped to [0, 1].
+
+  Args:
+    image: float `[..., H, W, C]` in [0, 1]; one channel is left as it is.
+    factor: `[]`, 0 or more; 0 gives a gray image.
+
+  Returns:
+    As `image`.
+  """
+  return _blend(image, _gray(image), factor)
+
+
+def adjust_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
+  """Turns the colour circle: adds to the hue, keeps saturation and value.
+
+  Args:
+    image: float `[..., H, W, C]` in [0, 1]; one channel is left as it is.
+    shift: `[]`, parts of a whole turn; 1/3 makes green of red.
+
+  Returns:
+    As `image`.
+  """
+  if image.shape[-1] == 1:
+    return image
+  red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+  value = jnp.max(image, -1)
+  chroma = value - jnp.min(image, -1)
+  safe = jnp.where(chroma > 0, chroma, 1)
+  sixth = jnp.where(
+    value == red,
+    (green - blue) / safe,
+    jnp.where(
+      value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe
+    ),
+  )
+  sixth = sixth + 6 * shift
+
+  def channel(offset: int) -> jax.Array:
+    k = jnp.mod(offset + sixth, 6)
+    return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
+
+  return jnp.stack([channel(5), channel(3), channel(1)], -1)
+
+
+def grayscale(image: jax.Array) -> jax.Array:
+  """Replaces every channel by the gray of the pixel, `.299 R + .587 G + .114 B`.
+
+  Args:
+    image: float `[..., H, W, C]` in [0, 1], of 3 channels or 1.
+
+  Returns:
+    As `image`.
+  """
+  return jnp.broadcast_to(_gray(image), image.shape)
+
+
+def random_jitter(
+  key: jax.Array,
+  images: jax.Array,
+  *,
+  brightness: float = 0.4,
+  contrast: float = 0.4,
+  saturation: float = 0.4,
+  hue: float = 0.1,
+  probability: float = 0.8,
+) -> jax.Array:
+  """Changes brightness, contrast, saturation and hue, in a random order.
+
+  Each factor is uniform in `[max(0, 1 - s), 1 + s]` for its strength `s`, the
+  shift of the hue uniform in `[-hue, hue]`; the 24 orders are equally likely.
+  The defaults are those of MoCo v2.
+
+  Args:
+    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
+    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
+    brightness: strength, 0 or more; 0 for none, as in the next two.
+    contrast: strength.
+    saturation: strength.
+    hue: in [0, 0.5].
+    probability: that an image is changed at all, in [0, 1].
+
+  Returns:
+    As `images`.
+
+  Raises:
+    ValueError: if a strength or the probability is out of its range, or the
+      images have neither 1 nor 3 channels.
+
+  Source: Wu et al. (2018), "Unsupervised feature learning via non-parametric
+    instance discrimination"; Chen et al. (2020), MoCo v2.
+  """
+  _check_images(images)
+  strengths = {
+    "brightness": brightness,
+    "contrast": contrast,
+    "saturation": saturation,
+  }
+  for name, strength in strengths.items():
+    if not strength >= 0:
+      raise ValueError(f"{name} is {strength}; it must be 0 or more.")
+  if not 0 <= hue <= 0.5:
+    raise ValueError(f"hue is {hue}; it must be in [0, 0.5], parts of a turn.")
+  _check_probability(probability)
+  one = functools.partial(
+    _jitter, strengths=(*strengths.values(), hue), probability=probability
+  )
+  return jax.vmap(one)(jax.random.split(key, images.shape[0]), images)
+
+
+def random_grayscale(
+  key: jax.Array, images: jax.Array, *, probability: float = 0.2
+) -> jax.Array:
+  """Takes the colour from some of the images.
+
+  Args:
+    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
+    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
+    probability: that an image becomes gray, in [0, 1].
+
+  Returns:
+    As `images`.
+
+  Raises:
+    ValueError: if the probability is out of its range, or the images have
+      neither 1 nor 3 channels.
+  """
+  _check_images(images)
+  _check_probability(probability)
+
+  def one(key: jax.Array, image: jax.Array) -> jax.Array:
+    chosen = jax.random.bernoulli(key, probability)
+    return jnp.where(chosen, grayscale(image), image)
+
+  return jax.vmap(one)(jax.random.split(key, images.shape[0]), images)
+
+
+def _jitter(
+  key: jax.Array,
+  image: jax.Array,
+  *,
+  strengths: tuple[float, ...],
+  probability: float,
+) -> jax.Array:
+  k_chosen, k_order, k_amounts = jax.random.split(key, 3)
+  draws = jax.random.uniform(k_amounts, (4,))
+  least = [max(0.0, 1 - s) for s in strengths[:3]] + [-strengths[3]]
+  most = [1 + s for s in strengths[:3]] + [strengths[3]]
+  operations = (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+    adjust_hue,
+  )
+  branches = [
+    functools.partial(operation, **{name: low + (high - low) * draw})
+    for operation, name, low, high, draw in zip(
+      operations, ("factor",) * 3 + ("shift",), least, most, draws
+    )
+  ]
+  order = jax.random.permutation(k_order, 4)
+  changed = image
+  for position in range(4):
+    changed = jax.lax.switch(order[position], branches, changed)
+  return jnp.where(jax.random.bernoulli(k_chosen, probability), changed, image)
+
+
+def _gray(image: jax.Array) -> jax.Array:
+  """Returns `[..., H, W, 1]`."""
+  if image.shape[-1] == 1:
+    return image
+  weighted = [image[..., c] * weight for c, weight in enumerate(_LUMA)]
+  return (weighted[0] + weighted[1] + weighted[2])[..., None]
+
+
+def _blend(image: jax.Array, other: jax.Array, factor: jax.Array) -> jax.Array:
+  other = jnp.broadcast_to(other, image.shape)
+  return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
+
+
+def _check_images(images: jax.Array) -> None:
+  chex.assert_rank(images, 4)
+  chex.assert_type(images, float)
+  if images.shape[-1] not in (1, 3):
+    raise ValueError(
+      f"Colours are changed in images of 3 channels (red, green, blue) or 1"
+      f" (gray), not {images.shape[-1]}."
+    )
+
+
+def _check_probability(probability: float) -> None:
+  if not 0 <= probability <= 1:
+    raise ValueError(f"probability is {probability}; it must be in [0, 1].")
