@@ -8,7 +8,8 @@ are summed on the device and read one call late.
 `steps_per_call` is how many steps one jitted call runs. On an accelerator a
 whole epoch in one call saves the dispatch of each step. On a CPU it must be 1:
 XLA runs convolutions inside a device loop many times slower there. Both give
-the same numbers.
+the same numbers. Images that stay on the host (`ltjax.gather`) are handed to
+the device a step at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -23,7 +25,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import sampling, sharding
+from ltjax import gather, sampling, sharding
 from ltjax.state import ModelState, TrainState
 
 PyTree = Any
@@ -130,48 +132,60 @@ def fit(
     stream: `epoch -> int32 [steps_per_epoch, B]`.
     mesh: the devices.
     steps_per_call: steps in a jitted call; 0 chooses 1 on a CPU and an epoch
-      on an accelerator.
+      on an accelerator. With images on the host it is always 1.
 
   Yields:
     A `Tick` after each call.
 
   Raises:
     NonFiniteLossError: names the stage, epoch, step and learning rate.
+    BrokenImageError: if an image on the host cannot be read; the state of the
+      last tick is then still good.
   """
   assert stage.step is not None
   sharding.check_batch(stage.batch_size, mesh, stage.name.split("/")[-1])
-  if steps_per_call == 0:
+  if gather.on_host(arrays):
+    steps_per_call = 1
+  elif steps_per_call == 0:
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     steps_per_call = 1 if on_cpu else stage.steps_per_epoch
   steps_per_call = min(steps_per_call, stage.steps_per_epoch)
   call = compiled(stage.step, mesh, steps_per_call > 1)
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
   state = sharding.replicate(state, mesh)
-  arrays = sharding.replicate(arrays, mesh)
 
-  start = int(state.step)
-  last = None
+  start, last = int(state.step), None
+  now, later = itertools.tee(_chunks(stage, stream, start, steps_per_call))
+  given = gather.ahead(arrays, (chunk[0] for _, chunk in later), mesh)
+  for (step, chunk), read in zip(now, given):
+    if steps_per_call == 1:
+      index = jax.device_put(chunk[0], batch_sharding)
+      state, read_now = call(state, index, read)
+    else:
+      padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
+      padded[: len(chunk)] = chunk
+      index = jax.device_put(padded, batch_sharding)
+      state, read_now = call(state, index, read, len(chunk))
+    step += len(chunk)
+    done = step % stage.steps_per_epoch == 0
+    # An epoch's end reads its own metrics, all other calls the ones before.
+    metrics = read_now if done else last
+    last = None if done else read_now
+    means = None if metrics is None else check(stage, metrics)
+    yield Tick(
+      state, step, (step - 1) // stage.steps_per_epoch + 1, done, means
+    )
+
+
+def _chunks(
+  stage: Stage, stream: sampling.Stream, start: int, size: int
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields (steps done before, indices `[at most size, B]`), epoch by epoch."""
   for epoch in range(start // stage.steps_per_epoch, stage.epochs):
     indices = stream(epoch)
-    first_step = epoch * stage.steps_per_epoch
-    position = max(start - first_step, 0)
-    while position < stage.steps_per_epoch:
-      chunk = indices[position : position + steps_per_call]
-      position += len(chunk)
-      done = position == stage.steps_per_epoch
-      if steps_per_call == 1:
-        index = jax.device_put(chunk[0], batch_sharding)
-        state, read_now = call(state, index, arrays)
-      else:
-        padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
-        padded[: len(chunk)] = chunk
-        index = jax.device_put(padded, batch_sharding)
-        state, read_now = call(state, index, arrays, len(chunk))
-      # An epoch's end reads its own metrics, all other calls the ones before.
-      read = read_now if done else last
-      last = None if done else read_now
-      means = None if read is None else check(stage, read)
-      yield Tick(state, first_step + position, epoch + 1, done, means)
+    first = epoch * stage.steps_per_epoch
+    for position in range(max(start - first, 0), stage.steps_per_epoch, size):
+      yield first + position, indices[position : position + size]
 
 
 def check(stage: Stage, read: dict[str, Any]) -> dict[str, float]:
@@ -213,7 +227,7 @@ def compiled(step: Step, mesh: Mesh, many: bool) -> Callable[..., Any]:
   """
 
   def one_step(state, index, arrays):
-    state = step(state, index, arrays)
+    state = step(state, index, gather.bind(arrays, index))
     return state, watch(state)
 
   def many_steps(state, indices, arrays, count):

@@ -2,6 +2,7 @@
 
 Large batches, one compilation: the last, partial batch is filled up with the
 first image and the surplus cut off. BatchNorm uses its running statistics.
+Images may be on the device or on the host, see `ltjax.gather`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import models, sharding
+from ltjax import gather, models, sharding
+from ltjax.data import host_images
 from ltjax.state import ModelState
 
 PyTree = Any
 
 
 class Predictor:
-  """Runs a network in evaluation mode over device-resident images.
+  """Runs a network in evaluation mode over images.
 
   Args:
     model: the network.
@@ -56,7 +58,7 @@ class Predictor:
 
     @functools.partial(jax.jit, static_argnames="augment")
     def features(backbone, batch_stats, head, images, index, key, augment):
-      batch = images[index]
+      batch = gather.bind(images, index)[index]
       batch = train_transform(key, batch) if augment else test_transform(batch)
       features, _, _ = model.apply(
         {"backbone": backbone, "head": head}, batch_stats, batch, False
@@ -71,7 +73,7 @@ class Predictor:
   def features(
     self,
     state: ModelState,
-    images: jax.Array,
+    images: jax.Array | host_images.HostImages,
     *,
     key: jax.Array | None = None,
   ) -> jax.Array:
@@ -90,20 +92,22 @@ class Predictor:
     if num == 0:
       return jnp.zeros((0, self.model.feature_dim), jnp.float32)
     size = min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
+    indices = [
+      np.arange(first, first + size, dtype=np.int32)
+      for first in range(0, num, size)
+    ]
+    indices = [np.where(index < num, index, 0) for index in indices]
     outputs = []
-    for batch, first in enumerate(range(0, num, size)):
-      index = np.arange(first, first + size, dtype=np.int32)
-      index = np.where(index < num, index, 0)
-      index = jax.device_put(index, sharding.batched(self._mesh))
-      batch_key = None if key is None else jax.random.fold_in(key, batch)
+    given = gather.ahead(images, indices, self._mesh)
+    for batch, (index, rows) in enumerate(zip(indices, given, strict=True)):
       outputs.append(
         self._features(
           state.backbone,
           state.batch_stats,
           state.head,
-          images,
-          index,
-          batch_key,
+          rows,
+          jax.device_put(index, sharding.batched(self._mesh)),
+          None if key is None else jax.random.fold_in(key, batch),
           augment=key is not None,
         )
       )
@@ -113,7 +117,7 @@ class Predictor:
   def probabilities(
     self,
     state: ModelState,
-    images: jax.Array,
+    images: jax.Array | host_images.HostImages,
     *,
     head: PyTree,
     key: jax.Array | None = None,

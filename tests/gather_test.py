@@ -1,0 +1,248 @@
+"""Images on the host train as images on the device do, bit for bit."""
+
+import dataclasses
+import signal
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from ltjax import fit, gather, interrupts, sharding
+from ltjax.data import host_images
+
+ROWS = np.arange(5 * 2 * 2 * 1, dtype=np.uint8).reshape(5, 2, 2, 1)
+
+
+class Recorded(host_images.ArrayImages):
+  """Notes what is read, and breaks at an image or holds until released."""
+
+  def __init__(self, array, broken=None, gate=None):
+    super().__init__(array)
+    self.asked, self.broken, self.gate = [], broken, gate
+
+  def read(self, index):
+    self.asked.append([int(i) for i in index])
+    if self.gate is not None:
+      self.gate.wait(30)
+    if self.broken in index:
+      raise host_images.BrokenImageError(f"n{self.broken}.JPEG: not whole")
+    return super().read(index)
+
+
+def on_host(learner, make=host_images.ArrayImages):
+  """Returns the learner, its images taken to the host."""
+  task = learner.task
+  names = ("images", "test_images", "validation_images")
+  moved = {name: make(np.asarray(getattr(task, name))) for name in names}
+  return dataclasses.replace(learner, task=dataclasses.replace(task, **moved))
+
+
+@pytest.mark.parametrize("case", toys.CASES)
+def test_same_bits_as_on_the_device(case, tmp_path):
+  results = []
+  for name, move in (("device", lambda x: x), ("host", on_host)):
+    learner = move(toys.learner(pad=1, flip=True, validation=2))
+    stages = toys.stages(case, learner, loops=1, epochs=1)
+    state, rows = toys.execute(tmp_path / name, learner, stages)
+    results.append((toys.host(state), rows))
+  (state, rows), (host_state, host_rows) = results
+  toys.assert_same(host_state, state)
+  assert host_rows == rows
+
+
+def test_many_steps_a_call_become_one(tmp_path):
+  """An accelerator would run an epoch in a call."""
+  learner = toys.learner()
+  expected, _ = toys.execute(
+    tmp_path / "device", learner, toys.stages("embedding", learner)
+  )
+  learner = on_host(learner)
+  state, _ = toys.execute(
+    tmp_path / "host",
+    learner,
+    toys.stages("embedding", learner),
+    steps_per_call=5,
+  )
+  toys.assert_same(state, expected)
+
+
+def test_four_devices_agree(tmp_path):
+  learner = toys.learner(mesh=sharding.make_mesh(4))
+  stages = toys.stages("consistency", learner)
+  expected, _ = toys.execute(tmp_path / "device", learner, stages)
+  learner = on_host(learner)
+  stages = toys.stages("consistency", learner)
+  state, _ = toys.execute(tmp_path / "host", learner, stages)
+  pairs = zip(jax.tree.leaves(toys.host(state)), jax.tree.leaves(expected))
+  for found, wanted in pairs:
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+class Stop:
+  """A progress display that does something at a tick."""
+
+  def __init__(self, tick, action):
+    self._left, self._action = tick, action
+
+  def update(self, *unused):
+    self._left -= 1
+    if self._left == 0:
+      self._action()
+
+  def stage(self, *unused, resumed_at):
+    pass
+
+  def skip(self, images):
+    pass
+
+  def message(self, text):
+    pass
+
+
+@pytest.mark.parametrize("tick", [1, 4, 7, 10])
+def test_stopped_and_resumed_it_gives_the_same_bits(tick, tmp_path):
+  learner = on_host(toys.learner(pad=1, flip=True))
+  stages = toys.stages("embedding", learner)
+  whole, whole_rows = toys.execute(tmp_path / "whole", learner, stages)
+  stop = Stop(tick, lambda: signal.raise_signal(signal.SIGINT))
+  folder = tmp_path / "stopped"
+  with pytest.raises(interrupts.Interrupted):
+    toys.execute(folder, learner, stages, progress=stop)
+  state, rows = toys.execute(folder, learner, stages)
+  toys.assert_same(state, whole)
+  assert rows == whole_rows
+
+
+def test_a_step_is_traced_once(tmp_path):
+  toy, traces = toys.model(), []
+
+  def apply(*args):
+    traces.append(args[-1])
+    return toy.apply(*args)
+
+  learner = on_host(toys.learner(network=toy._replace(apply=apply)))
+  toys.execute(tmp_path, learner, toys.stages("embedding", learner))
+  # The training step, and the test images in evaluation mode.
+  assert traces.count(True) == 1 and traces.count(False) <= 1
+
+
+# -- What is read, and when.
+
+
+def batches(*indices):
+  return [np.array(index, np.int32) for index in indices]
+
+
+def test_each_batch_gets_its_rows_in_order():
+  images = Recorded(ROWS)
+  labels = jnp.arange(5)
+  indices = batches([0, 1], [4, 2], [3, 3], [1, 0])
+  given = gather.ahead(
+    {"images": images, "labels": labels}, indices, toys.one_device()
+  )
+  read = jax.jit(lambda arrays, i: gather.bind(arrays, i)["images"][i])
+  for index, arrays in zip(indices, given, strict=True):
+    np.testing.assert_array_equal(read(arrays, index), ROWS[index])
+    np.testing.assert_array_equal(arrays["labels"], labels)
+    assert len(arrays["images"]) == 5
+    assert arrays["images"].shape == (5, 2, 2, 1)
+  assert images.asked == [i.tolist() for i in indices]
+
+
+def test_rows_are_read_ahead_but_not_far():
+  images = Recorded(ROWS)
+  given = gather.ahead(
+    images, batches(*[[i % 5] for i in range(20)]), toys.one_device()
+  )
+  next(given)
+  deadline = time.monotonic() + 10
+  while len(images.asked) < 3 and time.monotonic() < deadline:
+    time.sleep(0.01)
+  time.sleep(0.05)
+  assert len(images.asked) == 3
+
+
+def test_the_next_batch_is_read_while_a_step_runs():
+  gate = threading.Event()
+  images = Recorded(ROWS)
+  given = gather.ahead(images, batches([0], [1], [2], [3]), toys.one_device())
+  next(given)
+  images.gate = gate
+  threading.Timer(0.05, gate.set).start()
+  assert len(list(given)) == 3
+
+
+def test_a_part_of_the_batch_may_be_read():
+  index = jnp.array([4, 1, 3])
+  rows = gather.bind(gather.Gathered(jnp.asarray(ROWS[[4, 1, 3]]), 5), index)
+  np.testing.assert_array_equal(rows[index[1:]], ROWS[[1, 3]])
+  np.testing.assert_array_equal(rows[jnp.array([3, 4])], ROWS[[3, 4]])
+  both = jnp.stack([index, index[::-1]])
+  np.testing.assert_array_equal(rows[both], ROWS[np.asarray(both)])
+
+
+def test_unbound_rows_are_refused():
+  rows = gather.Gathered(jnp.asarray(ROWS[:2]), 5)
+  with pytest.raises(TypeError, match="within a step"):
+    rows[jnp.array([0, 1])]
+
+
+def test_arrays_alone_are_handed_on():
+  arrays = {"images": jnp.asarray(ROWS)}
+  assert not gather.on_host(arrays)
+  assert gather.on_host({"images": host_images.ArrayImages(ROWS)})
+  (given,) = gather.ahead(arrays, batches([0]), toys.one_device())
+  np.testing.assert_array_equal(given["images"], ROWS)
+
+
+# -- What goes wrong.
+
+
+def test_a_broken_image_is_told_when_its_batch_is_due():
+  given = gather.ahead(
+    Recorded(ROWS, broken=3), batches([0], [1], [3], [2]), toys.one_device()
+  )
+  next(given), next(given)
+  with pytest.raises(host_images.BrokenImageError, match="n3.JPEG: not whole"):
+    next(given)
+
+
+def workers():
+  return [t for t in threading.enumerate() if t.name.startswith("gather")]
+
+
+def test_a_closed_reader_leaves_nothing_behind():
+  images = Recorded(ROWS)
+  given = gather.ahead(images, batches(*[[0]] * 50), toys.one_device())
+  next(given)
+  given.close()
+  deadline = time.monotonic() + 10
+  while workers() and time.monotonic() < deadline:
+    time.sleep(0.01)
+  assert not workers()
+  assert len(images.asked) <= 4
+
+
+def test_the_state_before_a_broken_image_is_good():
+  learner = on_host(toys.learner(), lambda x: Recorded(x, broken=11))
+  (stage,) = toys.stages("embedding", learner)
+  arrays, stream = stage.prepare(learner.init())
+  due = int(np.argmax((stream(0) == 11).any(1)))
+  ticks, last = [], None
+  with pytest.raises(host_images.BrokenImageError):
+    for tick in fit.fit(
+      stage,
+      stage.init(learner.init()),
+      arrays,
+      stream,
+      mesh=learner.mesh,
+    ):
+      ticks.append(tick.step)
+      last = tick.state
+  assert ticks == list(range(1, due + 1))
+  if last is not None:
+    assert int(last.step) == due  # not donated
