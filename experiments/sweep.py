@@ -1,23 +1,32 @@
 """Runs a sweep: each run in its own folder, finished ones skipped.
 
-An experiment is a file that lists runs; this module executes them one after
-the other through the command line of ltjax, so every number has a command that
-gives it. Started again, a sweep skips what is finished and resumes what is not.
+An experiment is a file that lists runs; this module executes them through the
+command line of ltjax, so every number has a command that gives it. Started
+again, a sweep skips what is finished and resumes what is not.
+
+    python -m experiments.NAME [--scale=cpu|full] [--only=PREFIX] [--jobs=N]
+
+A run leaves its folder and its log in `runs/` (with scales `runs/cpu/`,
+`runs/full/`), the sweep its results beside the experiment: `results.jsonl` and
+`results.md`, or with scales `results_cpu.jsonl` and so on. Results of runs that
+are not in `runs/` stay as they were there.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 from pathlib import Path
 import shlex
-import subprocess
 import sys
 from typing import Any
 
+from experiments import jobs as processes
 from ltjax import report
+
+Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +49,10 @@ class Run:
     """Returns the run's folder."""
     return root / f"{self.name}-seed{self.seed}"
 
+  def log(self, root: Path) -> Path:
+    """Returns the file that takes what the run prints."""
+    return root / f"{self.name}-seed{self.seed}.log"
+
   def command(self, root: Path) -> list[str]:
     """Returns the command that makes or resumes the run."""
     return [
@@ -48,25 +61,39 @@ class Run:
       *self.overrides,
     ]
 
+  def is_finished(self, root: Path) -> bool:
+    """Returns whether this very command has been run to its end.
 
-def record(run: Run, root: Path) -> dict[str, Any]:
+    A run of another command is not: ltjax then says in what it differs.
+    """
+    try:
+      report.read_summary(self.folder(root))
+      last = _sessions(self.folder(root))[-1]
+    except (OSError, ValueError, LookupError, TypeError):
+      return False
+    return _settings(last["command"][1:]) == _settings(self.command(root)[3:])
+
+
+def record(run: Run, root: Path, scale: str = "") -> Record:
   """Returns what a finished run found, with where and how it was found.
 
   Args:
     run: a finished run.
     root: the folder of the sweep's runs.
+    scale: noted in the record, if there is one.
 
   Raises:
     FileNotFoundError: if the run is not finished.
   """
   folder = run.folder(root)
   summary = report.read_summary(folder)
-  sessions = json.loads((folder / "environment.json").read_text())["sessions"]
+  sessions = _sessions(folder)
   last = sessions[-1]
   return {
     "name": run.name,
     "seed": run.seed,
-    "command": shlex.join(run.command(Path("runs"))),
+    **({"scale": scale} if scale else {}),
+    "command": shlex.join(run.command(Path("runs") / scale)),
     "date": last["started"][:10],
     "seconds": round(sum(s["seconds"] for s in sessions), 1),
     "commit": last["commit"],
@@ -74,70 +101,141 @@ def record(run: Run, root: Path) -> dict[str, Any]:
     "cpu_cores": last["cpu_cores"],
     "versions": last["versions"],
     "split_hash": summary["split_hash"],
-    "evaluations": [
-      {k: v for k, v in row.items() if not isinstance(v, list)}
-      for row in summary["evaluations"]
-    ],
-    "pseudo_labels": [
-      {k: v for k, v in row.items() if not isinstance(v, list)}
-      for row in summary["pseudo_labels"]
-    ],
+    "evaluations": [_scalars(row) for row in summary["evaluations"]],
+    "pseudo_labels": [_scalars(row) for row in summary["pseudo_labels"]],
     "result": {
-      rule: row and {k: v for k, v in row.items() if not isinstance(v, list)}
-      for rule, row in summary["result"].items()
+      rule: row and _scalars(row) for rule, row in summary["result"].items()
     },
   }
 
 
 def main(
-  runs: Sequence[Run],
+  runs: Sequence[Run] | Mapping[str, Sequence[Run]],
   results: Path,
-  to_markdown: Callable[[Sequence[dict[str, Any]]], str],
-  draw: Callable[[Sequence[dict[str, Any]], Path], None],
+  to_markdown: Callable[[Sequence[Record]], str],
+  draw: Callable[[Sequence[Record], Path], None] | None = None,
   argv: Sequence[str] | None = None,
 ) -> int:
-  """Executes a sweep and writes `results.jsonl` and `results.md`.
+  """Executes a sweep and writes its results.
 
   Args:
-    runs: the sweep.
+    runs: the sweep; or, by scale, several, of which `--scale` chooses one, by
+      default the first.
     results: folder of the results, beside the experiment.
-    to_markdown: makes the tables from the records of the finished runs.
+    to_markdown: makes the tables from the records of the finished runs; with
+      scales each has its `scale`.
     draw: `(records, folder)`, draws the pictures.
     argv: the arguments; those of the process by default.
 
   Returns:
-    The exit status: 1 if a run failed.
+    The exit status: 1 if a run failed, 130 if the sweep was interrupted.
   """
-  parser = argparse.ArgumentParser(description=__doc__)
+  scales = dict(runs) if isinstance(runs, Mapping) else {"": runs}
+  options = _parser(list(scales)).parse_args(argv)
+  scale = getattr(options, "scale", "")
+  root = options.root / scale
+  chosen = [r for r in scales[scale] if r.name.startswith(options.only)]
+  if not chosen:
+    names = ", ".join(dict.fromkeys(r.name for r in scales[scale]))
+    return _fail(f"no run begins with {options.only!r}; there are {names}")
+  if options.print:
+    for run in chosen:
+      print(shlex.join(run.command(root)))
+    return 0
+  failed: list[str] = []
+  if not options.collect:
+    try:
+      failed = _execute(chosen, root, options.jobs, options.data_dir)
+    except ValueError as error:
+      return _fail(str(error))
+    except KeyboardInterrupt:
+      print("Stopped; the same command goes on.")
+      return 130
+  path = results / f"results{scale and '_' + scale}.jsonl"
+  found = _collect(scales[scale], root, path, scale)
+  if found:
+    results.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in found))
+    path.with_suffix(".md").write_text(to_markdown(found))
+    if draw:
+      draw(found, results)
+    total = len(scales[scale])
+    print(f"{len(found)} of {total} runs: {path.with_suffix('.md')}")
+  if failed:
+    print(f"failed: {', '.join(failed)}", file=sys.stderr)
+  return int(bool(failed))
+
+
+def _parser(scales: Sequence[str]) -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  if scales != [""]:
+    parser.add_argument(
+      "--scale", choices=scales, default=scales[0], help="size of the runs"
+    )
   parser.add_argument("--root", type=Path, default=Path("runs"))
   parser.add_argument("--only", default="", help="names that start so")
+  parser.add_argument(
+    "--jobs", type=int, default=1, help="so many at a time, one core each"
+  )
   parser.add_argument("--print", action="store_true", help="commands only")
   parser.add_argument("--collect", action="store_true", help="results only")
   parser.add_argument("--data_dir", default="")
-  options = parser.parse_args(argv)
-  failed = 0
+  return parser
+
+
+def _execute(
+  runs: Sequence[Run], root: Path, at_once: int, data_dir: str
+) -> list[str]:
+  """Runs what is not finished; returns the names of what failed."""
+  pins = processes.cores(at_once)
+  flag = [f"--data_dir={data_dir}"] if data_dir else []
+  todo = []
   for run in runs:
-    if options.collect or not run.name.startswith(options.only):
-      continue
-    command = run.command(options.root)
-    if options.data_dir:
-      command.append(f"--data_dir={options.data_dir}")
-    print(shlex.join(command), flush=True)
-    if not options.print:
-      done = subprocess.run([sys.executable, *command[1:]], check=False)
-      failed |= done.returncode != 0
-  if options.print:
-    return 0
-  records = [
-    record(run, options.root)
-    for run in runs
-    if (run.folder(options.root) / "summary.json").exists()
-  ]
-  if records:
-    results.mkdir(exist_ok=True)
-    lines = "".join(json.dumps(r) + "\n" for r in records)
-    (results / "results.jsonl").write_text(lines)
-    (results / "results.md").write_text(to_markdown(records))
-    draw(records, results)
-    print(f"{len(records)} of {len(runs)} runs: {results / 'results.md'}")
-  return int(failed)
+    name = run.folder(root).name
+    if run.is_finished(root):
+      print(f"{name}: finished before")
+    else:
+      command = [sys.executable, *run.command(root)[1:], *flag]
+      todo.append(processes.Job(name, command, run.log(root)))
+  return processes.execute(todo, pins, say=lambda s: print(s, flush=True))
+
+
+def _collect(
+  runs: Sequence[Run], root: Path, path: Path, scale: str
+) -> list[Record]:
+  """Returns the records of finished runs; of those not there, from `path`."""
+  old = {}
+  if path.exists():
+    lines = path.read_text().splitlines()
+    old = {r["command"]: r for r in map(json.loads, lines)}
+  found = []
+  for run in runs:
+    command = shlex.join(run.command(Path("runs") / scale))
+    if run.is_finished(root):
+      found.append(record(run, root, scale))
+    elif command in old:
+      found.append(old[command])
+    elif (run.folder(root) / "summary.json").exists():
+      print(f"{run.folder(root)} is of another command; it is left out")
+  return found
+
+
+def _settings(arguments: Sequence[str]) -> list[str]:
+  """Leaves out what a run's numbers do not depend on: where its files lie."""
+  places = ("--workdir=", "--data_dir=")
+  return [a for a in arguments if not a.startswith(places)]
+
+
+def _sessions(folder: Path) -> list[dict[str, Any]]:
+  return json.loads((folder / "environment.json").read_text())["sessions"]
+
+
+def _scalars(row: Mapping[str, Any]) -> Record:
+  return {k: v for k, v in row.items() if not isinstance(v, list)}
+
+
+def _fail(message: str) -> int:
+  print(f"error: {message}", file=sys.stderr)
+  return 1
