@@ -3,7 +3,7 @@
 A name that somebody types goes stale with the first override; this one cannot.
 The words are those of the papers' tables: `CB-` for class weights from the
 start, `-DRW` for deferred ones, `-DRS` for deferred re-sampling, `+ SSP` for a
-network that began with self-supervised pre-training.
+network that began with self-supervised pre-training (by rotation; `+ MoCo`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _SEMI = {
   "mean_teacher": "Mean Teacher",
   "vat": "VAT",
 }
+_PRETRAININGS = {"rotation": " + SSP", "moco": " + MoCo"}
 _CLASSIFIERS = {
   "crt": "Decoupling",
   "ncm": "NCM",
@@ -75,7 +76,7 @@ def base(config: Any) -> str:
       name = f"{name} ({objective(config)})"
   else:
     name = objective(config)
-  return f"{name} + SSP" if config.pretrain.name != "none" else name
+  return name + _PRETRAININGS.get(config.pretrain.name, "")
 
 
 def final(config: Any) -> str:

@@ -23,7 +23,15 @@ from ltjax.data import task as tasks
 from ltjax.evaluation import groups as grouping
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
-from ltjax.stages import classifier, consistency, embedding, pseudo_label
+from ltjax.stages import (
+  classifier,
+  consistency,
+  embedding,
+  posthoc,
+  pseudo_label,
+  tau,
+  untrained,
+)
 
 C, D, SIZE = 4, 6, 4
 LABELED = (20, 10, 6, 4)  # 5 steps an epoch
@@ -245,6 +253,42 @@ def consistency_stage(learner, name="consistency", **settings):
   return maker.make(name, key=learner.key(name), report=nothing)
 
 
+def lws_stage(learner, **changes):
+  choices = {"choices": {"kind": "lws"}}
+  return classifier_stage(learner, "lws", **choices, **changes)
+
+
+def ncm_stage(learner, name="ncm", features="cl2n"):
+  return untrained.ncm(
+    name,
+    learner.predictor,
+    images=learner.task.images[:N],
+    labels=learner.task.labels,
+    features=features,
+    report=nothing,
+  )
+
+
+def tau_norm_stage(learner, name="tau_norm", *, report=nothing, **settings):
+  chooser = tau.Chooser(
+    learner.predictor,
+    images=learner.task.validation_images,
+    labels=learner.task.validation_labels,
+    **({"tau": 1.0, "select": False} | settings),
+    field="classifier",
+    switch="select_tau",
+  )
+  return untrained.tau_norm(
+    name, learner.predictor, chooser=chooser, report=report
+  )
+
+
+def posthoc_stage(learner, name="posthoc", *, after=(), title="", **settings):
+  defaults = {"name": "logit_adjustment", "tau": 1.0, "select": False}
+  settings = defaults | {"costs": ()} | settings
+  return posthoc.make(name, learner, settings, title=title, after=after)
+
+
 # Each maps a learner to the stages to run from `learner.init()`.
 STAGES = {
   "embedding": lambda learner, **changes: [embedding_stage(learner, **changes)],
@@ -254,12 +298,26 @@ STAGES = {
   "refit": lambda learner, **changes: [
     classifier_stage(learner, "refit", fresh=False, **changes)
   ],
+  "classifier_bn_update": lambda learner, **changes: [
+    classifier_stage(learner, choices={"batch_norm": "update"}, **changes)
+  ],
+  "lws": lambda learner, **changes: [lws_stage(learner, **changes)],
+  "ncm": lambda learner, **changes: [
+    ncm_stage(learner),
+    pseudo_label_stage(learner),
+    consistency_stage(learner, **changes),
+  ],
+  "tau_norm": lambda learner, **changes: [
+    tau_norm_stage(learner),
+    posthoc_stage(learner),
+  ],
   "assignment": lambda learner, **changes: [pseudo_label_stage(learner)],
   "consistency": lambda learner, **changes: [
     pseudo_label_stage(learner),
     consistency_stage(learner, **changes),
   ],
 }
+WITHOUT_STEPS = ("assignment", "tau_norm")
 CASES = (*STAGES, *methods.METHODS)
 
 
@@ -267,7 +325,9 @@ def stages(case, learner, *, loops=2, **changes):
   """Returns the stages of a case: one stage, or a whole method."""
   if case in STAGES:
     return STAGES[case](learner, **changes)
-  return methods.stages(case, learner, config(loops=loops, **changes))
+  return methods.stages(
+    case, learner, config(method=case, loops=loops, **changes)
+  )
 
 
 def execute(workdir, learner, stages, *, state=None, **settings):

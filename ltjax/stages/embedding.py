@@ -17,7 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import fit, loss_settings, models, objective, sampling
+from ltjax import (
+  class_probabilities,
+  fit,
+  loss_settings,
+  models,
+  objective,
+  sampling,
+)
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.state import ModelState, TrainState
@@ -145,6 +152,7 @@ def make(
     raise ValueError(
       f"{field}.omega is {omega}; it must be 0 or more and finite."
     )
+  class_probabilities.check(sampler)
   minimize = minimize or _cross_entropy(model)
   num_labeled = len(labels)
   num_samples = len(images) if data == "all" else num_labeled

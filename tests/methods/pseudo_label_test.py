@@ -1,0 +1,184 @@
+"""Pseudo-Label: base, one pass of labels, final model; and its limits."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from ltjax import methods
+
+
+def execute(folder, learner, **changes):
+  """Returns `(states after each stage by name, rows)`."""
+  seen = []
+  config = toys.config(method="pseudo_label", **changes)
+  stages = methods.stages("pseudo_label", learner, config)
+  stages = toys.watched(stages, seen)
+  _, rows = toys.execute(folder, learner, stages)
+  return dict(zip([s.name for s in stages], seen, strict=True)), rows
+
+
+@pytest.mark.parametrize(
+  "base, names",
+  [
+    ("supervised", ["embedding", "pseudo_label", "pseudo/embedding"]),
+    (
+      "decoupling",
+      [
+        *("embedding", "classifier", "pseudo_label", "pseudo/embedding"),
+        "pseudo/classifier",
+      ],
+    ),
+  ],
+)
+def test_its_stages(base, names):
+  stages = methods.stages(
+    "pseudo_label", toys.learner(), toys.config(pseudo__base=base)
+  )
+  assert [stage.name for stage in stages] == names
+  final = stages[names.index("pseudo/embedding")]
+  assert final.steps_per_epoch == 10  # labeled and pseudo-labeled
+
+
+@pytest.mark.parametrize(
+  "base, titles",
+  [
+    ("supervised", [("CE", "balanced"), ("Pseudo-Label + CE", "balanced")]),
+    (
+      "decoupling",
+      [
+        ("CE (g')", "random"),
+        ("Decoupling", "balanced"),
+        ("Pseudo-Label + Decoupling (g')", "random"),
+        ("Pseudo-Label + Decoupling", "balanced"),
+      ],
+    ),
+  ],
+)
+def test_what_it_reports(base, titles, tmp_path):
+  _, rows = execute(tmp_path, toys.learner(), pseudo__base=base)
+  found = [(r["model"], r["head"]) for r in rows if r["kind"] == "eval"]
+  assert found == titles
+  assert [row["loop"] for row in rows if row["kind"] == "pseudo"] == [1]
+
+
+def test_it_starts_anew(tmp_path):
+  """From scratch the final model does not depend on the base's weights."""
+  learner = toys.learner()
+  stages = methods.stages("pseudo_label", learner, toys.config())
+  last = stages[-1]
+  state = learner.init()
+  other = state.replace(
+    backbone={k: v + 1.0 for k, v in state.backbone.items()}
+  )
+  toys.assert_same(last.init(state), last.init(other))
+  assert toys.differ(last.init(state).params["backbone"], state.backbone)
+  tuned = methods.stages(
+    "pseudo_label", learner, toys.config(pseudo__start="base")
+  )[-1]
+  toys.assert_same(tuned.init(state).params["backbone"], state.backbone)
+
+
+def test_weight_0_is_training_on_the_labeled_images(tmp_path):
+  """The pseudo labels then have no influence on the gradient."""
+  learner = toys.learner()
+  stages = methods.stages(
+    "pseudo_label", learner, toys.config(pseudo__omega=0.0)
+  )
+  last, results = stages[-1], []
+  for label in (0, 3):
+    labels = jnp.full((toys.M,), label, jnp.int32)
+    state = learner.init().replace(pseudo_labels=labels)
+    arrays, stream = last.prepare(state)
+    after = last.step(last.init(state), stream(0)[0], arrays)
+    results.append(after.params)
+  toys.assert_same(*results)
+
+
+def test_omega_weighs_pseudo_labeled_examples(tmp_path):
+  """The gradient is affine in omega: g(D) + omega g(U)."""
+  learner = toys.learner()
+  state = learner.init().replace(pseudo_labels=jnp.zeros(toys.M, jnp.int32))
+  moved = {}
+  for omega in (0.0, 0.5, 2.0):
+    last = methods.stages(
+      "pseudo_label",
+      learner,
+      toys.config(pseudo__omega=omega, pseudo__start="base"),
+    )[-1]
+    before = last.init(state)
+    arrays, stream = last.prepare(state)
+    after = last.step(before, stream(0)[0], arrays)
+    moved[omega] = toys.host(after.params["head"])["kernel"]
+  np.testing.assert_allclose(
+    moved[2.0] - moved[0.0], 4 * (moved[0.5] - moved[0.0]), rtol=1e-3, atol=1e-6
+  )
+  assert np.abs(moved[2.0] - moved[0.0]).max() > 1e-4
+
+
+def test_counts_are_of_labels_or_of_all():
+  learner = toys.learner()
+  state = learner.init().replace(pseudo_labels=jnp.zeros(toys.M, jnp.int32))
+  for counts, expected in (
+    ("labeled", toys.LABELED),
+    ("all", (toys.LABELED[0] + toys.M, *toys.LABELED[1:])),
+  ):
+    stages = methods.stages(
+      "pseudo_label", learner, toys.config(loss__counts=counts)
+    )
+    arrays, _ = stages[-1].prepare(state)
+    np.testing.assert_array_equal(arrays["counts"], expected)
+
+
+def test_one_loop_of_alternate_sampling_without_consistency(tmp_path):
+  """SSLT's limiting case: from the base, weight 0, classifier on the labels."""
+  learner = toys.learner()
+  states, _ = execute(
+    tmp_path / "pl",
+    learner,
+    **{"pseudo__base": "decoupling", "pseudo__start": "base"},
+  )
+  stages = methods.stages(
+    "sslt", learner, toys.config(loops=1, consistency__weight=0.0)
+  )
+  seen = []
+  toys.execute(tmp_path / "sslt", learner, toys.watched(stages, seen))
+  sslt = dict(zip([s.name for s in stages], seen, strict=True))
+  np.testing.assert_array_equal(
+    states["pseudo_label"].pseudo_labels,
+    sslt["loop1/pseudo_label"].pseudo_labels,
+  )
+  # The streams are drawn by the stage's name, so the bits differ; what both
+  # start from, and learn from, is the same.
+  toys.assert_same(
+    states["classifier"].balanced_head, sslt["classifier"].balanced_head
+  )
+
+
+@pytest.mark.parametrize(
+  "field, message",
+  [
+    ("pseudo__base", "pseudo.base is 'x'; choose one of supervised, decoupl"),
+    ("pseudo__start", "pseudo.start is 'x'; choose one of scratch, base"),
+  ],
+)
+def test_unknown_choices_are_refused(field, message):
+  with pytest.raises(ValueError, match=message):
+    methods.stages("pseudo_label", toys.learner(), toys.config(**{field: "x"}))
+
+
+@pytest.mark.parametrize("omega", [-1.0, float("inf"), float("nan")])
+def test_a_weight_out_of_range_is_refused(omega):
+  with pytest.raises(ValueError, match="pseudo.omega is"):
+    methods.stages(
+      "pseudo_label", toys.learner(), toys.config(pseudo__omega=omega)
+    )
+
+
+def test_it_needs_unlabeled_images():
+  with pytest.raises(ValueError, match="no unlabeled images"):
+    methods.stages(
+      "pseudo_label",
+      toys.learner(unlabeled=(0, 0, 0, 0)),
+      toys.config(),
+    )
