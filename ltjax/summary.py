@@ -58,8 +58,8 @@ def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
 
   Args:
     evaluations: rows with `model`, `head`, `split` and metrics, in order.
-    last_k: how many of the last the mean takes; the initialization counts only
-      where there is nothing else.
+    last_k: how many of the last the mean takes, of those evaluations that are
+      of the same model as the last: the loops of a method, not its base.
 
   Returns:
     `last`, `mean_of_last_k`, `validation_selected` (None without validation
@@ -77,7 +77,8 @@ def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
   if validation:
     best = max(validation, key=lambda r: r["balanced_accuracy"])
     selected = next(r for r in test if r["model"] == best["model"])
-  tail = (test[1:] or test)[-last_k:]
+  same = [r for r in test if _family(r) == _family(test[-1])]
+  tail = same[-last_k:]
   return {
     "last": dict(test[-1]),
     "mean_of_last_k": {"k": len(tail), **_mean(tail)},
@@ -88,6 +89,11 @@ def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
 
 def _shown(row: Row) -> dict[str, Any]:
   return {k: v for k, v in row.items() if k not in _HIDDEN}
+
+
+def _family(row: Row) -> str:
+  """`SSLT loop ` for `SSLT loop 3`."""
+  return row["model"].rstrip("0123456789")
 
 
 def _mean(rows: Sequence[Row]) -> dict[str, float | None]:

@@ -33,7 +33,7 @@ _SEMI = {
   "vat": "VAT",
 }
 _PRETRAININGS = {"rotation": " + SSP", "moco": " + MoCo"}
-_CLASSIFIERS = {
+CLASSIFIERS = {
   "crt": "Decoupling",
   "ncm": "NCM",
   "tau_norm": "Tau-normalization",
@@ -68,10 +68,10 @@ def base(config: Any) -> str:
   Args:
     config: a run's config.
   """
-  if config.method == "decoupling" or (
+  if config.method in ("decoupling", "sslt") or (
     config.method == "pseudo_label" and config.pseudo.base == "decoupling"
   ):
-    name = _CLASSIFIERS.get(config.classifier.kind, config.classifier.kind)
+    name = CLASSIFIERS.get(config.classifier.kind, config.classifier.kind)
     if objective(config) != "CE":
       name = f"{name} ({objective(config)})"
   else:

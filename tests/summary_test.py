@@ -67,8 +67,8 @@ def test_mean_of_what_is_unknown_in_one_row_is_unknown():
   """A group without test images has no accuracy."""
   rows = [
     row("init", 0.1),
-    row("a", 0.5, **{"accuracy/few": 0.25, "accuracy/many": 0.5}),
-    row("b", 0.5, **{"accuracy/few": None, "accuracy/many": 1.0}),
+    row("loop 1", 0.5, **{"accuracy/few": 0.25, "accuracy/many": 0.5}),
+    row("loop 2", 0.5, **{"accuracy/few": None, "accuracy/many": 1.0}),
   ]
   got = summary.select(rows, last_k=2)["mean_of_last_k"]
   assert got["accuracy/few"] is None and got["accuracy/many"] == 0.75
@@ -77,8 +77,8 @@ def test_mean_of_what_is_unknown_in_one_row_is_unknown():
 def test_a_group_unknown_in_the_first_row_is_not_lost():
   rows = [
     row("init", 0.1),
-    row("a", 0.5, **{"accuracy/few": None}),
-    row("b", 0.5, **{"accuracy/few": 0.5}),
+    row("loop 1", 0.5, **{"accuracy/few": None}),
+    row("loop 2", 0.5, **{"accuracy/few": 0.5}),
   ]
   got = summary.select(rows, last_k=2)["mean_of_last_k"]
   assert "accuracy/few" in got and got["accuracy/few"] is None
@@ -168,3 +168,10 @@ def test_make():
     "result": summary.select([TEST[0], TEST[1], TEST[3]], last_k=3),
   }
   assert json.loads(json.dumps(got, allow_nan=False)) == got
+
+
+def test_the_mean_is_over_evaluations_of_one_model():
+  """Of a base, a final model and its correction, only the last counts."""
+  rows = [row("CE", 0.1), row("PL + CE", 0.5), row("PL + CE + LA", 0.7)]
+  got = summary.select(rows, last_k=3)["mean_of_last_k"]
+  assert got["k"] == 1 and got["accuracy"] == 0.7

@@ -1,7 +1,9 @@
 """Methods: one short driver a paper, each a sequence of stages.
 
 A driver is a generator of stages that reads like the paper's algorithm. What
-it yields can be run, resumed, counted (`--dry_run`) and tested alike.
+it yields can be run, resumed, counted (`--dry_run`) and tested alike. Before any
+method a stage of self-supervised pre-training may come, and after it a post-hoc
+correction of its head.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from collections.abc import Callable, Iterator
 import difflib
 from typing import Any
 
-from ltjax import fit, sharding
+from ltjax import fit, sharding, titles
 from ltjax.methods import (
   decoupling,
+  pretraining,
   pseudo_label,
   semi_supervised,
   sslt,
   supervised,
 )
 from ltjax.methods.learner import Learner
+from ltjax.stages import posthoc
 
 METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {
   "decoupling": decoupling.stages,
@@ -49,7 +53,15 @@ def stages(method: str, learner: Learner, config: Any) -> list[fit.Stage]:
     raise ValueError(
       f"method is {method!r}; choose one of {', '.join(METHODS)}.{hint}"
     )
-  made = list(METHODS[method](learner, config))
+  made = [
+    *pretraining.stages(learner, config),
+    *METHODS[method](learner, config),
+  ]
+  if config.posthoc.name != "none":
+    title = titles.final(config)
+    made.append(
+      posthoc.make("posthoc", learner, config.posthoc, title=title, after=made)
+    )
   for stage in made:
     if stage.steps:
       name = stage.name.split("/")[-1]

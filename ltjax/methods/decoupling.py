@@ -13,19 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import fit
+from ltjax import fit, titles
 from ltjax import recipe as recipes
 from ltjax.methods.learner import Learner
 from ltjax.stages import classifier, embedding, rules, untrained
 from ltjax.stages import tau as taus
 from ltjax.state import ModelState
-
-TITLES = {
-  "crt": "Decoupling",
-  "ncm": "NCM",
-  "tau_norm": "Tau-normalization",
-  "lws": "LWS",
-}
 
 
 def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
@@ -33,9 +26,9 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
 
   Args:
     learner: the network and the task.
-    config: uses the blocks `embedding` and `classifier`.
+    config: uses the blocks `embedding`, `loss`, `sampler` and `classifier`.
   """
-  task = learner.task
+  task, title = learner.task, titles.objective(config)
 
   # A CNN with random sampling: f and g'.
   yield embedding.make(
@@ -48,8 +41,10 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     seed=learner.seed,
     key=learner.key("embedding"),
     report=lambda state: learner.evaluate(
-      state, model="CE (g')", head="random"
+      state, model=f"{title} (g')", head="random"
     ),
+    minimize=learner.objective(config),
+    sampler=config.sampler,
   )
 
   # A balanced head g, on frozen f.
@@ -69,17 +64,18 @@ def balanced_head(
     learner: the network and the task.
     config: uses the block `classifier`.
     name: the stage's name.
-    title: what to call the model in its rows; empty for the kind's name.
+    title: what to call the model in its rows; empty for the base's name.
 
   Raises:
     ValueError: if the kind is unknown, or a setting does not fit.
   """
   task, block = learner.task, config.classifier
-  if block.kind not in TITLES:
+  if block.kind not in titles.CLASSIFIERS:
     raise ValueError(
-      f"classifier.kind is {block.kind!r}; choose one of {', '.join(TITLES)}."
+      f"classifier.kind is {block.kind!r}; choose one of"
+      f" {', '.join(titles.CLASSIFIERS)}."
     )
-  title = title or TITLES[block.kind]
+  title = title or titles.base(config)
 
   def report(state: ModelState) -> list[dict[str, Any]]:
     return learner.evaluate(state, model=title, head="balanced")

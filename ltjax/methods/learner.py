@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import class_counts, inference, models, objective, sharding
+from ltjax import inference, models, objective, sharding
 from ltjax.data import task as tasks
 from ltjax.evaluation import metrics
 from ltjax.state import ModelState
@@ -77,10 +77,8 @@ class Learner:
       head_scale=config.model.head_scale,
       num_classes=self.task.num_classes,
     )
-    class_counts.check(
-      made.settings,
+    made.check_counts(
       np.asarray(self.task.split.labeled_counts),
-      num_classes=self.task.num_classes,
       class_names=self.task.class_names,
     )
     return made

@@ -32,7 +32,8 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   Args:
     learner: the network and the task.
     config: uses the blocks `embedding`, `loss`, `sampler`, `pseudo_label` and
-      `pseudo`; with the base `decoupling` also `classifier` and `refit`.
+      `pseudo`; with the base `decoupling` also `classifier`, and `refit` for the
+      second classifier where its kind is cRT.
 
   Raises:
     ValueError: if the base or the start is unknown, or a block does not fit.
@@ -88,23 +89,32 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     field="pseudo",
   )
   if decoupled:
-    refit = classifier.Maker(
-      learner.predictor,
-      images=task.images,
-      labels=task.labels,
-      num_classes=task.num_classes,
-      recipe=recipes.of("refit", config.refit),
-      views=config.refit.views,
-      sampler=config.refit.sampler,
-      data=config.refit.data,
-      seed=learner.seed,
-      field="refit",
-    )
-    yield refit.make(
-      "pseudo/classifier",
-      fresh=fresh,
-      key=learner.key("pseudo/classifier"),
-      report=lambda state: learner.evaluate(
-        state, model=title, head="balanced"
-      ),
-    )
+    yield _classifier(learner, config, title=title, fresh=fresh)
+
+
+def _classifier(
+  learner: Learner, config: Any, *, title: str, fresh: bool
+) -> fit.Stage:
+  """The balanced head of the final model, of the same kind as the base's."""
+  name = "pseudo/classifier"
+  if config.classifier.kind != "crt":
+    return decoupling.balanced_head(learner, config, name=name, title=title)
+  task = learner.task
+  maker = classifier.Maker(
+    learner.predictor,
+    images=task.images,
+    labels=task.labels,
+    num_classes=task.num_classes,
+    recipe=recipes.of("refit", config.refit),
+    views=config.refit.views,
+    sampler=config.refit.sampler,
+    data=config.refit.data,
+    seed=learner.seed,
+    field="refit",
+  )
+  return maker.make(
+    name,
+    fresh=fresh,
+    key=learner.key(name),
+    report=lambda state: learner.evaluate(state, model=title, head="balanced"),
+  )
