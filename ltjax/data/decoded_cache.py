@@ -1,0 +1,108 @@
+"""A file of decoded images: filled as they are read, kept from run to run.
+
+Two files: the pixels, mapped into memory, and a byte for each image that says
+whether its pixels are whole. A byte is written only when the pixels before it
+are on the disk, so that a cache that was killed in the middle, or even a machine
+that lost power, loses images to decode again and never shows a torn one.
+Several processes may fill one cache: they write the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import threading
+
+import numpy as np
+
+_SYNC_EVERY = 1024
+
+
+class DecodedCache:
+  """Decoded images on disk.
+
+  Args:
+    folder: where the files are; it is made.
+    key: tells this set of images from all others.
+    shape: `(N, H, W, C)`.
+
+  Raises:
+    OSError: if the folder cannot be written.
+  """
+
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    key: str,
+    shape: tuple[int, int, int, int],
+  ):
+    folder = pathlib.Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    self._shape, self._row = shape, int(np.prod(shape[1:]))
+    flags = os.O_RDWR | os.O_CREAT
+    self._pixels = os.open(folder / f"images-{key}.u8", flags, 0o644)
+    self._whole = os.open(folder / f"whole-{key}.u8", flags, 0o644)
+    # Sparse: the disk fills with what is decoded. Written by calls and not
+    # through the map, where a full disk would kill the process.
+    if os.fstat(self._pixels).st_size != shape[0] * self._row:
+      os.ftruncate(self._whole, 0)  # New, or cut: nothing of it is believed.
+      os.ftruncate(self._pixels, shape[0] * self._row)
+    os.ftruncate(self._whole, shape[0])
+    self._map = np.memmap(
+      folder / f"images-{key}.u8", np.uint8, "r", shape=shape
+    )
+    known = os.pread(self._whole, shape[0], 0)
+    self._known = np.frombuffer(known, np.uint8).copy().astype(bool)
+    self._unsynced: list[int] = []
+    self._lock = threading.Lock()
+
+  def has(self, index: np.ndarray) -> np.ndarray:
+    """Returns which images are there, bool `[B]`.
+
+    Args:
+      index: integers `[B]`.
+    """
+    return self._known[index]
+
+  def get(self, index: np.ndarray) -> np.ndarray:
+    """Returns images that are there, uint8 `[B, H, W, C]`.
+
+    Args:
+      index: integers `[B]`.
+    """
+    return np.array(self._map[index])
+
+  def put(self, index: np.ndarray, rows: np.ndarray) -> None:
+    """Adds images.
+
+    Args:
+      index: integers `[B]`.
+      rows: uint8 `[B, H, W, C]`.
+
+    Raises:
+      OSError: if the disk is full.
+    """
+    with self._lock:
+      for i, row in zip(map(int, index), rows, strict=True):
+        data, place = memoryview(np.ascontiguousarray(row)).cast("B"), 0
+        while place < len(data):
+          place += os.pwrite(self._pixels, data[place:], i * self._row + place)
+        self._known[i] = True
+        self._unsynced.append(i)
+      if len(self._unsynced) >= _SYNC_EVERY or self._known.all():
+        self._sync()
+
+  def _sync(self) -> None:
+    """Says on disk which images are whole."""
+    os.fsync(self._pixels)
+    for i in self._unsynced:
+      os.pwrite(self._whole, b"\x01", i)
+    self._unsynced.clear()
+
+  def __del__(self):
+    try:
+      self._sync()
+      os.close(self._pixels)
+      os.close(self._whole)
+    except (AttributeError, OSError):
+      pass  # Never opened, or the disk is full: decoded again next time.
