@@ -21,7 +21,7 @@ every_case = pytest.mark.parametrize("case", toys.CASES)
 every_method = pytest.mark.parametrize("method", methods.METHODS)
 # Those that take steps, so that there is something to compile and to kill.
 every_training_case = pytest.mark.parametrize(
-  "case", [case for case in toys.CASES if case != "assignment"]
+  "case", [case for case in toys.CASES if case not in toys.WITHOUT_STEPS]
 )
 
 

@@ -301,7 +301,10 @@ STAGES = {
   "classifier_bn_update": lambda learner, **changes: [
     classifier_stage(learner, choices={"batch_norm": "update"}, **changes)
   ],
-  "lws": lambda learner, **changes: [lws_stage(learner, **changes)],
+  "lws": lambda learner, **changes: [
+    embedding_stage(learner, **changes),  # lengths of a trained head
+    lws_stage(learner, **changes),
+  ],
   "ncm": lambda learner, **changes: [
     ncm_stage(learner),
     pseudo_label_stage(learner),
