@@ -4,6 +4,8 @@
 
 Arguments, as in `--config=configs/cifar10_sslt.py:rho=1000,variant=author_code`:
   rho: imbalance ratio, 100 or 1000 in the paper.
+  row: a row of the paper's tables, see `ltjax/presets.py`: `sslt`, `decoupling`,
+    `pseudo_label_d`, `ldam_drw`, `pseudo_label_l`, `mean_teacher_l`, ...
   variant: `paper` or `author_code`.
   pool: an external unlabeled pool, `pickle:PATH` of a Tiny Images selection.
 
@@ -22,10 +24,11 @@ reports 71.3 % at rho 100 and 66.7 % at rho 1000, with Tiny Images.
 import math
 
 from ltjax import config as configs
+from ltjax import presets
 
 
 def get_config(arg=None):
-  arg = configs.parse_arg(arg, rho=100.0, variant="paper", pool="")
+  arg = configs.parse_arg(arg, row="sslt", rho=100.0, variant="paper", pool="")
   config = configs.sslt(arg.variant)
   config.data.source = "cifar10"
   config.data.groups = (3, 3, 4)
@@ -39,4 +42,4 @@ def get_config(arg=None):
     config.data.unlabeled.source = arg.pool
     config.data.unlabeled.profile = "rescaled"
   config.model.name = "resnet18"
-  return config
+  return presets.apply(config, arg.row)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import runpy
 
 import numpy as np
@@ -15,10 +16,17 @@ from ltjax.data import task as tasks
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.py")))
 each = pytest.mark.parametrize("name", NAMES)
-# Train images a class, test images a class and image shapes, as published.
+each_sslt = pytest.mark.parametrize(
+  "name", [n for n in NAMES if "_sslt" in n and "imagenet" not in n]
+)
+LT = tuple(name for name in NAMES if name.endswith("_lt"))
+# Classes, train and test images a class and image shapes, as published; SVHN's
+# images are not even over the classes, which nothing here depends on.
 OFFICIAL = {
-  "cifar10": (5000, 1000, (32, 32, 3)),
-  "fashion_mnist": (6000, 1000, (28, 28, 1)),
+  "cifar10": (10, 5000, 1000, (32, 32, 3)),
+  "cifar100": (100, 500, 100, (32, 32, 3)),
+  "fashion_mnist": (10, 6000, 1000, (28, 28, 1)),
+  "svhn": (10, 4659, 1000, (32, 32, 3)),
 }
 
 
@@ -44,14 +52,18 @@ def official(monkeypatch):
   def load_set(name, **settings):
     if name not in OFFICIAL:
       return real(name, **settings)
-    train_count, test_count, shape = OFFICIAL[name]
+    classes, train_count, test_count, shape = OFFICIAL[name]
+    size = settings.get("image_size")
+    shape = (size, size, shape[-1]) if size else shape
     parts = []
     for count in (train_count, test_count):
-      labels = np.tile(np.arange(10, dtype=np.int32), count)
-      parts += [np.zeros((10 * count, *shape), np.uint8), labels]
-    return sources.Dataset(
-      name, *parts, tuple("abcdefghij"), (0.5,), (0.5,), flip=True
-    )
+      labels = np.tile(np.arange(classes, dtype=np.int32), count)
+      # One black image, seen many times: no memory.
+      black = np.broadcast_to(np.zeros(shape, np.uint8), (len(labels), *shape))
+      parts += [black, labels]
+    names = tuple(str(c) for c in range(classes))
+    scale = (0.5,) * shape[-1]
+    return sources.Dataset(name, *parts, names, scale, scale, flip=True)
 
   monkeypatch.setattr(sources, "load", load_set)
 
@@ -78,7 +90,9 @@ def test_loads_and_passes_its_check(name):
   config = load(name)
   config_check.check(config)
   assert config.variant == "paper"
-  assert config.data.source == name.split("_sslt")[0]
+  if "imagenet" not in name:
+    source = re.sub(r"(_14)?_(sslt|lt).*", "", name)
+    assert config.data.source == source
 
 
 @each
@@ -89,7 +103,7 @@ def test_the_docstring_gives_the_command(name):
   assert f"--config=configs/{name}.py" in docstring
 
 
-@each
+@each_sslt
 def test_the_author_variant_is_another_preset(name):
   config = load(name, "variant=author_code")
   config_check.check(config)
@@ -105,7 +119,7 @@ def test_an_unknown_argument_is_refused(name):
     load(name, "rhoo=3")
 
 
-@each
+@each_sslt
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_builds_its_stages(name, variant, official):
   config = load(name, f"variant={variant}")
@@ -123,7 +137,12 @@ def test_builds_its_stages(name, variant, official):
 
 
 @pytest.mark.parametrize(
-  "name", [n for n in NAMES if "arg.rho" in (FOLDER / f"{n}.py").read_text()]
+  "name",
+  [
+    n
+    for n in NAMES
+    if n not in LT and "arg.rho" in (FOLDER / f"{n}.py").read_text()
+  ],
 )
 def test_rho_sets_the_imbalance(name, official):
   config = load(name, "rho=10")
@@ -184,3 +203,65 @@ def test_an_external_pool_gives_the_papers_own_setting(official, monkeypatch):
     *(24999, 14984, 8983, 5384, 3228, 1934, 1156, 693, 415, 249),
   )
   assert len(stages) == 17
+
+
+# -- Rows of tables.
+
+
+@pytest.mark.parametrize("name", ["cifar10_sslt", "fashion_mnist_14_sslt"])
+def test_rows_of_liu_et_al(name, official):
+  """The methods of Table 1 see the same split."""
+  splits = set()
+  for row, method in (
+    ("ldam_drw", "supervised"),
+    ("pseudo_label_d", "pseudo_label"),
+    ("mean_teacher_l", "mean_teacher"),
+    ("sslt", "sslt"),
+  ):
+    config = load(name, f"row={row}")
+    config_check.check(config)
+    assert config.method == method
+    task, stages = build(config)
+    splits.add(task.split.hash)
+    assert stages
+  assert len(splits) == 1
+
+
+@pytest.mark.parametrize("name", LT)
+def test_supervised_rows_of_yang_and_xu(name, official):
+  config = load(name, "row=ldam_drw_ssp,rho=50")
+  config_check.check(config)
+  task, stages = build(config)
+  assert [stage.name for stage in stages] == ["pretrain", "embedding"]
+  assert len(task.truth) == 0
+  counts = task.split.labeled_counts
+  assert counts[0] // counts[-1] == 50
+  assert len(task.images) == task.num_labeled
+  epochs = config.embedding.epochs
+  rates = [
+    float(stages[1].schedule(epoch * stages[1].steps_per_epoch))
+    for epoch in (epochs // 2, round(0.85 * epochs), round(0.95 * epochs))
+  ]
+  np.testing.assert_allclose(rates, [0.1, 1e-3, 1e-5], rtol=1e-5)
+
+
+def test_the_labeled_sets_of_yang_and_xu(official):
+  assert build(load("cifar10_lt"))[0].split.labeled_counts == (
+    *(5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50),
+  )
+  assert sum(build(load("cifar100_lt"))[0].split.labeled_counts) == 10847
+  assert sum(build(load("svhn_lt"))[0].split.labeled_counts) == 2478
+
+
+@pytest.mark.parametrize("name", ["cifar10_lt", "fashion_mnist_14_lt"])
+@pytest.mark.parametrize("rho_u", [1, 50, 200])
+def test_unlabeled_rows_keep_their_total(name, rho_u, official):
+  """Five times the labeled images, whatever their imbalance."""
+  arg = f"row=ce_du,rho_u={rho_u}"
+  if name == "cifar10_lt":
+    arg += ",max_count=400"
+  task, _ = build(load(name, arg))
+  counts = task.split.unlabeled_counts
+  assert len(task.truth) == pytest.approx(5 * task.num_labeled, rel=0.02)
+  # A profile of a tenth of the size is rounded down, then multiplied.
+  assert counts[-1] == pytest.approx(counts[0] / rho_u, abs=10)

@@ -1,0 +1,59 @@
+"""The tables of Yang & Xu on Fashion-MNIST at 14 x 14 pixels: minutes on a CPU.
+
+    python -m ltjax.main --config=configs/fashion_mnist_14_lt.py:row=ldam_drw --workdir=runs/f14lt
+
+Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
+  row: a row of their Tables 1 and 2, see `ltjax/presets.py`: `ce`, `cb_ce`,
+    `focal`, `ldam_drw`, `ldam_drw_ssp`, `ce_du`, `ldam_drw_du`, ...
+  rho: imbalance ratio.
+  rho_u: imbalance ratio of the unlabeled set; 0 for that of the labeled one.
+  relevance: share of the unlabeled images that are of the task's classes; the
+    others are digits (scikit-learn's).
+  variant: `paper` or `author_code`.
+
+250 labeled images in the first class; where a row uses unlabeled images, five times
+as many, from the rest of the training set; images halved to 14 x 14; ResNet-8;
+batches of 64; 60 epochs on the labeled images, 32 on everything. The test set is
+whole. The shape of the schedule is that of configs/cifar10_lt.py.
+"""
+
+from ltjax import config as configs
+from ltjax import presets
+
+
+def get_config(arg=None):
+  arg = configs.parse_arg(
+    arg,
+    row="ldam_drw",
+    rho=100.0,
+    rho_u=0.0,
+    relevance=1.0,
+    variant="paper",
+  )
+  config = configs.sslt(arg.variant)
+  config.data.source = "fashion_mnist"
+  config.data.image_size = 14
+  config.data.pad = 2
+  config.data.groups = (3, 3, 4)
+  config.data.labeled.max_count = 250
+  config.data.labeled.rho = arg.rho
+  config.data.unlabeled.factor = 0.0
+  config.model.name = "resnet8"
+  config.pretrain.epochs = 60
+  config.embedding.epochs = 60
+  config.pseudo.epochs = 32
+  config.semi.epochs = 32
+  for block in ("pretrain", "embedding", "classifier", "refit"):
+    config[block].batch_size = 64
+  for block in ("pseudo", "semi"):
+    config[block].batch_size = 64
+  presets.ldam_schedule(config)
+  presets.apply(config, arg.row)
+  if presets.needs_unlabeled(config):
+    config.data.unlabeled.factor = 5.0
+    config.data.unlabeled.profile = "rescaled"
+    config.data.unlabeled.rho = arg.rho_u or arg.rho
+    config.data.unlabeled.relevance = arg.relevance
+    if arg.relevance < 1:
+      config.data.unlabeled.irrelevant = "digits"
+  return config
