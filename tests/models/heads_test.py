@@ -104,3 +104,103 @@ def test_errors():
   for scale in (0.0, -1.0, float("nan")):
     with pytest.raises(ValueError, match=f"scale .* above 0, not {scale}"):
       heads.create("cosine", feature_dim=4, num_classes=3, scale=scale)
+
+
+# -- Nearest class means.
+
+
+def slow_ncm(x, labels, queries, kind):
+  """Squared distances to class means, an image and a class at a time."""
+  x, queries = np.asarray(x, np.float64), np.asarray(queries, np.float64)
+  mean = x.mean(0) if kind == "cl2n" else np.zeros(x.shape[1])
+
+  def z(v):
+    v = v - mean
+    return v if kind == "plain" else v / np.linalg.norm(v)
+
+  result = np.zeros((len(queries), max(labels) + 1))
+  for c in range(result.shape[1]):
+    m = np.mean([z(v) for v, label in zip(x, labels) if label == c], axis=0)
+    if kind == "cosine":
+      m = m / np.linalg.norm(m)
+    for i, query in enumerate(queries):
+      result[i, c] = -np.sum((z(query) - m) ** 2)
+  return result
+
+
+@pytest.mark.parametrize("kind", heads.NCM_FEATURES)
+@pytest.mark.parametrize("network", heads.NAMES)
+def test_class_means_agree_with_a_slow_reference(kind, network):
+  labels = np.array([0, 0, 0, 0, 1, 1, 2])
+  x = jax.random.normal(jax.random.key(0), (7, 5)) + 1.0
+  queries = jax.random.normal(jax.random.key(1), (9, 5))
+  params = heads.ncm(x, jnp.asarray(labels), num_classes=3, kind=kind)
+  assert set(params) == {"centroids"} | ({"mean"} if kind != "plain" else set())
+  head = heads.create(network, feature_dim=5, num_classes=3)
+  np.testing.assert_allclose(
+    head.apply(params, queries),
+    slow_ncm(x, labels, queries, kind),
+    rtol=1e-5,
+    atol=1e-5,
+  )
+
+
+def test_class_means_by_hand():
+  """Mean (1, 1); centred, the two of a class lie on one axis."""
+  x = jnp.array([[3.0, 1.0], [-1.0, 1.0], [1.0, 3.0], [1.0, -1.0]])
+  params = heads.ncm(x, jnp.array([0, 1, 2, 3]), num_classes=4, kind="cl2n")
+  np.testing.assert_allclose(params["mean"], [1.0, 1.0])
+  np.testing.assert_allclose(
+    params["centroids"], [[1, 0], [-1, 0], [0, 1], [0, -1]], atol=1e-6
+  )
+  logits = heads.linear(2, 4).apply(params, jnp.array([[101.0, 1.0]]))
+  np.testing.assert_allclose(logits, [[0.0, -4.0, -2.0, -2.0]], atol=1e-5)
+
+
+def test_the_greatest_cosine_is_the_nearest():
+  x = jax.random.normal(jax.random.key(0), (40, 5))
+  labels = jnp.arange(40) % 4
+  queries = jax.random.normal(jax.random.key(1), (30, 5))
+  params = heads.ncm(x, labels, num_classes=4, kind="cosine")
+  logits = heads.linear(5, 4).apply(params, queries)
+  unit = queries / jnp.linalg.norm(queries, axis=1, keepdims=True)
+  cosines = unit @ params["centroids"].T
+  np.testing.assert_allclose(logits, 2 * cosines - 2, rtol=1e-4, atol=1e-5)
+
+
+def test_class_sizes_do_not_move_class_means():
+  """But for `cl2n`, whose mean is of all images."""
+  x = jax.random.normal(jax.random.key(0), (4, 5))
+  labels = jnp.array([0, 0, 1, 1])
+  more = jnp.concatenate([x, x[:2], x[:2]])
+  more_labels = jnp.array([0, 0, 1, 1, 0, 0, 0, 0])
+  for kind, same in (("l2", True), ("cosine", True), ("cl2n", False)):
+    a = heads.ncm(x, labels, num_classes=2, kind=kind)
+    b = heads.ncm(more, more_labels, num_classes=2, kind=kind)
+    assert np.allclose(a["centroids"], b["centroids"], atol=1e-5) == same
+
+
+def test_class_means_of_dead_features_are_finite():
+  zero = jnp.zeros((3, 4), jnp.bfloat16)
+  for kind in heads.NCM_FEATURES:
+    params = heads.ncm(zero, jnp.array([0, 1, 2]), num_classes=3, kind=kind)
+    logits = heads.linear(4, 3).apply(params, zero)
+    assert logits.dtype == jnp.float32 and np.isfinite(logits).all()
+
+
+def test_class_means_take_any_leading_shape():
+  x = jax.random.normal(jax.random.key(0), (6, 4))
+  params = heads.ncm(x, jnp.arange(6) % 3, num_classes=3, kind="cl2n")
+  apply = heads.linear(4, 3).apply
+  np.testing.assert_allclose(
+    apply(params, x.reshape(3, 2, 4)).reshape(6, 3),
+    apply(params, x),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+  assert apply(params, x[0]).shape == (3,)
+
+
+def test_unknown_features_are_refused():
+  with pytest.raises(ValueError, match="'l1'; choose one of cl2n, l2, plain"):
+    heads.ncm(jnp.ones((1, 2)), jnp.array([0]), num_classes=1, kind="l1")
