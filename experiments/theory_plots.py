@@ -34,8 +34,8 @@ def draw(records: Sequence[Record], folder: Path) -> None:
   from matplotlib import figure
 
   for number, panels in enumerate((_theorem1, _theorem2, _theorem3), 1):
-    drawn = figure.Figure(figsize=(13.0, 4.6), layout="constrained")
-    axes = drawn.subplots(1, 3)
+    drawn = figure.Figure(figsize=(14.0, 3.8))
+    axes = drawn.subplots(1, 3, gridspec_kw={"wspace": 0.26})
     for place in axes:
       place.spines[["top", "right"]].set_visible(False)
       place.grid(axis="y", color="#E3E3E3", linewidth=0.7)
@@ -220,7 +220,7 @@ def _theorem3(rows: Sequence[Record], axes: Any) -> None:
     x = _column(same, "n_plus")
     _measured(axes[1], x, same, color)
     _bound(axes[1], x, _column(same, "failure_bound"), color)
-  title = "A class's mean norm is off by > δ = 0.2, β = 4"
+  title = "A class's mean norm off by > 0.2, β = 4"
   _name(axes[1], title, "labeled positives N₊ (of N = 1000)", "probability")
   _vacuous(axes[1])
   _legend(axes[1], {f"d = {d}": c for d, (c, _) in groups.items()}, styles)
@@ -251,7 +251,7 @@ def _theorem3(rows: Sequence[Record], axes: Any) -> None:
     colors = {f"{name} = {v:g}": c for v, (c, _) in groups.items()}
     _legend(place, colors, styles)
   y = "error (bars: 5 to 95% of labeled sets)"
-  title = "Error over dimensions, p₊ = 0.1, N = 100 + 900"
+  title = "Error over dimensions, N = 100 + 900"
   _name(axes[0], title, "dimensions d", y)
   x = "imbalance N₋ / N₊ = p₋ / p₊"
   _name(axes[2], "Error over imbalance, β = 4, N = 1000", x, y)
