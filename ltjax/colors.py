@@ -4,23 +4,22 @@ Two crops of one photograph share their colours, and a network asked to pair
 them need look at nothing else. Contrastive learning therefore changes the
 colours of each view by chance.
 
-Images are floats in [0, 1] here and are not rounded, as torchvision does with
-tensors. Brightness, contrast and saturation blend the image with black, with
-its mean gray and with its own gray, by a factor of which 1 leaves the image as
-it is; hue turns the colour circle. Images of one channel have neither hue nor
-saturation: there these two, and grayscale, change nothing.
+Images are floats in [0, 1] and are not rounded, as torchvision does with
+tensors. Brightness, contrast and saturation blend with black, the mean gray and
+each pixel's gray; a factor of 1 changes nothing. Images of one channel have no
+hue or saturation: there these two, and grayscale, change nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import functools
 
 import chex
 import jax
 import jax.numpy as jnp
 
-# The weights of ITU-R BT.601, as in Pillow.
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 
 
 def adjust_brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
@@ -53,7 +52,7 @@ def adjust_saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
   """Blends with the gray of each pixel, clipped to [0, 1].
 
   Args:
-    image: float `[..., H, W, C]` in [0, 1]; one channel is left as it is.
+    image: float `[..., H, W, C]` in [0, 1]; one channel stays as it is.
     factor: `[]`, 0 or more; 0 gives a gray image.
 
   Returns:
@@ -85,10 +84,10 @@ def adjust_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
       value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe
     ),
   )
-  sixth = sixth + 6 * shift
 
   def channel(offset: int) -> jax.Array:
-    k = jnp.mod(offset + sixth, 6)
+    k = offset + sixth + 6 * shift
+    k = k - 6 * jnp.floor(k / 6)
     return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
 
   return jnp.stack([channel(5), channel(3), channel(1)], -1)
@@ -141,20 +140,17 @@ def random_jitter(
   Source: Wu et al. (2018), "Unsupervised feature learning via non-parametric
     instance discrimination"; Chen et al. (2020), MoCo v2.
   """
-  _check_images(images)
-  strengths = {
-    "brightness": brightness,
-    "contrast": contrast,
-    "saturation": saturation,
-  }
-  for name, strength in strengths.items():
+  _check(images, probability)
+  strengths = (brightness, contrast, saturation)
+  for name, strength in zip(
+    ("brightness", "contrast", "saturation"), strengths
+  ):
     if not strength >= 0:
       raise ValueError(f"{name} is {strength}; it must be 0 or more.")
   if not 0 <= hue <= 0.5:
     raise ValueError(f"hue is {hue}; it must be in [0, 0.5], parts of a turn.")
-  _check_probability(probability)
   one = functools.partial(
-    _jitter, strengths=(*strengths.values(), hue), probability=probability
+    _jitter, strengths=(*strengths, hue), probability=probability
   )
   return jax.vmap(one)(jax.random.split(key, images.shape[0]), images)
 
@@ -176,14 +172,34 @@ def random_grayscale(
     ValueError: if the probability is out of its range, or the images have
       neither 1 nor 3 channels.
   """
-  _check_images(images)
-  _check_probability(probability)
+  _check(images, probability)
 
   def one(key: jax.Array, image: jax.Array) -> jax.Array:
     chosen = jax.random.bernoulli(key, probability)
     return jnp.where(chosen, grayscale(image), image)
 
   return jax.vmap(one)(jax.random.split(key, images.shape[0]), images)
+
+
+def in_random_order(
+  key: jax.Array,
+  image: jax.Array,
+  operations: Sequence[Callable[[jax.Array], jax.Array]],
+) -> jax.Array:
+  """Applies each operation once, in an order drawn from all orders.
+
+  Args:
+    key: a key.
+    image: `[H, W, C]`.
+    operations: K functions of an image, which keep its shape and dtype.
+
+  Returns:
+    As `image`.
+  """
+  order = jax.random.permutation(key, len(operations))
+  for position in range(len(operations)):
+    image = jax.lax.switch(order[position], operations, image)
+  return image
 
 
 def _jitter(
@@ -197,22 +213,14 @@ def _jitter(
   draws = jax.random.uniform(k_amounts, (4,))
   least = [max(0.0, 1 - s) for s in strengths[:3]] + [-strengths[3]]
   most = [1 + s for s in strengths[:3]] + [strengths[3]]
-  operations = (
-    adjust_brightness,
-    adjust_contrast,
-    adjust_saturation,
-    adjust_hue,
-  )
-  branches = [
-    functools.partial(operation, **{name: low + (high - low) * draw})
-    for operation, name, low, high, draw in zip(
-      operations, ("factor",) * 3 + ("shift",), least, most, draws
-    )
+  amounts = [a + (b - a) * draw for a, b, draw in zip(least, most, draws)]
+  operations = [
+    functools.partial(adjust_brightness, factor=amounts[0]),
+    functools.partial(adjust_contrast, factor=amounts[1]),
+    functools.partial(adjust_saturation, factor=amounts[2]),
+    functools.partial(adjust_hue, shift=amounts[3]),
   ]
-  order = jax.random.permutation(k_order, 4)
-  changed = image
-  for position in range(4):
-    changed = jax.lax.switch(order[position], branches, changed)
+  changed = in_random_order(k_order, image, operations)
   return jnp.where(jax.random.bernoulli(k_chosen, probability), changed, image)
 
 
@@ -229,16 +237,13 @@ def _blend(image: jax.Array, other: jax.Array, factor: jax.Array) -> jax.Array:
   return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
 
 
-def _check_images(images: jax.Array) -> None:
+def _check(images: jax.Array, probability: float) -> None:
   chex.assert_rank(images, 4)
   chex.assert_type(images, float)
   if images.shape[-1] not in (1, 3):
     raise ValueError(
-      f"Colours are changed in images of 3 channels (red, green, blue) or 1"
-      f" (gray), not {images.shape[-1]}."
+      f"Images must have 3 channels (red, green, blue) or 1 (gray), not"
+      f" {images.shape[-1]}."
     )
-
-
-def _check_probability(probability: float) -> None:
   if not 0 <= probability <= 1:
     raise ValueError(f"probability is {probability}; it must be in [0, 1].")

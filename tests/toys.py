@@ -21,14 +21,17 @@ from ltjax import run as running
 from ltjax.data import splits
 from ltjax.data import task as tasks
 from ltjax.evaluation import groups as grouping
+from ltjax.methods import pretraining
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
 from ltjax.stages import (
   classifier,
   consistency,
   embedding,
+  moco,
   posthoc,
   pseudo_label,
+  rotation,
   tau,
   untrained,
 )
@@ -289,6 +292,35 @@ def posthoc_stage(learner, name="posthoc", *, after=(), title="", **settings):
   return posthoc.make(name, learner, settings, title=title, after=after)
 
 
+def rotation_stage(learner, name="rotation", *, rotations="one", **changes):
+  return rotation.make(
+    name,
+    learner.model,
+    images=learner.task.images[:N],
+    transform=learner.transform,
+    recipe=recipe(**changes),
+    rotations=rotations,
+    seed=learner.seed,
+    key=learner.key(name),
+    report=nothing,
+  )
+
+
+def moco_stage(learner, name="moco", *, choices=None, **changes):
+  return moco.make(
+    name,
+    learner.model,
+    images=learner.task.images[:N],
+    views=pretraining.two_views(learner),
+    recipe=recipe(**changes),
+    seed=learner.seed,
+    key=learner.key(name),
+    report=nothing,
+    # 40: a multiple of the batches that tests use, 8 and 20.
+    **({"dim": 3, "queue": 40, "ema": 0.9} | (choices or {})),
+  )
+
+
 # Each maps a learner to the stages to run from `learner.init()`.
 STAGES = {
   "embedding": lambda learner, **changes: [embedding_stage(learner, **changes)],
@@ -319,6 +351,8 @@ STAGES = {
     pseudo_label_stage(learner),
     consistency_stage(learner, **changes),
   ],
+  "rotation": lambda learner, **changes: [rotation_stage(learner, **changes)],
+  "moco": lambda learner, **changes: [moco_stage(learner, **changes)],
 }
 WITHOUT_STEPS = ("assignment", "tau_norm")
 CASES = (*STAGES, *methods.METHODS)
