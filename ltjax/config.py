@@ -42,7 +42,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.order = "shuffled"  # or "file"
   config.data.groups = ()  # classes in (many, medium, few), by rank
   config.data.split_file = ""  # a saved split to reproduce
-  config.data.image_size = 0  # resize a folder's images to so many pixels
+  config.data.image_size = 0  # resize all images to so many pixels; 0: as is
   config.data.test_fraction = 0.2  # of a set that has no test part
   config.data.pad = 4  # pixels of random cropping
   config.data.flip = "auto"  # horizontal flip: "on", "off", "auto"
@@ -55,12 +55,13 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "alpha": 6.0,
       "scale": 1000.0,
       "minority_fraction": 0.5,
-      "fraction": 1.0,
+      "fraction": 1.0,  # of each count: less data of the same profile
+      "class_order": (),  # classes by rank, most populated first
     }
   )
   config.data.unlabeled = ml_collections.ConfigDict(
     {
-      "source": "train",  # or "pickle:PATH", "npz:PATH", "folder:PATH"
+      "source": "train",  # or "svhn_extra", "pickle:PATH", "npz:PATH" ...
       "profile": "same",
       "factor": 5.0,
       "rho": config_dict.placeholder(float),
@@ -68,6 +69,8 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "total": config_dict.placeholder(int),
       "uniform": "per_class",
       "counts": (),
+      "relevance": 1.0,  # share of images which have one of the classes
+      "irrelevant": "",  # the others: "classes:8,9", "cifar100", "npz:PATH"
     }
   )
   config.data.validation = ml_collections.ConfigDict({"per_class": 0})

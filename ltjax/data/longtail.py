@@ -50,8 +50,11 @@ def counts(
     `2 ** 7 = 128`, and so does any other number of classes with
     `scale = num_classes`.
   * `explicit`: `counts`, as given.
-  * `natural`: `fraction` of the images that each class has, at least 1; for
-    sets that are long-tailed by themselves. Not ordered by size.
+  * `natural`: what each class has; for sets that are long-tailed by themselves.
+    Not ordered by size.
+
+  Of each count the `fraction` is taken, rounded down, but at least 1: less data
+  of the same profile.
 
   Args:
     profile: One of `PROFILES`.
@@ -62,7 +65,7 @@ def counts(
     alpha: Shape of the Lomax distribution, above 0.
     scale: Scale of the Lomax distribution in classes, above 0.
     minority_fraction: Share of the classes in the tail, in (0, 1) (step).
-    fraction: Share of each class to take, in (0, 1] (natural).
+    fraction: Share of each count to take, in (0, 1].
     available: `[C]` images per class in the data (natural).
 
   Returns:
@@ -85,17 +88,20 @@ def counts(
     )
   if num_classes < 1:
     raise ValueError(f"num_classes is {num_classes}: it must be at least 1")
+  in_range(fraction, "fraction", low=0.0, high=1.0, open_low=True)
+
+  def part(whole: np.ndarray) -> np.ndarray:
+    # The small number keeps 0.29 * 100 = 28.999... at 29.
+    share = (fraction * whole + 1e-9).astype(np.int64)
+    return np.minimum(np.maximum(share, 1), whole)
+
   index = np.arange(num_classes)
   if profile == "explicit":
-    return _explicit(counts, num_classes)
+    return part(_explicit(counts, num_classes))
   if profile == "natural":
     if available is None or len(available) != num_classes:
       raise ValueError("profile 'natural' needs the available count per class")
-    in_range(fraction, "fraction", low=0.0, high=1.0, open_low=True)
-    sizes = np.asarray(available, np.int64)
-    # The small number keeps 0.29 * 100 = 28.999... at 29.
-    share = (fraction * sizes + 1e-9).astype(np.int64)
-    return np.minimum(np.maximum(share, 1), sizes)
+    return part(np.asarray(available, np.int64))
   if max_count is None or max_count < 1:
     raise ValueError(
       f"max_count is {max_count}: profile {profile!r} needs at least 1"
@@ -104,7 +110,7 @@ def counts(
     in_range(alpha, "alpha", low=0.0, open_low=True)
     in_range(scale, "scale", low=0.0, open_low=True)
     curve = max_count * (1.0 + index / scale) ** -(alpha + 1.0)
-    return np.maximum(np.rint(curve), 1).astype(np.int64)
+    return part(np.maximum(np.rint(curve), 1).astype(np.int64))
   in_range(rho, "rho", low=1.0)
   smallest = int(max_count / rho)
   if profile == "step":
@@ -120,9 +126,8 @@ def counts(
     tail = min(
       math.ceil(num_classes * minority_fraction - 1e-9), num_classes - 1
     )
-    return np.where(index < num_classes - tail, max_count, smallest).astype(
-      np.int64
-    )
+    head = index < num_classes - tail
+    return part(np.where(head, max_count, smallest).astype(np.int64))
   # Python floats: the published counts were made with them, and NumPy's power
   # may differ in the last digit, which the truncation then turns into an image.
   result = [
@@ -131,7 +136,7 @@ def counts(
   ]
   if num_classes > 1:
     result[-1] = smallest
-  return np.asarray(result, np.int64)
+  return part(np.asarray(result, np.int64))
 
 
 def rescaled(total: int, num_classes: int, *, rho: float) -> np.ndarray:

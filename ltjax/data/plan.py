@@ -3,52 +3,18 @@
 The labeled, unlabeled and validation sets share the images of each class, so
 their counts are planned together, and `shortage.py` looks whether the data can
 give them before `splits.py` draws.
-
-Settings are named as in the config: `data.labeled.max_count` and so on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data import longtail
+from ltjax.data import longtail, settings
 
-Settings = dict[str, Any]
+Settings = settings.Settings
 
-LABELED: Settings = {
-  "profile": "exponential",
-  "max_count": 500,
-  "rho": 100.0,
-  "counts": (),
-  "alpha": 6.0,
-  "scale": 1000.0,
-  "minority_fraction": 0.5,
-  "fraction": 1.0,
-}
-UNLABELED: Settings = {
-  "source": "train",
-  "profile": "same",
-  "factor": 5.0,
-  "rho": None,
-  "max_count": None,
-  "total": None,
-  "uniform": "per_class",
-  "counts": (),
-}
-VALIDATION: Settings = {"per_class": 0}
-
-UNLABELED_PROFILES = (
-  "same",
-  "reversed",
-  "uniform",
-  "exponential",
-  "rescaled",
-  "explicit",
-  "natural",
-)
 # The settings, None unless given, that an unlabeled profile listens to.
 _LISTENS = {
   "same": {"rho", "max_count"},
@@ -67,37 +33,7 @@ class Plan(NamedTuple):
   labeled: np.ndarray
   unlabeled: np.ndarray | None  # None: whatever is left of the source
   validation: np.ndarray
-
-
-def settings(name: str, given: Mapping, defaults: Settings) -> Settings:
-  """Completes one block of settings and checks names, types and least values.
-
-  Args:
-    name: `labeled`, `unlabeled` or `validation`, for messages.
-    given: What the user set; a subset of the keys of `defaults`.
-    defaults: `LABELED`, `UNLABELED` or `VALIDATION`.
-
-  Returns:
-    A new dict with every key, of plain Python values that survive JSON.
-
-  Raises:
-    ValueError: An unknown key, a wrong type or a value out of range.
-  """
-  result = {**defaults, "counts": ()} if "counts" in defaults else {**defaults}
-  for key, value in dict(given).items():
-    if key not in defaults:
-      raise ValueError(
-        f"unknown setting data.{name}.{key}: known are {', '.join(defaults)}"
-      )
-    result[key] = value
-  for key, value in result.items():
-    result[key] = _plain(f"data.{name}.{key}", key, value, defaults[key])
-  if result.get("counts") and result["profile"] != "explicit":
-    raise ValueError(
-      f"data.{name}.counts is set but data.{name}.profile is "
-      f"{result['profile']!r}: use profile 'explicit' or leave counts empty"
-    )
-  return result
+  irrelevant: int = 0  # images of no class, beside the unlabeled ones
 
 
 def make(
@@ -123,7 +59,9 @@ def make(
   """
   num_classes = len(available)
   held_out = np.full(num_classes, validation["per_class"], np.int64)
-  curve = {k: v for k, v in labeled.items() if k != "profile"}
+  no_curve = ("profile", "class_order")
+  curve = {k: v for k, v in labeled.items() if k not in no_curve}
+  order = _order(labeled, num_classes)
   try:
     ours = longtail.counts(
       labeled["profile"], num_classes, available=available, **curve
@@ -132,17 +70,40 @@ def make(
     raise ValueError(f"data.labeled: {error}") from None
   if labeled["profile"] == "natural":
     ours = np.minimum(ours, np.maximum(available - held_out, 0))
+  rank = np.argsort(order)  # of each class
   try:
-    theirs = _unlabeled(unlabeled, labeled, ours)
+    theirs = _unlabeled(unlabeled, labeled, ours, order)
   except ValueError as error:
     raise ValueError(f"data.unlabeled: {error}") from None
-  return Plan(ours, theirs, held_out)
+  if theirs is None:
+    return Plan(ours[rank], None, held_out)
+  relevant = _times(unlabeled["relevance"], theirs)
+  others = int(theirs.sum() - relevant.sum())
+  return Plan(ours[rank], relevant[rank], held_out, others)
+
+
+def _order(labeled: Settings, num_classes: int) -> np.ndarray:
+  """The classes in the order in which a curve runs over them."""
+  order = labeled["class_order"]
+  if not order:
+    return np.arange(num_classes)
+  if labeled["profile"] in ("explicit", "natural"):
+    raise ValueError(
+      f"data.labeled.class_order is set but profile {labeled['profile']!r} has "
+      "no curve to lay over the classes: leave class_order empty"
+    )
+  if sorted(order) != list(range(num_classes)):
+    raise ValueError(
+      f"data.labeled.class_order is {order}: it must name each of the classes "
+      f"0 ... {num_classes - 1} once"
+    )
+  return np.asarray(order)
 
 
 def _unlabeled(
-  wanted: Settings, labeled: Settings, ours: np.ndarray
+  wanted: Settings, labeled: Settings, ours: np.ndarray, order: np.ndarray
 ) -> np.ndarray | None:
-  """The unlabeled count of every class, None for whatever is left."""
+  """The unlabeled count of every class in `order`, None for what is left."""
   profile, num_classes = wanted["profile"], len(ours)
   for key in ("rho", "max_count", "total"):
     if wanted[key] is not None and key not in _LISTENS[profile]:
@@ -156,7 +117,8 @@ def _unlabeled(
   if profile == "natural":
     return None
   if profile == "explicit":
-    return longtail.counts("explicit", num_classes, counts=wanted["counts"])
+    given = longtail.counts("explicit", num_classes, counts=wanted["counts"])
+    return given[order]
   rho = labeled["rho"] if wanted["rho"] is None else wanted["rho"]
   total = wanted["total"]
   if profile == "rescaled":
@@ -208,36 +170,3 @@ def _unlabeled(
 def _times(factor: float, n: np.ndarray) -> np.ndarray:
   """`int(factor * n)`, safe from products that round to just below."""
   return np.floor(factor * np.asarray(n, np.float64) + 1e-9).astype(np.int64)
-
-
-def _plain(name: str, key: str, value: Any, default: Any) -> Any:
-  """One setting as a plain Python value, or a ValueError."""
-  if key == "counts":
-    if isinstance(value, str) or not hasattr(value, "__len__"):
-      raise ValueError(f"{name} is {value!r}: it must be a list of integers")
-    return tuple(int(n) if isinstance(n, np.integer) else n for n in value)
-  if key in ("profile", "uniform", "source"):
-    if not isinstance(value, str):
-      raise ValueError(f"{name} is {value!r}: it must be a string")
-    choices = {
-      "data.labeled.profile": longtail.PROFILES,
-      "data.unlabeled.profile": UNLABELED_PROFILES,
-      "data.unlabeled.uniform": ("per_class", "total"),
-    }.get(name, (value,))
-    if value not in choices:
-      raise ValueError(
-        f"{name} is {value!r}: choose one of {', '.join(choices)}"
-      )
-    return value
-  if value is None and default is None:
-    return None
-  whole = key in ("max_count", "total", "per_class")
-  kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-  if isinstance(value, bool) or not isinstance(value, kinds):
-    kind = "an integer" if whole else "a number"
-    raise ValueError(f"{name} is {value!r}: it must be {kind}")
-  number = int(value) if whole else float(value)
-  lowest = {"max_count": 1, "total": 1, "per_class": 0, "rho": 1, "factor": 0}
-  if key in lowest:
-    longtail.in_range(number, name, low=lowest[key])
-  return number

@@ -17,7 +17,8 @@ import tempfile
 import numpy as np
 
 _FORMAT = "ltjax-split-1"
-_INDICES = ("labeled", "unlabeled", "validation")
+_COUNTED = ("labeled", "unlabeled", "validation")
+_INDICES = (*_COUNTED, "irrelevant")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +38,9 @@ class Split:
     arguments: Every argument of `splits.build` that has a say, as JSON values;
       `splits.build(labels, **split.arguments)` makes the split again.
     fingerprint: SHA-256 of the labels it was built from.
+    irrelevant: `[K]` int64, sorted, into the images of other classes that are
+      mixed into the unlabeled ones, behind them. Records made before there
+      were any lack this field, and it is written only where there are some.
   """
 
   labeled: np.ndarray
@@ -48,25 +52,31 @@ class Split:
   unlabeled_from: str
   arguments: dict
   fingerprint: str
+  irrelevant: np.ndarray = dataclasses.field(
+    default_factory=lambda: np.zeros(0, np.int64)
+  )
 
   def __post_init__(self):
     for name in _INDICES:
       indices = np.array(getattr(self, name), np.int64)  # a copy of our own
       indices.setflags(write=False)
       object.__setattr__(self, name, indices)
-    for name in _INDICES:
+    for name in _COUNTED:
       field = f"{name}_counts"
       object.__setattr__(self, field, tuple(map(int, getattr(self, field))))
     object.__setattr__(self, "arguments", _json_values(self.arguments))
 
   @property
   def hash(self) -> str:
-    """SHA-256 over every field, as hexadecimal."""
+    """SHA-256 over every field that is written, as hexadecimal."""
     return _digest(self._fields())
 
   def _fields(self) -> dict:
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    return fields | {name: fields[name].tolist() for name in _INDICES}
+    fields |= {name: fields[name].tolist() for name in _INDICES}
+    if not fields["irrelevant"]:
+      del fields["irrelevant"]
+    return fields
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the record as JSON, whole or not at all.
@@ -123,7 +133,9 @@ class Split:
       raise ValueError(f"{path} is not a split file ({_FORMAT})")
     fields = {k: v for k, v in record.items() if k not in ("format", "hash")}
     names = {f.name for f in dataclasses.fields(cls)}
-    if set(fields) != names or _digest(fields) != record.get("hash"):
+    if set(fields) | {"irrelevant"} != names or _digest(fields) != record.get(
+      "hash"
+    ):
       raise ValueError(
         f"split file {path} was changed after it was written (its hash does "
         f"not match): {way_out}"
@@ -137,7 +149,10 @@ class Split:
 
 
 def check(
-  split: Split, labels: np.ndarray, pool_labels: np.ndarray | None = None
+  split: Split,
+  labels: np.ndarray,
+  pool_labels: np.ndarray | None = None,
+  irrelevant_labels: np.ndarray | None = None,
 ) -> None:
   """Refuses a split that was built from other data.
 
@@ -145,37 +160,50 @@ def check(
     split: For instance a loaded one.
     labels: `[N]` classes of the training images at hand.
     pool_labels: `[P]` classes of the pool at hand, if there is one.
+    irrelevant_labels: `[Q]` of the images of other classes, if there are any.
 
   Raises:
     ValueError: The labels are not those the split was built from, so that its
       indices would point at other images.
   """
-  labels = np.asarray(labels)
-  pool_labels = None if pool_labels is None else np.asarray(pool_labels)
-  if fingerprint(labels, pool_labels) != split.fingerprint:
+  parts = {"training": labels, "pool": pool_labels}
+  if len(split.irrelevant):
+    if irrelevant_labels is None:
+      came_from = split.arguments.get("unlabeled", {}).get("irrelevant")
+      raise ValueError(
+        f"the split has {len(split.irrelevant)} irrelevant images: set "
+        f"data.unlabeled.irrelevant to where they came from ({came_from!r})"
+      )
+    parts["irrelevant"] = irrelevant_labels
+  here = fingerprint(*parts.values())
+  if here != split.fingerprint:
+    sizes = [f"{len(p)} {k} labels" for k, p in parts.items() if p is not None]
     raise ValueError(
       "the split was made from other data: its fingerprint is "
-      f"{split.fingerprint[:12]}, that of the {len(labels)} training labels "
-      f"{'' if pool_labels is None else f'and {len(pool_labels)} pool labels '}"
-      f"here is {fingerprint(labels, pool_labels)[:12]}; use the data it was "
-      "made from, or a new workdir"
+      f"{split.fingerprint[:12]}, that of the {' and '.join(sizes)} here is "
+      f"{here[:12]}; use the data it was made from, or a new workdir"
     )
 
 
-def fingerprint(labels: np.ndarray, pool: np.ndarray | None) -> str:
-  """SHA-256 of the labels of a training set and of a pool.
+def fingerprint(
+  labels: np.ndarray,
+  pool: np.ndarray | None,
+  irrelevant: np.ndarray | None = None,
+) -> str:
+  """SHA-256 of the labels of a training set, a pool and irrelevant images.
 
   Args:
     labels: `[N]` integers.
     pool: `[P]` integers, or None.
+    irrelevant: `[Q]` integers, or None.
 
   Returns:
     The digest as hexadecimal, the same for every integer dtype.
   """
   digest = hashlib.sha256()
-  for part in (labels, pool):
+  for name, part in (("", labels), ("", pool), ("irrelevant:", irrelevant)):
     if part is not None:
-      digest.update(f"{len(part)}:".encode())
+      digest.update(f"{name}{len(part)}:".encode())
       digest.update(np.ascontiguousarray(part, "<i8").tobytes())
   return digest.hexdigest()
 

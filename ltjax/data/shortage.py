@@ -15,8 +15,9 @@ import math
 import numpy as np
 
 from ltjax.data import plan as plan_lib
+from ltjax.data import settings
 
-Blocks = tuple[plan_lib.Settings, plan_lib.Settings, plan_lib.Settings]
+Blocks = tuple[settings.Settings, settings.Settings, settings.Settings]
 
 # (block, setting, smallest step): what may be lowered.
 _BLOCKS = ("labeled", "unlabeled", "validation")
@@ -77,7 +78,7 @@ def check(
   if shortage is None:
     return
 
-  def fits(*changed: plan_lib.Settings) -> bool | None:
+  def fits(*changed: settings.Settings) -> bool | None:
     """None: the plan is too small in some other way."""
     try:
       other = plan_lib.make(*changed, available=available)
@@ -89,7 +90,8 @@ def check(
     gone = other.unlabeled is not None and other.unlabeled.sum() < 1
     return None if small or gone else True
 
-  ways = [w for w in (_lower(knob, blocks, fits) for knob in _KNOBS) if w]
+  knobs = [k for k in _KNOBS if k[1] != "fraction" or _matters(blocks[0])]
+  ways = [w for w in (_lower(knob, blocks, fits) for knob in knobs) if w]
   raise ValueError(
     shortage
     + (
@@ -99,6 +101,11 @@ def check(
       "this class in data.labeled and data.unlabeled"
     )
   )
+
+
+def _matters(labeled: settings.Settings) -> bool:
+  """Whether the fraction is what the user would turn: not beside a curve."""
+  return labeled["profile"] == "natural" or labeled["fraction"] < 1
 
 
 def _lower(

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ltjax.data import irrelevant, record, settings, shortage
 from ltjax.data import plan as plan_lib
-from ltjax.data import record, shortage
 
 Split = record.Split
 check = record.check
@@ -31,12 +31,13 @@ def build(
   seed: int,
   order: str = "shuffled",
   pool_labels: np.ndarray | None = None,
+  irrelevant_labels: np.ndarray | None = None,
   class_names: Sequence[str] | None = None,
 ) -> record.Split:
   """Draws a labeled, an unlabeled and a validation set from a training set.
 
-  Settings left out keep the defaults of `plan.LABELED`, `plan.UNLABELED` and
-  `plan.VALIDATION`; their names in a config are `data.labeled.rho` and so on.
+  Settings left out keep the defaults of `settings.LABELED`, `settings.UNLABELED`
+  and `settings.VALIDATION`; their names in a config are `data.labeled.rho` and so on.
 
   Args:
     labels: `[N]` integers, the classes of the training images.
@@ -58,11 +59,15 @@ def build(
         DASO), else `factor` times the largest labeled class. `total`: `total`
         or `max_count` images in all, evenly over the classes (3000 in all, 300
         each in USB), else `factor` times all labeled images.
+      * `relevance`: Share of the images which have one of the classes; the
+        total stays. The rest are `irrelevant` ones, drawn at random.
     validation: `per_class`, the images of each class held out.
     seed: Of the shuffles, at least 0.
     order: `shuffled`, or `file`: the first images of each class in the order of
       the file (DARP, ABC, CDMAD, ACR).
     pool_labels: `[P]` integers, the classes of an external pool, -1 if unknown.
+    irrelevant_labels: `[Q]` integers, of the images of other classes, where
+      there are any; their values only tell one set from another.
     class_names: `[C]` names for messages.
 
   Returns:
@@ -86,9 +91,9 @@ def build(
   if order not in ("shuffled", "file"):
     raise ValueError(f"data.order is {order!r}: choose 'shuffled' or 'file'")
   blocks = (
-    plan_lib.settings("labeled", labeled, plan_lib.LABELED),
-    plan_lib.settings("unlabeled", unlabeled, plan_lib.UNLABELED),
-    plan_lib.settings("validation", validation, plan_lib.VALIDATION),
+    settings.complete("labeled", labeled, settings.LABELED),
+    settings.complete("unlabeled", unlabeled, settings.UNLABELED),
+    settings.complete("validation", validation, settings.VALIDATION),
   )
   external = blocks[1]["source"] != "train"
   if external != (pool_labels is not None):
@@ -129,18 +134,27 @@ def build(
       if pool_labels is not None:
         source = _ordered(pool_labels, c, order, [int(seed), c, 1])
       theirs.append(source[:m])
+  others = plan.irrelevant
   if plan.unlabeled is None:
     taken = np.zeros(0, np.int64)
     if pool_labels is None:
       taken = np.concatenate(ours + held_out)
     size = len(labels if pool_labels is None else pool_labels)
     left = np.setdiff1d(np.arange(size), taken)
-    theirs = [
-      _natural(left, blocks[1]["total"], order, [int(seed), num_classes])
-    ]
+    total = blocks[1]["total"] or len(left)
+    wanted = int(blocks[1]["relevance"] * total + 1e-9)
+    others = total - wanted
+    theirs = [_natural(left, wanted, order, [int(seed), num_classes])]
+  strangers = irrelevant.draw(
+    others,
+    irrelevant_labels,
+    unlabeled=blocks[1],
+    order=order,
+    seed=[int(seed), num_classes, 1],
+  )
 
   indices = [np.sort(np.concatenate(p)) for p in (ours, theirs, held_out)]
-  if blocks[1]["factor"] > 0 and not len(indices[1]):
+  if blocks[1]["factor"] > 0 and not len(indices[1]) + len(strangers):
     raise ValueError(
       "the unlabeled set is empty: ask for more in data.unlabeled, or set "
       "data.unlabeled.factor to 0 to do without"
@@ -159,15 +173,18 @@ def build(
     unlabeled_counts=() if unknown else tally(truth),
     validation_counts=tally(labels[indices[2]]),
     unlabeled_from="train" if pool_labels is None else "pool",
+    irrelevant=strangers,
     arguments=dict(
       num_classes=int(num_classes),
-      labeled=blocks[0],
-      unlabeled=blocks[1],
+      labeled=settings.recorded(blocks[0]),
+      unlabeled=settings.recorded(blocks[1]),
       validation=blocks[2],
       seed=int(seed),
       order=order,
     ),
-    fingerprint=record.fingerprint(labels, pool_labels),
+    fingerprint=record.fingerprint(
+      labels, pool_labels, irrelevant_labels if len(strangers) else None
+    ),
   )
 
 
@@ -198,9 +215,9 @@ def _ordered(labels: np.ndarray, c: int, order: str, seed: list) -> np.ndarray:
 
 
 def _natural(
-  left: np.ndarray, total: int | None, order: str, seed: list
+  left: np.ndarray, total: int, order: str, seed: list
 ) -> np.ndarray:
-  if total is None:
+  if total == len(left):
     return left
   if total > len(left):
     raise ValueError(

@@ -87,6 +87,9 @@ def class_table(
   cells = [_pad("max / min", group_wide + 2 + class_wide)]
   cells += [c.text(c.ratio()) for c in columns]
   lines.append("  ".join(cells).rstrip())
+  if len(split.irrelevant):
+    others = f"{len(split.irrelevant):,} unlabeled images of other classes"
+    lines.append(f"and {others}")
   return "\n".join(lines)
 
 

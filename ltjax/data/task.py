@@ -18,7 +18,15 @@ from jax.sharding import Mesh
 import numpy as np
 
 from ltjax import augment, sharding
-from ltjax.data import pools, record, sources, splits, table
+from ltjax.data import (
+  irrelevant,
+  pools,
+  record,
+  settings,
+  sources,
+  splits,
+  table,
+)
 from ltjax.evaluation import groups as grouping
 
 
@@ -30,7 +38,8 @@ class Task:
     images: uint8 `[N + M, H, W, C]` on the device, labeled images first.
     labels: int32 `[N]` on the device, of the labeled images.
     truth: int32 `[M]` on the host, true classes of the unlabeled images; -1
-      where unknown. No training stage reads it.
+      where unknown, or where the image has none of the classes. No training
+      stage reads it.
     test_images: uint8 `[T, H, W, C]` on the device.
     test_labels: int32 `[T]` on the host.
     validation_images: uint8 `[V, H, W, C]` on the device; V may be 0.
@@ -139,8 +148,8 @@ def build(
 
   Args:
     source: name of the data set, see `ltjax.data.sources`.
-    labeled: profile of the labeled set, see `ltjax.data.plan`.
-    unlabeled: profile and source of the unlabeled set.
+    labeled: profile of the labeled set, see `ltjax.data.splits`.
+    unlabeled: profile, source and relevance of the unlabeled set.
     validation: size of the validation split.
     order: whether a class is drawn `shuffled` or in `file` order.
     groups: class counts of (many, medium, few), by rank; empty for the default.
@@ -164,6 +173,11 @@ def build(
     test_fraction=test_fraction,
     seed=seed,
   )
+  wanted = settings.complete("unlabeled", unlabeled, settings.UNLABELED)
+  name, others, num_classes = wanted["irrelevant"], None, data.num_classes
+  held = irrelevant.held_out(name, data)
+  if held:
+    data, others = irrelevant.take_out(data, held)
   if flip not in ("auto", "on", "off"):
     raise ValueError(f"data.flip is {flip!r}; choose on, off or auto.")
   size = min(data.train_images.shape[1:3])
@@ -176,18 +190,25 @@ def build(
       f"{data.name} has no test images; set data.test_fraction above 0."
     )
   pool = None
-  if unlabeled.get("source", "train") != "train":
-    height, width, channels = data.train_images.shape[1:]
+  if wanted["source"] != "train":
     pool = pools.load_pool(
-      unlabeled["source"],
-      image_shape=(height, width, channels),
+      wanted["source"],
+      image_shape=data.image_shape,
       resize=image_size > 0,
       data_dir=data_dir,
     )
-  pool_labels = None if pool is None else pool.labels
-  if split_file:
-    split = record.Split.load(split_file)
-    record.check(split, data.train_labels, pool_labels)
+    if held:
+      pool = irrelevant.take_out_of_pool(pool, held, num_classes)
+  split = record.Split.load(split_file) if split_file else None
+  mixed = wanted["relevance"] < 1 or (split and len(split.irrelevant))
+  if name and mixed and others is None:
+    others = irrelevant.load(name, data, data_dir=data_dir)
+  labels_of = {
+    "pool_labels": pool and pool.labels,
+    "irrelevant_labels": others and others.labels,
+  }
+  if split:
+    record.check(split, data.train_labels, **labels_of)
   else:
     split = splits.build(
       data.train_labels,
@@ -197,16 +218,19 @@ def build(
       validation=validation,
       order=order,
       seed=seed,
-      pool_labels=pool_labels,
       class_names=data.class_names,
+      **labels_of,
     )
-  if pool is None:
-    unlabeled_images = data.train_images[split.unlabeled]
-    truth = data.train_labels[split.unlabeled]
-  else:
-    unlabeled_images = pool.images[split.unlabeled]
-    truth = pool.labels[split.unlabeled]
-  images = np.concatenate([data.train_images[split.labeled], unlabeled_images])
+  drawn_from = pool or pools.Pool(data.train_images, data.train_labels)
+  parts = [
+    data.train_images[split.labeled],
+    drawn_from.images[split.unlabeled],
+  ]
+  truth = drawn_from.labels[split.unlabeled]
+  if others and len(split.irrelevant):
+    parts.append(others.images[split.irrelevant])
+    truth = np.concatenate([truth, np.full(len(split.irrelevant), -1)])
+  images = np.concatenate(parts)
 
   def put(array: np.ndarray) -> jax.Array:
     return sharding.replicate(array, mesh)

@@ -110,6 +110,14 @@ def test_step(classes, fraction, expected):
   assert got.tolist() == expected
 
 
+@pytest.mark.parametrize("rho, smallest", [(10, 500), (50, 100), (100, 50)])
+def test_step_is_that_of_ldam(rho, smallest):
+  """Half of the classes whole, the others `int(n * imb_factor)`."""
+  got = longtail.counts("step", 10, max_count=5000, rho=rho)
+  slow = [5000] * 5 + [int(5000 * (1 / rho))] * 5
+  assert got.tolist() == slow == [5000] * 5 + [smallest] * 5
+
+
 def test_lomax_is_the_imagenet_list_of_the_paper():
   got = longtail.counts("lomax", 1000, max_count=250, alpha=6.0, scale=1000.0)
   assert got.sum() == 41134
@@ -143,8 +151,37 @@ def test_natural_takes_a_fraction_and_at_least_one():
 
 
 @pytest.mark.parametrize(
+  "profile, options, whole",
+  [
+    ("exponential", {"max_count": 100, "rho": 100}, [100, 21, 4, 1]),
+    ("step", {"max_count": 10, "rho": 10}, [10, 10, 1, 1]),
+    ("lomax", {"max_count": 8, "scale": 4.0}, [8, 2, 1, 1]),
+    ("explicit", {"counts": (9, 0, 4, 3)}, [9, 0, 4, 3]),
+    ("natural", {"available": (9, 7, 4, 3)}, [9, 7, 4, 3]),
+  ],
+)
+def test_less_of_the_same_profile(profile, options, whole):
+  assert longtail.counts(profile, 4, **options).tolist() == whole
+  for fraction in (0.01, 0.25, 0.5, 0.999):
+    got = longtail.counts(profile, 4, fraction=fraction, **options)
+    slow = [min(max(math.floor(fraction * n), 1), n) for n in whole]
+    assert got.tolist() == slow
+    assert got.dtype == np.int64
+
+
+@pytest.mark.parametrize(
   "labeled,rho,expected",
   [
+    (
+      12406,
+      50,
+      [22159, 14346, 9288, 6012, 3893, 2518, 1632, 1053, 682, 442],
+    ),
+    (
+      12406,
+      200,
+      [27687, 15363, 8529, 4731, 2624, 1455, 807, 446, 245, 138],
+    ),
     (12406, 100, [24999, 14984, 8983, 5384, 3228, 1934, 1156, 693, 415, 249]),
     (12406, 1, 10 * [6203]),
     (9324, 1000, [25004, 11601, 5385, 2499, 1158, 536, 246, 112, 53, 21]),
@@ -191,6 +228,11 @@ def test_by_rank_follows_the_reference_and_breaks_ties_by_index():
     ("explicit", {"counts": (True, 2, 3)}, r"counts\[0\] is True"),
     ("natural", {}, "needs the available count"),
     ("natural", {"available": (1, 2)}, "needs the available count"),
+    (
+      "exponential",
+      {"max_count": 5, "fraction": 0.0},
+      "fraction is 0: it must be above 0 and at most 1",
+    ),
     (
       "natural",
       {"available": (1, 2, 3), "fraction": 1.5},

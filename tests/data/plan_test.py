@@ -1,12 +1,11 @@
 """Every unlabeled profile against counts worked out by hand."""
 
-import json
+import math
 
-import ml_collections
 import numpy as np
 import pytest
 
-from ltjax.data import plan
+from ltjax.data import plan, settings
 
 AVAILABLE = np.full(10, 5000)
 LABELED_500 = [500, 299, 179, 107, 64, 38, 23, 13, 8, 5]
@@ -14,15 +13,17 @@ LABELED_500 = [500, 299, 179, 107, 64, 38, 23, 13, 8, 5]
 
 def make(labeled=None, unlabeled=None, per_class=0, available=AVAILABLE):
   return plan.make(
-    plan.settings("labeled", labeled or {}, plan.LABELED),
-    plan.settings("unlabeled", unlabeled or {}, plan.UNLABELED),
-    plan.settings("validation", {"per_class": per_class}, plan.VALIDATION),
+    settings.complete("labeled", labeled or {}, settings.LABELED),
+    settings.complete("unlabeled", unlabeled or {}, settings.UNLABELED),
+    settings.complete(
+      "validation", {"per_class": per_class}, settings.VALIDATION
+    ),
     available=np.asarray(available),
   )
 
 
-def unlabeled(settings, labeled=None, available=AVAILABLE):
-  return make(labeled, settings, available=available).unlabeled.tolist()
+def unlabeled(theirs, labeled=None, available=AVAILABLE):
+  return make(labeled, theirs, available=available).unlabeled.tolist()
 
 
 def test_defaults_keep_the_proportions_of_the_paper_exactly():
@@ -40,7 +41,7 @@ def test_a_fractional_factor_is_truncated_but_not_by_rounding_errors():
 
 
 @pytest.mark.parametrize(
-  "settings,expected",
+  "theirs,expected",
   [
     # FixMatch-style settings: N1 500, M1 4000.
     (
@@ -79,13 +80,146 @@ def test_a_fractional_factor_is_truncated_but_not_by_rounding_errors():
     ({"factor": 0.0, "profile": "natural"}, 10 * [0]),
   ],
 )
-def test_unlabeled_profiles(settings, expected):
-  assert unlabeled(settings) == expected
+def test_unlabeled_profiles(theirs, expected):
+  assert unlabeled(theirs) == expected
 
 
 def test_rescaled_five_times_cifar10_lt():
   got = unlabeled({"profile": "rescaled"}, {"max_count": 5000})
   assert got == [24999, 14984, 8983, 5384, 3228, 1934, 1156, 693, 415, 249]
+
+
+def slow_rescaled(total, rho, num_classes=10):
+  """The rule as it is told in the papers' appendix, in plain Python."""
+  first = total // num_classes
+  base = [
+    int(first * (1 / rho) ** (i / (num_classes - 1)))
+    for i in range(num_classes)
+  ]
+  base[-1] = int(first / rho)
+  return [int(n * (total / sum(base))) for n in base]
+
+
+RHO_U = {
+  1.0: 10 * [6203],
+  50.0: [22159, 14346, 9288, 6012, 3893, 2518, 1632, 1053, 682, 442],
+  100.0: [24999, 14984, 8983, 5384, 3228, 1934, 1156, 693, 415, 249],
+  200.0: [27687, 15363, 8529, 4731, 2624, 1455, 807, 446, 245, 138],
+}
+
+
+@pytest.mark.parametrize("rho, expected", RHO_U.items())
+def test_unlabeled_imbalance_at_a_fixed_total(rho, expected):
+  """rho_u in 1, rho / 2, rho, 2 rho: five times CIFAR-10-LT each time."""
+  theirs = {"profile": "rescaled", "rho": rho, "source": "pickle:ti"}
+  assert unlabeled(theirs, {"max_count": 5000}) == expected
+  assert slow_rescaled(5 * 12406, rho) == expected
+  # What truncation loses is less than an image a class.
+  assert 62030 - 10 < sum(expected) <= 62030
+
+
+@pytest.mark.parametrize("source", ["train", "svhn_extra"])
+@pytest.mark.parametrize("rho", [1.0, 50.0, 100.0, 200.0])
+def test_unlabeled_imbalance_of_svhn(rho, source):
+  ours = {"max_count": 1000}
+  theirs = {"profile": "rescaled", "rho": rho, "source": source}
+  got = unlabeled(theirs, ours)
+  assert got == slow_rescaled(5 * 2478, rho)
+  assert got[0] / got[-1] == pytest.approx(rho, rel=0.08)
+
+
+def test_amounts_of_labeled_and_unlabeled_images():
+  """One is halved and doubled while the other stays."""
+  ours = {"max_count": 5000}
+  for factor in (0.5, 1.0, 5.0, 10.0):
+    got = unlabeled({"profile": "rescaled", "factor": factor}, ours)
+    assert factor * 12406 - 10 < sum(got) <= factor * 12406
+  fixed = {"profile": "rescaled", "total": 62030}
+  half = make(ours | {"fraction": 0.5}, fixed)
+  assert half.labeled.tolist() == [
+    *(2500, 1498, 898, 538, 322, 193, 116, 69, 41, 25)
+  ]
+  assert half.unlabeled.tolist() == RHO_U[100.0]
+
+
+DIGITS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)
+
+
+@pytest.mark.parametrize(
+  "theirs",
+  [
+    {},
+    {"max_count": 4000},
+    {"rho": 50.0},
+    {"profile": "reversed", "max_count": 4000},
+    {"profile": "exponential", "rho": 7.0},
+    {"profile": "rescaled", "rho": 7.0},
+    {"profile": "uniform"},
+  ],
+)
+@pytest.mark.parametrize("profile", ["exponential", "step", "lomax"])
+def test_a_curve_over_classes_in_another_order(profile, theirs):
+  """The classes of the authors' SVHN are the digits 1 ... 9, 0."""
+  ours = {"profile": profile, "scale": 10.0, "rho": 1.5}
+  if profile == "lomax":
+    theirs = {k: v for k, v in theirs.items() if k == "max_count"}
+  plain = make(ours, theirs, per_class=3)
+  moved = make(ours | {"class_order": DIGITS}, theirs, per_class=3)
+  for digit in range(10):
+    rank = digit - 1 if digit else 9
+    assert moved.labeled[digit] == plain.labeled[rank]
+    assert moved.unlabeled[digit] == plain.unlabeled[rank]
+  assert moved.validation.tolist() == 10 * [3]
+
+
+def test_class_order_breaks_ties_too():
+  """All classes of one size: the unlabeled tail follows the order given."""
+  got = make(
+    {"rho": 1.0, "class_order": (2, 0, 1), "max_count": 10},
+    {"profile": "exponential", "rho": 4.0},
+    available=[900] * 3,
+  )
+  assert got.labeled.tolist() == [10, 10, 10]
+  assert got.unlabeled.tolist() == [25, 12, 50]
+
+
+def test_explicit_unlabeled_counts_stay_with_their_class():
+  got = make(
+    {"class_order": DIGITS},
+    {"profile": "explicit", "counts": tuple(range(10, 20))},
+  )
+  assert got.unlabeled.tolist() == list(range(10, 20))
+  assert got.labeled[1] == 500 and got.labeled[0] == 5
+
+
+OTHERS = {"irrelevant": "cifar100"}
+
+
+@pytest.mark.parametrize("relevance", [0.0, 0.2, 0.6, 1.0])
+@pytest.mark.parametrize(
+  "theirs", [{}, {"profile": "rescaled", "rho": 50.0}, {"profile": "reversed"}]
+)
+def test_relevance_keeps_the_total_and_the_imbalance(theirs, relevance):
+  whole = make({"max_count": 5000, "rho": 50.0}, theirs)
+  got = make(
+    {"max_count": 5000, "rho": 50.0},
+    theirs | OTHERS | {"relevance": relevance},
+  )
+  assert whole.irrelevant == 0
+  assert got.unlabeled.sum() + got.irrelevant == whole.unlabeled.sum()
+  slow = [math.floor(relevance * n + 1e-9) for n in whole.unlabeled.tolist()]
+  assert got.unlabeled.tolist() == slow
+  assert got.labeled.tolist() == whole.labeled.tolist()
+  if relevance:
+    ratio = got.unlabeled.max() / got.unlabeled.min()
+    assert ratio == pytest.approx(50, rel=0.02)
+
+
+def test_nothing_is_relevant_where_all_is_natural():
+  got = make({}, OTHERS | {"profile": "natural", "relevance": 0.5})
+  assert got.unlabeled is None and got.irrelevant == 0  # known when drawn
+  none = make({}, OTHERS | {"factor": 0.0, "relevance": 0.5})
+  assert none.irrelevant == 0
 
 
 def test_natural_leaves_the_choice_to_the_source():
@@ -121,54 +255,6 @@ def test_same_keeps_a_step_a_step():
   assert got == 8 * [100] + 2 * [10]
 
 
-def test_settings_are_plain_json_and_accept_a_config_dict():
-  config = ml_collections.ConfigDict({"max_count": 7, "counts": ()})
-  got = plan.settings("labeled", config, plan.LABELED)
-  assert got["max_count"] == 7 and got["rho"] == 100.0
-  assert type(got) is dict
-  numpy = {"max_count": np.int64(7), "rho": np.float32(2)}
-  got = plan.settings("labeled", numpy, plan.LABELED)
-  assert json.loads(json.dumps(got))["rho"] == 2.0
-  assert plan.LABELED["max_count"] == 500  # the defaults are not written to
-
-
-@pytest.mark.parametrize(
-  "name,settings,message",
-  [
-    ("labeled", {"max_cnt": 3}, "unknown setting data.labeled.max_cnt: known"),
-    ("labeled", {"max_count": 2.5}, "max_count is 2.5: it must be an integer"),
-    ("labeled", {"max_count": "9"}, "max_count is '9': it must be an integer"),
-    ("labeled", {"max_count": True}, "max_count is True"),
-    ("labeled", {"max_count": None}, "max_count is None"),
-    ("labeled", {"max_count": 0}, "data.labeled.max_count is 0: .*at least 1"),
-    ("labeled", {"rho": "big"}, "data.labeled.rho is 'big': .*a number"),
-    ("labeled", {"rho": 0.5}, "data.labeled.rho is 0.5: .*at least 1"),
-    ("labeled", {"profile": "zipf"}, "data.labeled.profile is 'zipf': choose"),
-    ("labeled", {"profile": 3}, "data.labeled.profile is 3: .*a string"),
-    ("labeled", {"profile": "reversed"}, "'reversed': choose one of expon"),
-    ("labeled", {"counts": (1, 2)}, "data.labeled.counts is set but"),
-    ("labeled", {"counts": "12"}, "counts is '12': .*list of integers"),
-    ("labeled", {"counts": 12}, "counts is 12: .*list of integers"),
-    ("unlabeled", {"factor": -1.0}, "data.unlabeled.factor is -1"),
-    ("unlabeled", {"factor": float("nan")}, "data.unlabeled.factor is nan"),
-    ("unlabeled", {"rho": 0.1}, "data.unlabeled.rho is 0.1"),
-    ("unlabeled", {"profile": "rest"}, "choose one of same, reversed"),
-    ("unlabeled", {"uniform": "each"}, "choose one of per_class, total"),
-    ("unlabeled", {"total": 0}, "data.unlabeled.total is 0"),
-    ("validation", {"per_class": -1}, "data.validation.per_class is -1"),
-    ("validation", {"fraction": 0.1}, "unknown setting data.validation.frac"),
-  ],
-)
-def test_settings_refuse(name, settings, message):
-  defaults = {
-    "labeled": plan.LABELED,
-    "unlabeled": plan.UNLABELED,
-    "validation": plan.VALIDATION,
-  }[name]
-  with pytest.raises(ValueError, match=message):
-    plan.settings(name, settings, defaults)
-
-
 @pytest.mark.parametrize(
   "labeled,theirs,message",
   [
@@ -185,6 +271,17 @@ def test_settings_refuse(name, settings, message):
     ({"profile": "lomax"}, {"rho": 2.0}, "'lomax' has no imbalance ratio"),
     ({}, {"profile": "explicit", "counts": (1,)}, "data.unlabeled: counts has"),
     ({"profile": "explicit"}, {}, "data.labeled: counts has 0 entries for 10"),
+    (
+      {"class_order": (0, 1)},
+      {},
+      r"class_order is \(0, 1\): it must name each of the classes 0 \.\.\. 9",
+    ),
+    ({"class_order": (0,) * 10}, {}, "must name each of the classes"),
+    (
+      {"profile": "natural", "class_order": DIGITS},
+      {},
+      "class_order is set but profile 'natural' has no curve",
+    ),
     ({"profile": "lomax", "alpha": -1.0}, {}, "data.labeled: alpha is -1"),
     ({}, {"profile": "rescaled", "total": 3}, "data.unlabeled: total is 3"),
   ],

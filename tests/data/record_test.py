@@ -10,6 +10,7 @@ import pytest
 from ltjax.data import record, splits
 
 LABELS = np.repeat([0, 1, 2], 40)
+GOLDEN = "4c190a37caddbd9391ee0102ea4c23eb09756db034eb70897c0b153d4deb9682"
 
 
 @pytest.fixture
@@ -70,10 +71,76 @@ def test_every_field_is_hashed(split):
     "unlabeled_from": "pool",
     "arguments": {},
     "fingerprint": "0",
+    "irrelevant": np.array([1]),
   }
   assert set(changes) == set(fields)
   hashes = {record.Split(**fields | {k: v}).hash for k, v in changes.items()}
   assert len(hashes | {split.hash}) == len(changes) + 1
+
+
+def test_irrelevant_images_are_kept(split, tmp_path):
+  other = np.arange(50) % 3
+  settings = {"factor": 2.0, "relevance": 0.5, "irrelevant": "npz:other"}
+  mixed = splits.build(
+    LABELS,
+    num_classes=3,
+    labeled={"max_count": 5, "rho": 5.0},
+    unlabeled=settings,
+    validation={"per_class": 2},
+    seed=3,
+    irrelevant_labels=other,
+  )
+  assert len(mixed.irrelevant) == 8 and mixed.irrelevant.dtype == np.int64
+  mixed.save(tmp_path / "split.json")
+  again = record.Split.load(tmp_path / "split.json")
+  assert again.hash == mixed.hash
+  assert again.irrelevant.tolist() == mixed.irrelevant.tolist()
+  record.check(again, LABELS, None, other)
+  with pytest.raises(ValueError, match="120 training labels and 49 irrelevant"):
+    record.check(again, LABELS, None, other[1:])
+  with pytest.raises(
+    ValueError,
+    match=r"8 irrelevant images: set data.unlabeled.irrelevant .*'npz:other'",
+  ):
+    record.check(again, LABELS)
+  rebuilt = splits.build(LABELS, irrelevant_labels=other, **again.arguments)
+  assert rebuilt.hash == again.hash
+
+
+def test_a_record_without_irrelevant_images_is_as_it_was(split, tmp_path):
+  """The format before there were any: no such field, nor such settings."""
+  path = tmp_path / "split.json"
+  split.save(path)
+  on_disk = json.loads(path.read_text())
+  assert set(on_disk) == {
+    "format",
+    "hash",
+    "labeled",
+    "unlabeled",
+    "validation",
+    "labeled_counts",
+    "unlabeled_counts",
+    "validation_counts",
+    "unlabeled_from",
+    "arguments",
+    "fingerprint",
+  }
+  assert "relevance" not in on_disk["arguments"]["unlabeled"]
+  assert "class_order" not in on_disk["arguments"]["labeled"]
+  # Written and hashed by the code before; it must stay readable.
+  assert split.hash == GOLDEN
+  assert record.Split.load(path).irrelevant.tolist() == []
+
+
+def test_a_pool_and_irrelevant_images_have_other_fingerprints():
+  some, others = np.arange(3), np.arange(4)
+  prints = {
+    record.fingerprint(some, others),
+    record.fingerprint(some, None, others),
+    record.fingerprint(some, others, others),
+    record.fingerprint(some, None),
+  }
+  assert len(prints) == 4
 
 
 def test_a_truncated_file_is_refused(split, tmp_path):

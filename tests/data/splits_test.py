@@ -241,6 +241,91 @@ def test_no_unlabeled_set_only_if_asked_for():
     build(labeled={"profile": "natural"}, unlabeled={"profile": "natural"})
 
 
+MIXED = {"factor": 4.0, "irrelevant": "cifar100"}
+OTHERS = np.arange(5000) % 100
+
+
+def mixed(relevance, **options):
+  settings = MIXED | {"relevance": relevance} | options.pop("unlabeled", {})
+  return build(unlabeled=settings, irrelevant_labels=OTHERS, **options)
+
+
+def test_irrelevant_images_replace_relevant_ones():
+  whole = build(unlabeled={"factor": 4.0})
+  previous = whole
+  for relevance in (1.0, 0.8, 0.3, 0.0):
+    split = mixed(relevance)
+    assert split.labeled.tolist() == whole.labeled.tolist()
+    assert len(split.unlabeled) + len(split.irrelevant) == 4 * 1236
+    assert set(split.unlabeled) <= set(previous.unlabeled)
+    assert set(split.irrelevant) >= set(previous.irrelevant)
+    assert len(set(split.irrelevant)) == len(split.irrelevant)
+    assert split.unlabeled_counts == tuple(
+      np.bincount(CIFAR[split.unlabeled], minlength=10)
+    )
+    previous = split
+  assert mixed(1.0).unlabeled.tolist() == whole.unlabeled.tolist()
+  assert mixed(0.0).unlabeled_counts == 10 * (0,)
+  assert len(mixed(0.0).unlabeled) == 0
+
+
+def test_irrelevant_images_are_drawn_with_the_seed():
+  first, other = mixed(0.5), mixed(0.5, seed=1)
+  assert first.hash == mixed(0.5).hash
+  assert set(first.irrelevant) != set(other.irrelevant)
+  # At random over that set, not its first ones; with order "file", these.
+  assert first.irrelevant.max() > 4900
+  ordered = mixed(0.5, order="file").irrelevant
+  assert ordered.tolist() == list(range(len(ordered)))
+
+
+def test_irrelevant_images_among_natural_ones():
+  labels = CIFAR[:6000]
+  settings = {"profile": "natural", "total": 900}
+  split = mixed(0.7, labels=labels, unlabeled=settings, labeled={"rho": 10.0})
+  assert (len(split.unlabeled), len(split.irrelevant)) == (630, 270)
+  rest = len(labels) - len(split.labeled)
+  split = mixed(
+    0.7, labels=labels, unlabeled={"profile": "natural"}, labeled={"rho": 10.0}
+  )
+  assert len(split.unlabeled) == int(0.7 * rest)
+  assert len(split.irrelevant) == rest - int(0.7 * rest)
+
+
+def test_irrelevant_images_beside_a_pool():
+  settings = POOL | {"profile": "natural", "relevance": 0.5}
+  split = build(
+    unlabeled=settings | {"irrelevant": "npz:x"},
+    pool_labels=np.full(100, -1),
+    irrelevant_labels=np.full(60, -1),
+  )
+  assert (len(split.unlabeled), len(split.irrelevant)) == (50, 50)
+  assert split.unlabeled_from == "pool" and split.unlabeled_counts == ()
+
+
+def test_relevance_and_its_source_are_part_of_the_hash():
+  hashes = {
+    mixed(0.5).hash,
+    mixed(0.6).hash,
+    mixed(0.5, unlabeled={"irrelevant": "mnist"}).hash,
+    build(
+      unlabeled=MIXED | {"relevance": 0.5}, irrelevant_labels=OTHERS[::-1]
+    ).hash,
+  }
+  assert len(hashes) == 4
+
+
+def test_too_few_irrelevant_images():
+  with pytest.raises(
+    ValueError,
+    match="relevance is 0.1, which needs 4453 irrelevant images; 'cifar100' "
+    "has 4000: raise relevance, ask for fewer",
+  ):
+    build(unlabeled=MIXED | {"relevance": 0.1}, irrelevant_labels=OTHERS[:4000])
+  with pytest.raises(ValueError, match="'cifar100' has 0"):
+    build(unlabeled=MIXED | {"relevance": 0.5})
+
+
 def test_arguments_rebuild_the_split():
   split = build(
     labeled={"profile": "explicit", "counts": 10 * (3,)},
@@ -261,12 +346,13 @@ def test_every_argument_changes_the_hash():
       {"seed": 1},
       {"order": "file"},
       {"labeled": {"rho": 99.0}},
+      {"labeled": {"class_order": (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)}},
       {"labeled": {"alpha": 5.0}},  # not used by the profile, but an argument
       {"unlabeled": {"factor": 4.0}},
       {"validation": {"per_class": 1}},
     )
   }
-  assert len(hashes) == 7
+  assert len(hashes) == 8
   assert build().hash == build(class_names=list("abcdefghij")).hash
 
 

@@ -206,6 +206,88 @@ def test_image_size_is_that_of_all_images(folder):
     build(folder, image_size=2)
 
 
+def mixed(folder, name, relevance=0.5, **changes):
+  unlabeled = UNLABELED | {"irrelevant": name, "relevance": relevance}
+  return build(
+    folder, unlabeled=unlabeled | changes.pop("theirs", {}), **changes
+  )
+
+
+def test_irrelevant_images_come_last_and_have_no_truth(folder):
+  name = f"npz:{folder / 'unknown.npz'}"
+  task = mixed(folder, name)
+  assert np.bincount(task.truth[:15]).tolist() == [6, 4, 3, 2]
+  assert task.truth[15:].tolist() == [-1] * 15
+  assert task.truth.dtype == np.int32
+  np.testing.assert_array_equal(ids(task.images[:15]), task.split.labeled)
+  np.testing.assert_array_equal(ids(task.images[15:30]), task.split.unlabeled)
+  np.testing.assert_array_equal(ids(task.images[30:]), task.split.irrelevant)
+  others = np.load(folder / "unknown.npz")["x"]
+  np.testing.assert_array_equal(task.images[30:], others[task.split.irrelevant])
+  assert task.split.unlabeled_counts == (6, 4, 3, 2)
+  assert "and 15 unlabeled images of other classes" in task.class_table()
+
+
+def test_all_relevant_is_the_task_without_any_others(folder):
+  name = f"npz:{folder / 'nothing_is_read.npz'}"
+  toys.assert_same(mixed(folder, name, 1.0).images, build(folder).images)
+  assert "other classes" not in build(folder).class_table()
+
+
+def test_nothing_relevant(folder):
+  task = mixed(folder, f"npz:{folder / 'pool.npz'}", 0.0)
+  assert task.truth.tolist() == [-1] * 30
+  assert task.split.unlabeled_counts == (0, 0, 0, 0)
+  assert task.class_table()
+
+
+def test_classes_held_out_are_the_irrelevant_ones(folder):
+  labeled = LABELED | {"counts": (4, 3, 2)}
+  for relevance, others in ((0.5, 9), (1.0, 0)):
+    task = mixed(folder, "classes:1", relevance, labeled=labeled)
+    assert task.class_names == ("0", "2", "3")
+    assert task.test_counts == (3, 2, 1)
+    known = classes(task.images[: len(task.images) - others])
+    assert sorted(set(known.tolist())) == [0, 2, 3]
+    shown = np.array([0, 2, 3])[task.labels]
+    np.testing.assert_array_equal(classes(task.images[:9]), shown)
+    gone = classes(task.images[len(task.images) - others :])
+    assert gone.tolist() == [1] * others
+    assert len(task.images) == 9 + 18
+
+
+def test_classes_held_out_of_a_pool(folder):
+  pool = {"source": f"npz:{folder / 'pool.npz'}", "factor": 1.0}
+  task = mixed(
+    folder,
+    "classes:3",
+    0.5,
+    theirs=pool,
+    labeled=LABELED | {"counts": (6, 4, 2)},
+  )
+  assert np.bincount(task.truth[task.truth >= 0]).tolist() == [3, 2, 1]
+  shown = sorted(classes(task.unlabeled_images).tolist())
+  assert shown == [0] * 3 + [1] * 2 + [2] + [3] * 6
+
+
+def test_a_saved_mixed_split_is_reproduced(folder, tmp_path):
+  name, file = f"npz:{folder / 'pool.npz'}", str(tmp_path / "split.json")
+  first = mixed(folder, name, seed=3)
+  first.split.save(file)
+  # The split says how many; the config only where they are.
+  for relevance in (0.5, 1.0):
+    again = mixed(folder, name, relevance, split_file=file)
+    assert again.split.hash == first.split.hash
+    toys.assert_same(again.images, first.images)
+    np.testing.assert_array_equal(again.truth, first.truth)
+  with pytest.raises(
+    ValueError, match="set data.unlabeled.irrelevant to where"
+  ):
+    build(folder, split_file=file)
+  with pytest.raises(ValueError, match="made from other data.*36 irrelevant"):
+    mixed(folder, f"npz:{folder / 'unknown.npz'}", split_file=file)
+
+
 def test_no_unlabeled_images_at_all(folder):
   task = build(folder, unlabeled={"factor": 0.0})
   assert task.unlabeled_images.shape == (0, 4, 4, 1)
@@ -293,6 +375,21 @@ def test_flip_is_off_for_digits_by_itself():
     ({"pad": 5}, "data.pad is 5; it must be 0 to 4 pixels"),
     ({"order": "sorted"}, "data.order is 'sorted'"),
     ({"source": "digit"}, "Unknown image set 'digit'.*mean 'digits'"),
+    (
+      {"unlabeled": UNLABELED | {"relevance": 1.5}},
+      "data.unlabeled.relevance is 1.5: it must be at least 0 and at most 1",
+    ),
+    (
+      {"unlabeled": UNLABELED | {"relevance": 0.5}},
+      "relevance is 0.5 but data.unlabeled.irrelevant is empty",
+    ),
+    (
+      {
+        "labeled": LABELED | {"counts": (6, 4, 3)},
+        "unlabeled": UNLABELED | {"relevance": 0, "irrelevant": "classes:3"},
+      },
+      "needs 26 irrelevant images; 'classes:3' has 8",
+    ),
     (
       {"labeled": LABELED | {"counts": (30, 4, 3, 2)}},
       "class 0 .* has 20, the split needs 92",
