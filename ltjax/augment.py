@@ -59,13 +59,18 @@ def normalize(
 
 
 def random_crop_flip(
-  key: jax.Array, images: jax.Array, *, pad: int = 4, flip: bool = True
+  key: jax.Array,
+  images: jax.Array,
+  *,
+  pad: int = 4,
+  flip: bool = True,
+  size: int = 0,
 ) -> jax.Array:
   """Shifts each image by up to `pad` pixels and mirrors every second one.
 
   The image is padded with zeros (black) on all sides and a window of its own
   size cut at one of `(2 pad + 1)^2` equally likely offsets; then it is mirrored
-  left to right with probability one half.
+  left to right with probability one half. A window may also be smaller.
 
   Args:
     key: One key; image i uses the i-th of `jax.random.split(key, B)`.
@@ -73,12 +78,14 @@ def random_crop_flip(
     pad: Pixels, 0 for no crop.
     flip: Whether to mirror. Off where a mirrored image is another thing, such
       as digits.
+    size: Pixels of the window's sides, all offsets equally likely; 0 for those
+      of the images.
 
   Returns:
-    `[B, H, W, C]`, dtype as given.
+    `[B, H, W, C]`, or `[B, size, size, C]`; dtype as given.
 
   Raises:
-    ValueError: `pad` is negative.
+    ValueError: `pad` is negative, or the window larger than the padded image.
 
   Source: Lee et al. (2015), "Deeply-supervised nets", as used by He et al.
     (2016) on CIFAR.
@@ -86,21 +93,31 @@ def random_crop_flip(
   chex.assert_rank(images, 4)
   if pad < 0:
     raise ValueError(f"Padding must be 0 pixels or more, not {pad}.")
-  if pad == 0 and not flip:
+  sides = images.shape[1:3]
+  if not 0 <= size <= min(sides) + 2 * pad:
+    raise ValueError(
+      f"A window of {size} pixels does not fit images of {sides[0]} x"
+      f" {sides[1]} with {pad} pixels of padding."
+    )
+  if pad == 0 and not flip and (not size or sides == (size, size)):
     return images
   keys = jax.random.split(key, images.shape[0])
-  one = functools.partial(_crop_flip, pad=pad, flip=flip)
+  one = functools.partial(_crop_flip, pad=pad, flip=flip, size=size)
   return jax.vmap(one)(keys, images)
 
 
 def _crop_flip(
-  key: jax.Array, image: jax.Array, *, pad: int, flip: bool
+  key: jax.Array, image: jax.Array, *, pad: int, flip: bool, size: int = 0
 ) -> jax.Array:
   k_crop, k_flip = jax.random.split(key)
-  if pad:
-    row, column = jax.random.randint(k_crop, (2,), 0, 2 * pad + 1)
-    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-    image = jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+  height, width = (size, size) if size else image.shape[:2]
+  if pad or (height, width) != image.shape[:2]:
+    image = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    places = (image.shape[0] - height + 1, image.shape[1] - width + 1)
+    row, column = jax.random.randint(k_crop, (2,), 0, np.array(places))
+    image = jax.lax.dynamic_slice(
+      image, (row, column, 0), (height, width, image.shape[2])
+    )
   if flip:
     mirror = jax.random.bernoulli(k_flip)
     image = jnp.where(mirror, image[:, ::-1], image)

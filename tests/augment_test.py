@@ -156,3 +156,52 @@ def test_normalize_errors(mean, std, message):
 def test_normalize_takes_bytes_only():
   with pytest.raises(AssertionError):
     augment.normalize(jnp.zeros((1, 2, 2, 1)), (0.5,), (0.5,))
+
+
+# -- Windows smaller than the image.
+
+
+def test_a_smaller_window_is_a_part_of_the_image_and_reaches_all_of_it():
+  batch = jnp.asarray(np.arange(6 * 7, dtype=np.uint8).reshape(1, 6, 7, 1))
+  many = jnp.tile(batch, (400, 1, 1, 1))
+  found = np.asarray(
+    augment.random_crop_flip(jax.random.key(0), many, pad=0, flip=False, size=4)
+  )
+  assert found.shape == (400, 4, 4, 1)
+  corners = {int(image[0, 0, 0]) for image in found}
+  assert corners == {
+    7 * row + column for row in range(3) for column in range(4)
+  }
+  for image in found[:20, ..., 0]:
+    row, column = divmod(int(image[0, 0]), 7)
+    np.testing.assert_array_equal(
+      image, np.asarray(batch)[0, row : row + 4, column : column + 4, 0]
+    )
+
+
+def test_a_smaller_window_of_a_padded_image_may_reach_beyond_it():
+  found = augment.random_crop_flip(
+    jax.random.key(0), jnp.ones((300, 4, 4, 1)), pad=2, size=3
+  )
+  sums = np.asarray(found).sum((1, 2, 3))
+  assert sums.min() == 1 and sums.max() == 9
+
+
+def test_the_images_own_size_is_the_default():
+  batch = jnp.asarray(np.arange(4 * 25, dtype=np.uint8).reshape(4, 5, 5, 1))
+  key = jax.random.key(3)
+  np.testing.assert_array_equal(
+    augment.random_crop_flip(key, batch, pad=2, size=5),
+    augment.random_crop_flip(key, batch, pad=2),
+  )
+  np.testing.assert_array_equal(
+    augment.random_crop_flip(key, batch, pad=0, flip=False, size=5), batch
+  )
+
+
+@pytest.mark.parametrize("size", [-1, 10])
+def test_a_window_that_does_not_fit(size):
+  with pytest.raises(ValueError, match=f"window of {size} pixels .* 5 x 5"):
+    augment.random_crop_flip(
+      jax.random.key(0), jnp.zeros((1, 5, 5, 1)), pad=2, size=size
+    )

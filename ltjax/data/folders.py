@@ -14,7 +14,7 @@ import pathlib
 
 import numpy as np
 
-from ltjax.data import images
+from ltjax.data import images, lists
 
 # Images, uint8 [N, H, W, C], and their labels, int32 [N].
 Part = tuple[np.ndarray, np.ndarray]
@@ -40,6 +40,28 @@ def read_classes(
     ValueError: No classes or pictures, a damaged picture, a test class without
       training folder, or mixed sizes without `image_size`.
   """
+  train, test, classes = find_classes(path)
+  split = len(train.files)
+  pixels = read_files(train.files + (test.files if test else []), image_size)
+  held_out = (pixels[split:], test.labels) if test else None
+  return (pixels[:split], train.labels), held_out, classes
+
+
+def find_classes(
+  path: str | pathlib.Path,
+) -> tuple[lists.Listed, lists.Listed | None, tuple[str, ...]]:
+  """Finds the pictures in a folder with class sub-folders, unread.
+
+  Args:
+    path: The folder.
+
+  Returns:
+    The (train) part, the test part or None, and the class names.
+
+  Raises:
+    FileNotFoundError: No such folder.
+    ValueError: No classes or pictures, or a test class without training folder.
+  """
   root = pathlib.Path(path).expanduser()
   train_root, test_root = root, None
   names = [folder.name for folder in _sub_folders(root)]
@@ -51,24 +73,20 @@ def read_classes(
     raise ValueError(
       f"{train_root}: no class sub-folders. Expected {train_root}/CLASS/*.jpg."
     )
-  files, labels = _list_part(train_root, classes)
-  if not files:
+  train = _list_part(train_root, classes)
+  if not train.files:
     raise ValueError(
       f"{train_root}: no pictures in {len(classes)} class folders. Suffixes "
       f"that count: {', '.join(sorted(images.SUFFIXES))}."
     )
-  split = len(files)
-  if test_root is not None:
-    unknown = sorted({f.name for f in _sub_folders(test_root)} - set(classes))
-    if unknown:
-      raise ValueError(
-        f"{test_root / unknown[0]}: this class has no folder in {train_root}."
-      )
-    test_files, test_labels = _list_part(test_root, classes)
-    files, labels = files + test_files, labels + test_labels
-  pixels, truth = read_files(files, image_size), np.asarray(labels, np.int32)
-  test = (pixels[split:], truth[split:]) if test_root is not None else None
-  return (pixels[:split], truth[:split]), test, classes
+  if test_root is None:
+    return train, None, classes
+  unknown = sorted({f.name for f in _sub_folders(test_root)} - set(classes))
+  if unknown:
+    raise ValueError(
+      f"{test_root / unknown[0]}: this class has no folder in {train_root}."
+    )
+  return train, _list_part(test_root, classes), classes
 
 
 def list_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -123,13 +141,11 @@ def _sub_folders(root: pathlib.Path) -> list[pathlib.Path]:
   )
 
 
-def _list_part(
-  root: pathlib.Path, classes: tuple[str, ...]
-) -> tuple[list[pathlib.Path], list[int]]:
+def _list_part(root: pathlib.Path, classes: tuple[str, ...]) -> lists.Listed:
   """Returns the files of all classes and their labels."""
   files, labels = [], []
   for label, name in enumerate(classes):
     found = list_pictures(root / name)
     files += found
     labels += [label] * len(found)
-  return files, labels
+  return lists.Listed(files, np.asarray(labels, np.int32))

@@ -8,7 +8,7 @@ is decoded and a batch is read at the speed of memory or disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 import functools
 import hashlib
@@ -19,6 +19,9 @@ import pathlib
 import numpy as np
 
 from ltjax.data import decoded_cache, host_images, images
+
+# From the paths of pictures to images.
+Reader = Callable[[Sequence[pathlib.Path]], host_images.HostImages]
 
 
 class ImageFiles(host_images.HostImages):

@@ -6,6 +6,7 @@
                   ti_500K_pseudo_labeled.pickle (Tiny Images)
     npz:PATH      array x, images or data; optionally y or labels
     folder:PATH   pictures at any depth, resized to the set's images
+    list:PATH     a list file of pictures; class numbers as far as known
     svhn_extra    the 531,131 extra images of SVHN, from the data folder
     mat:PATH      a .mat file of SVHN's layout: X and, if known, y
 
@@ -25,7 +26,10 @@ from ltjax.data import (
   arrays,
   catalogue,
   folders,
+  host_images,
+  image_files,
   images,
+  lists,
   pickles,
   prepare,
   svhn,
@@ -42,11 +46,12 @@ class Pool:
   """Unlabeled images in host memory.
 
   Attributes:
-    images: uint8 `[M, H, W, C]`.
+    images: uint8 `[M, H, W, C]`; unread `HostImages` where `pictures` was given
+      to `load_pool`.
     labels: int32 `[M]`, the selection truth; -1 where there is none.
   """
 
-  images: np.ndarray
+  images: np.ndarray | host_images.HostImages
   labels: np.ndarray
 
 
@@ -56,6 +61,8 @@ def load_pool(
   image_shape: tuple[int, int, int],
   resize: bool = False,
   data_dir: str | None = None,
+  root: str = "",
+  pictures: image_files.Reader | None = None,
 ) -> Pool:
   """Loads unlabeled images to go with a set.
 
@@ -65,6 +72,9 @@ def load_pool(
       fitted to it; arrays must have it.
     resize: Resize arrays too, where the user asked for an image size.
     data_dir: The data folder, of `svhn_extra`.
+    root: The folder that the paths in a list file start from.
+    pictures: Leaves the pictures of a folder or of a list unread, to be read by
+      this. A list needs it.
 
   Returns:
     The pool.
@@ -74,9 +84,17 @@ def load_pool(
     ValueError: Unknown source, another image shape, no images, or a damaged or
       hostile file.
   """
-  pool = read(name, picture_shape=image_shape, data_dir=data_dir)
+  kind, _, argument = name.partition(":")
+  if kind == "list" and not pictures:
+    raise ValueError(
+      f"{name}: set data.image_size, the pixels to bring the pictures to."
+    )
+  if kind in ("folder", "list") and argument and pictures:
+    pool = _unread(kind, argument, root, pictures)
+  else:
+    pool = read(name, picture_shape=image_shape, data_dir=data_dir)
   pixels = pool.images
-  if resize:
+  if resize and isinstance(pixels, np.ndarray):
     pixels = images.resize(pixels, image_shape[:2])
   if pixels.shape[1:] != tuple(image_shape):
     raise ValueError(
@@ -115,7 +133,7 @@ def read(
   if kind not in ("pickle", "npz", "folder", "mat") or not argument:
     raise ValueError(
       f"Unknown pool of unlabeled images {name!r}. Known: pickle:PATH, "
-      "npz:PATH, folder:PATH, mat:PATH and svhn_extra."
+      "npz:PATH, folder:PATH, list:PATH, mat:PATH and svhn_extra."
     )
   path = pathlib.Path(argument).expanduser()
   if kind == "folder":
@@ -148,8 +166,31 @@ def read(
   return Pool(pixels, labels)
 
 
+def _unread(
+  kind: str, argument: str, root: str, pictures: image_files.Reader
+) -> Pool:
+  """Finds the pictures of a list, or of a folder at any depth."""
+  if kind == "list":
+    files, labels = lists.read(argument, root)
+    lists.check_exist(files, argument)
+  else:
+    files = _find(pathlib.Path(argument).expanduser())
+    labels = np.full(len(files), -1, np.int32)
+  return Pool(pictures(files), labels)
+
+
 def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:
   """Reads pictures at any depth, with the shape of the labeled set."""
+  files = _find(path)
+  height, width, channels = shape
+  pixels = np.empty((len(files), *shape), np.uint8)
+  for i, file in enumerate(files):
+    image = images.read_image(file).convert("RGB" if channels == 3 else "L")
+    pixels[i] = images.to_array(image, (height, width))
+  return Pool(pixels, np.full(len(files), -1, np.int32))
+
+
+def _find(path: pathlib.Path) -> list[pathlib.Path]:
   if not path.is_dir():
     raise FileNotFoundError(f"{path}: no such folder.")
   files = folders.list_pictures(path)
@@ -158,9 +199,4 @@ def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:
       f"{path}: no pictures. Suffixes that count: "
       f"{', '.join(sorted(images.SUFFIXES))}."
     )
-  height, width, channels = shape
-  pixels = np.empty((len(files), *shape), np.uint8)
-  for i, file in enumerate(files):
-    image = images.read_image(file).convert("RGB" if channels == 3 else "L")
-    pixels[i] = images.to_array(image, (height, width))
-  return Pool(pixels, np.full(len(files), -1, np.int32))
+  return files

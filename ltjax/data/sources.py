@@ -6,10 +6,11 @@
     svhn                       MATLAB files of house numbers; digit d is class d
     tfds:NAME                  prepared TFDS sets, read without TensorFlow
     folder:PATH                class sub-folders of pictures
+    list:PATH                  list files of pictures and classes, see `lists`
     npz:PATH                   arrays x and y, optionally x_test, y_test, classes
 
 Whatever the source, a set is uint8 images `[N, H, W, C]`, int32 labels and
-class names in host memory. No tail is cut here: `longtail` does that.
+class names in host memory, or, of pictures, images to be read (`image_files`). No tail is cut here: `longtail` does that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,10 @@ from ltjax.data import (
   arrays,
   catalogue,
   folders,
+  host_images,
+  image_files,
   images,
+  lists,
   npz,
   official,
   svhn,
@@ -42,7 +47,14 @@ _MOMENTS = {
   "svhn": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 _NAMED = ("digits", *catalogue.ARCHIVES, *catalogue.IDX_SETS, "svhn")
-_WITH_PATH = {"tfds": "NAME", "folder": "PATH", "npz": "PATH"}
+_WITH_PATH = {
+  "tfds": "NAME",
+  "folder": "PATH",
+  "npz": "PATH",
+  "list": "PATH",
+}
+# Pictures that give the mean and std where not all are decoded beforehand.
+_SAMPLE = 1000
 # A mirrored digit or letter is another one, or none.
 _NO_FLIP = frozenset(
   "digits mnist svhn svhn_cropped kmnist emnist qmnist omniglot".split()
@@ -55,7 +67,8 @@ class Dataset:
 
   Attributes:
     name: As given to `load`, such as `cifar10` or `folder:/x`.
-    train_images: uint8 `[N, H, W, C]`.
+    train_images: uint8 `[N, H, W, C]`; unread `HostImages` where `pictures` was
+      given to `load`.
     train_labels: int32 `[N]`, each in `[0, num_classes)`.
     test_images: uint8 `[T, H, W, C]`; `T` may be 0.
     test_labels: int32 `[T]`.
@@ -67,9 +80,9 @@ class Dataset:
   """
 
   name: str
-  train_images: np.ndarray
+  train_images: np.ndarray | host_images.HostImages
   train_labels: np.ndarray
-  test_images: np.ndarray
+  test_images: np.ndarray | host_images.HostImages
   test_labels: np.ndarray
   class_names: tuple[str, ...]
   mean: tuple[float, ...]
@@ -94,6 +107,8 @@ def load(
   image_size: int | None = None,
   test_fraction: float = 0.2,
   seed: int = 0,
+  root: str = "",
+  pictures: image_files.Reader | None = None,
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -106,6 +121,10 @@ def load(
     test_fraction: Share of each class held out as the test part where the
       source has none; 0 leaves the test part empty.
     seed: Chooses which images those are.
+    root: The folder that the paths in list files start from.
+    pictures: Leaves the pictures of a folder or of lists unread, to be read by
+      this. Lists need it. `mean` and `std` are then those of 1000 pictures,
+      evenly spaced.
 
   Returns:
     The set.
@@ -119,7 +138,13 @@ def load(
   kind, colon, path = name.partition(":")
   if kind not in (_WITH_PATH if colon else _NAMED) or (colon and not path):
     raise ValueError(_unknown(name))
-  if kind == "folder":
+  if kind in ("folder", "list") and pictures:
+    content = _unread(kind, path, root, pictures)
+  elif kind == "list":
+    raise ValueError(
+      f"{name}: set data.image_size, the pixels to bring the pictures to."
+    )
+  elif kind == "folder":
     content = folders.read_classes(path, image_size=image_size)
   elif kind == "npz":
     content = npz.read(path)
@@ -143,10 +168,12 @@ def load(
   # TFDS names may carry a config and a version: emnist/letters:3.1.0.
   known = re.split("[/:]", path)[0] if kind == "tfds" else name
   train_images, test_images = (
-    np.ascontiguousarray(images.resize(part[0], image_size))
+    part[0]
+    if isinstance(part[0], host_images.HostImages)
+    else np.ascontiguousarray(images.resize(part[0], image_size))
     for part in (train, test)
   )
-  mean, std = _MOMENTS.get(known) or arrays.moments(train_images)
+  mean, std = _MOMENTS.get(known) or arrays.moments(_some(train_images))
   return Dataset(
     name=name,
     train_images=train_images,
@@ -158,6 +185,27 @@ def load(
     std=std,
     flip=known not in _NO_FLIP,
   )
+
+
+def _unread(
+  kind: str, path: str, root: str, pictures: image_files.Reader
+) -> Any:
+  """Finds the pictures of a folder or of lists, as the readers give a set."""
+  if kind == "folder":
+    train, test, classes = folders.find_classes(path)
+  else:
+    train, test, classes = lists.read_set(path, root)
+  if test is not None:
+    test = (pictures(test.files), test.labels)
+  return (pictures(train.files), train.labels), test, classes
+
+
+def _some(part: np.ndarray | host_images.HostImages) -> np.ndarray:
+  """All images of an array, some of those that are to be read."""
+  if isinstance(part, np.ndarray):
+    return part
+  count = min(_SAMPLE, len(part))
+  return part.read(np.arange(count) * len(part) // count)
 
 
 def _unknown(name: str) -> str:

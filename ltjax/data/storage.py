@@ -1,0 +1,107 @@
+"""Where a run's images are: on the device, or on the host.
+
+A device holds small sets whole, and that is fastest. Larger ones stay on the
+host: arrays in its memory, pictures in their files or in a cache of decoded
+ones; `ltjax.gather` then hands the rows of each batch to the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import functools
+
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax import sharding
+from ltjax.data import host_images, image_files, images
+
+PLACES = ("device", "host")
+Images = np.ndarray | jax.Array | host_images.HostImages
+
+
+def reader(
+  names: Sequence[str],
+  *,
+  place: str,
+  image_size: int,
+  resize: str,
+  cache: str,
+) -> image_files.Reader | None:
+  """Returns what reads picture files batch by batch, if a source needs it.
+
+  It does if it is a list, or a folder that stays on the host or is cropped.
+
+  Args:
+    names: the sources of the images.
+    place: `device` or `host`.
+    image_size: pixels to bring pictures to.
+    resize: `stretch` or `crop`, see `images.to_square`.
+    cache: folder for decoded pictures; none if empty.
+
+  Raises:
+    ValueError: for an unknown choice, or pictures without a size.
+  """
+  if place not in PLACES:
+    raise ValueError(
+      f"data.storage is {place!r}; choose one of {', '.join(PLACES)}."
+    )
+  if resize not in images.RESIZES:
+    raise ValueError(
+      f"data.resize is {resize!r}; choose one of {', '.join(images.RESIZES)}."
+    )
+  kinds = {name.partition(":")[0] for name in names}
+  unread = place == "host" or resize == "crop"
+  if "list" not in kinds and not (unread and "folder" in kinds):
+    return None
+  if image_size < 1:
+    raise ValueError(
+      f"data.image_size is {image_size}; pictures of lists, and of folders that"
+      " are cropped or stay on the host, need the pixels to bring them to, such"
+      " as 256."
+    )
+  return functools.partial(
+    image_files.ImageFiles, size=image_size, resize=resize, cache=cache
+  )
+
+
+def put(
+  given: Images, place: str, mesh: Mesh
+) -> jax.Array | host_images.HostImages:
+  """Puts images in their place.
+
+  Args:
+    given: uint8 `[N, H, W, C]`.
+    place: `device` or `host`.
+    mesh: the devices, each of which gets a copy.
+  """
+  if place == "device":
+    return sharding.replicate(np.asarray(given), mesh)
+  if isinstance(given, host_images.HostImages):
+    return given
+  return host_images.ArrayImages(np.asarray(given))
+
+
+def describe(sets: dict[str, Images]) -> str:
+  """Returns a line a set: how many images, of what size, where.
+
+  Args:
+    sets: images by name, all in the same place.
+  """
+  total = sum(int(np.prod(x.shape, dtype=np.int64)) for x in sets.values())
+  on_host = any(isinstance(x, host_images.HostImages) for x in sets.values())
+  lines = [
+    f"{name + ' images':<22} {len(x):>9,} of {' x '.join(map(str, x.shape[1:]))}"
+    for name, x in sets.items()
+  ]
+  where = "on the host" if on_host else "on each device"
+  lines.append(f"{'together':<22} {_bytes(total)} {where}, decoded")
+  return "\n".join(lines)
+
+
+def _bytes(count: int) -> str:
+  for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+    if count >= size:
+      return f"{count / size:.1f} {unit}"
+  return f"{count} bytes"
