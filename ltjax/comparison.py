@@ -4,6 +4,9 @@ Runs that differ in nothing but `config.seed` are repetitions of one
 experiment. A single run says little about few-shot classes, of which a change
 of seed draws other images: report the mean and the sample standard deviation
 (`n - 1` in the denominator) of three seeds or more.
+
+An experiment is called as its row in the papers' tables, with as few settings
+as tell it from the others.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 import statistics
 from typing import Any
 
-from ltjax import markdown
+from ltjax import experiment_names, markdown
 
 METRICS = (
   "accuracy",
@@ -28,21 +31,33 @@ PSEUDO_METRICS = (
   "pseudo/accuracy/medium",
   "pseudo/accuracy/few",
 )
+RULES = ("last", "mean_of_last_k", "validation_selected", "best_on_test")
+MEASURES = ("accuracy", "error")
 _NAMES = {"accuracy": "overall", "balanced_accuracy": "balanced"}
+_RULES = {
+  "last": "the last evaluation of each run, nothing selected",
+  "mean_of_last_k": "the mean of each run's last evaluations",
+  "validation_selected": "each run's evaluation selected on validation images",
+  "best_on_test": "each run's best evaluation, selected on the test images",
+}
 
 
-def aggregate(summaries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def aggregate(
+  summaries: Iterable[Mapping[str, Any]], *, rule: str = "last"
+) -> list[dict[str, Any]]:
   """Means over the seeds of each experiment.
 
   Args:
     summaries: contents of the `summary.json` of finished runs.
+    rule: which evaluation is a run's result, one of `RULES`.
 
   Returns:
-    A row for each experiment and model, in the order of the evaluations, then
-    one for each loop's pseudo labels: `experiment` (what sets it apart from
-    the others), `kind` ("eval" or "pseudo"), `model` or `loop`, `seeds`, and
-    for each metric `{"mean": fraction, "std": fraction}`. The mean is None if
-    a run lacks the number; the deviation also if there is one seed only.
+    For each experiment a row of its result, one for each model in the order of
+    the evaluations, then one for each loop's pseudo labels: `experiment` (its
+    name), `settings` (what differs between the experiments), `kind` ("result",
+    "eval" or "pseudo"), `rule`, `model` or `loop`, `seeds`, and for each metric
+    `{"mean": fraction, "std": fraction}`. The mean is None if a run lacks the
+    number; the deviation also if there is one seed only.
 
   Raises:
     ValueError: two runs have the same config and the same seed.
@@ -53,9 +68,11 @@ def aggregate(summaries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     experiments.setdefault(json.dumps(config, sort_keys=True), []).append(
       summary
     )
-  names = _tell_apart([json.loads(config) for config in experiments])
+  named = experiment_names.tell_apart(
+    [runs[0]["config"] for runs in experiments.values()]
+  )
   rows = []
-  for name, runs in zip(names, experiments.values(), strict=True):
+  for (name, settings), runs in zip(named, experiments.values(), strict=True):
     runs.sort(key=_seed)
     seeds = [_seed(run) for run in runs]
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
@@ -64,17 +81,18 @@ def aggregate(summaries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         f"{name}: seed {twice[0]} is there {seeds.count(twice[0])} times; "
         "a repetition with the same seed is no new sample, leave it out"
       )
-    for kind, key, metrics, find in (
-      ("eval", "model", METRICS, _tests),
-      ("pseudo", "loop", PSEUDO_METRICS, _pseudo),
+    for kind, key, metrics, records in (
+      ("result", "rule", METRICS, [_result(run, rule) for run in runs]),
+      ("eval", "model", METRICS, [_tests(run) for run in runs]),
+      ("pseudo", "loop", PSEUDO_METRICS, [_pseudo(run) for run in runs]),
     ):
-      found = [(seed, find(run)) for seed, run in zip(seeds, runs)]
       # The keys of all, in the order they come.
-      for value in dict.fromkeys(v for _, records in found for v in records):
-        having = [(s, r[value]) for s, r in found if value in r]
+      for value in dict.fromkeys(v for found in records for v in found):
+        having = [(s, r[value]) for s, r in zip(seeds, records) if value in r]
         rows.append(
           {
             "experiment": name,
+            "settings": settings,
             "kind": kind,
             key: value,
             "seeds": [seed for seed, _ in having],
@@ -84,24 +102,47 @@ def aggregate(summaries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
   return rows
 
 
-def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The rows of `aggregate` as Markdown tables, in per cent."""
+def to_markdown(
+  rows: Sequence[Mapping[str, Any]], *, measure: str = "accuracy"
+) -> str:
+  """The rows of `aggregate` as Markdown tables, in per cent.
+
+  Args:
+    rows: the rows; where they are of several experiments, a table of their
+      results comes first.
+    measure: `accuracy`, or `error`, which is 100 % less the accuracy.
+  """
   parts = []
-  for name in dict.fromkeys(row["experiment"] for row in rows):
+  names = list(dict.fromkeys(row["experiment"] for row in rows))
+  if len(names) > 1:
+    (rule,) = {row["rule"] for row in rows if row["kind"] == "result"}
+    parts.append("## Results\n")
+    parts.append(
+      f"Test {measure} in %, mean ± sample standard deviation over seeds; "
+      f"{_RULES[rule]}.\n"
+    )
+    parts.append(_table("", rows, "result", "experiment", METRICS, measure))
+  for name in names:
     of_it = [row for row in rows if row["experiment"] == name]
     seeds = sorted({seed for row in of_it for seed in row["seeds"]})
     listed = ", ".join(str(seed) for seed in seeds)
     parts.append(f"## {name}\n")
+    settings = of_it[0]["settings"]
+    if settings:
+      shown = ", ".join(f"{k}={v}" for k, v in settings.items())
+      parts.append(f"Settings: `{shown}`.\n")
     parts.append(
-      f"Test accuracy in %, mean ± sample standard deviation over the seeds "
+      f"Test {measure} in %, mean ± sample standard deviation over the seeds "
       f"({listed}).\n"
       if len(seeds) > 1
-      else f"Test accuracy in %, one seed ({listed}).\n"
+      else f"Test {measure} in %, one seed ({listed}).\n"
     )
-    parts.append(_table("model", of_it, "eval", "model", METRICS))
+    parts.append(_table("model", of_it, "eval", "model", METRICS, measure))
     if any(row["kind"] == "pseudo" for row in of_it):
-      parts.append("Accuracy of the pseudo labels in %, by loop.\n")
-      parts.append(_table("loop", of_it, "pseudo", "loop", PSEUDO_METRICS))
+      parts.append(f"{measure.capitalize()} of the pseudo labels in %.\n")
+      parts.append(
+        _table("loop", of_it, "pseudo", "loop", PSEUDO_METRICS, measure)
+      )
   return "\n".join(parts)
 
 
@@ -111,17 +152,31 @@ def _table(
   kind: str,
   key: str,
   metrics: Sequence[str],
+  measure: str,
 ) -> str:
   names = [m.removeprefix("pseudo/") for m in metrics]
   header = [title, "seeds"]
   header += [_NAMES.get(n, n.removeprefix("accuracy/")) for n in names]
   lines = [
     [str(row[key]), str(len(row["seeds"]))]
-    + [markdown.spread(row[m]["mean"], row[m]["std"]) for m in metrics]
+    + [_cell(row[m], measure) for m in metrics]
     for row in rows
     if row["kind"] == kind
   ]
   return markdown.table(header, lines)
+
+
+def _cell(spread: Mapping[str, float | None], measure: str) -> str:
+  mean = spread["mean"]
+  if mean is not None and measure == "error":
+    mean = 1 - mean
+  return markdown.spread(mean, spread["std"])
+
+
+def _result(
+  summary: Mapping[str, Any], rule: str
+) -> dict[Any, Mapping[str, Any]]:
+  return {rule: summary["result"][rule] or {}}
 
 
 def _tests(summary: Mapping[str, Any]) -> dict[Any, Mapping[str, Any]]:
@@ -151,29 +206,3 @@ def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
     return {"mean": None, "std": None}
   deviation = statistics.stdev(known) if len(known) > 1 else None
   return {"mean": statistics.fmean(known), "std": deviation}
-
-
-def _tell_apart(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Names the experiments by the fields in which their configs differ."""
-  flat = [_flatten(config) for config in configs]
-  fields = [
-    field
-    for field in dict.fromkeys(f for config in flat for f in config)
-    if len({json.dumps(config.get(field)) for config in flat}) > 1
-  ]
-  if not fields:
-    return [str(config.get("method", "run")) for config in configs]
-  return [
-    ", ".join(f"{f}={config[f]}" for f in fields if f in config) or "the others"
-    for config in flat
-  ]
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in config.items():
-    if isinstance(value, Mapping):
-      flat.update(_flatten(value, f"{prefix}{name}."))
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat

@@ -1,10 +1,12 @@
 """Reports: `report.md` of a run, and a table over several runs.
 
-    python -m ltjax.report RUN_FOLDER... [--out FILE]
+    python -m ltjax.report FOLDER... [--metric=error] [--rule=RULE] [--out FILE]
 
-prints one Markdown table for each experiment; runs that differ only in their
-seed are averaged. With `--out results.jsonl` the rows are written as JSON
-lines, fractions in full precision; any other file gets the Markdown.
+prints a Markdown table with a row for each experiment, and one of each
+experiment's models; runs that differ only in their seed are averaged. A folder
+is a run, or holds runs at any depth. With `--out results.jsonl` the rows are
+written as JSON lines, accuracies as fractions in full precision; any other file
+gets the Markdown.
 """
 
 from __future__ import annotations
@@ -84,19 +86,55 @@ def read_summary(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   return summary
 
 
+def find(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the runs in a folder, finished or not; itself if it is one.
+
+  Args:
+    folder: a run, or a folder that holds runs at any depth. One with neither is
+      returned as it is.
+  """
+  marks = ("summary.json", "config.json")
+  if any((folder / mark).exists() for mark in marks):
+    return [folder]
+  found: list[pathlib.Path] = []
+  for path in sorted({p.parent for m in marks for p in folder.rglob(m)}):
+    if not any(run in path.parents for run in found):
+      found.append(path)
+  return found or [folder]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
   """Compares run folders; see the module's docstring."""
   parser = argparse.ArgumentParser(
     prog="python -m ltjax.report",
     description="Compare finished runs, averaged over seeds.",
   )
-  parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN")
+  parser.add_argument(
+    "runs",
+    nargs="+",
+    type=pathlib.Path,
+    metavar="FOLDER",
+    help="a run, or a folder of runs",
+  )
+  parser.add_argument(
+    "--metric",
+    choices=comparison.MEASURES,
+    default="accuracy",
+    help="what the Markdown shows",
+  )
+  parser.add_argument(
+    "--rule",
+    choices=comparison.RULES,
+    default="last",
+    help="which evaluation is a run's result",
+  )
   parser.add_argument(
     "--out", type=pathlib.Path, help="FILE.jsonl or FILE.md, instead of stdout"
   )
   options = parser.parse_args(arguments)
   summaries = []
-  for folder in dict.fromkeys(run.resolve() for run in options.runs):
+  folders = [run for given in options.runs for run in find(given)]
+  for folder in dict.fromkeys(run.resolve() for run in folders):
     try:
       summaries.append(read_summary(folder))
     except (OSError, ValueError) as error:
@@ -105,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("error: none of the folders holds a finished run", file=sys.stderr)
     return 1
   try:
-    rows = comparison.aggregate(summaries)
-    text = comparison.to_markdown(rows)
+    rows = comparison.aggregate(summaries, rule=options.rule)
+    text = comparison.to_markdown(rows, measure=options.metric)
     if options.out is None:
       print(text, end="")
     elif options.out.suffix == ".jsonl":

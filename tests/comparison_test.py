@@ -18,26 +18,35 @@ def evaluation(model, accuracy, **extra):
 
 
 def summary(seed, accuracy, *, pseudo=None, **config):
+  last = evaluation("SSLT loop 1", accuracy)
   labels = [] if pseudo is None else [{"loop": 1, "pseudo/accuracy": pseudo}]
   return {
     "finished": True,
     "config": {"method": "sslt", "seed": seed, **config},
     "evaluations": [
       evaluation("Decoupling", accuracy - 0.1),
-      evaluation("SSLT loop 1", accuracy),
+      last,
       evaluation("SSLT loop 1", 0.99, split="validation"),
     ],
     "pseudo_labels": labels,
+    "result": {
+      "last": last,
+      "mean_of_last_k": {"k": 2, "accuracy": accuracy - 0.2},
+      "validation_selected": None,
+      "best_on_test": evaluation("Decoupling", accuracy + 0.1),
+    },
   }
 
 
+def evaluations(summaries):
+  return [r for r in comparison.aggregate(summaries) if r["kind"] == "eval"]
+
+
 def test_golden_mean_and_sample_deviation():
-  rows = comparison.aggregate(
-    [summary(2, 0.4), summary(0, 0.5), summary(1, 0.6)]
-  )
+  rows = evaluations([summary(2, 0.4), summary(0, 0.5), summary(1, 0.6)])
   assert [row["model"] for row in rows] == ["Decoupling", "SSLT loop 1"]
   row = rows[1]
-  assert row["experiment"] == "sslt"
+  assert row["experiment"] == "SSLT"
   assert row["kind"] == "eval"
   assert row["seeds"] == [0, 1, 2]
   assert row["accuracy"] == pytest.approx({"mean": 0.5, "std": 0.1})
@@ -48,13 +57,13 @@ def test_golden_mean_and_sample_deviation():
 
 
 def test_two_seeds_divide_by_one():
-  row = comparison.aggregate([summary(0, 0.5), summary(1, 0.7)])[1]
+  row = evaluations([summary(0, 0.5), summary(1, 0.7)])[1]
   # Deviations of 0.1 each: sqrt((0.01 + 0.01) / (2 - 1)).
   assert row["accuracy"]["std"] == pytest.approx(0.02**0.5)
 
 
 def test_one_seed_has_no_deviation():
-  row = comparison.aggregate([summary(3, 0.5)])[1]
+  row = evaluations([summary(3, 0.5)])[1]
   assert row["seeds"] == [3]
   assert row["accuracy"] == {"mean": 0.5, "std": None}
 
@@ -75,38 +84,48 @@ def test_pseudo_labels_without_truth_are_no_rows():
   two = summary(1, 0.5)
   del two["pseudo_labels"]
   kinds = {row["kind"] for row in comparison.aggregate([one, two])}
-  assert kinds == {"eval"}
+  assert kinds == {"result", "eval"}
 
 
 def test_a_number_that_one_run_lacks_has_no_mean():
   one, two = summary(0, 0.5), summary(1, 0.5)
   two["evaluations"][1]["accuracy/few"] = None
-  rows = comparison.aggregate([one, two])
+  rows = evaluations([one, two])
   assert rows[1]["accuracy/few"] == {"mean": None, "std": None}
   assert rows[0]["accuracy/few"]["mean"] == pytest.approx(0.1)
 
 
 def test_experiments_are_named_by_what_differs():
-  rows = comparison.aggregate(
+  rows = evaluations(
     [
-      summary(0, 0.5, loops=3, labeled={"rho": 100.0, "max": 500}),
-      summary(1, 0.7, loops=3, labeled={"rho": 100.0, "max": 500}),
-      summary(0, 0.3, loops=3, labeled={"rho": 1000.0, "max": 500}),
+      summary(0, 0.5, loops=3, data={"labeled": {"rho": 100.0, "max": 500}}),
+      summary(1, 0.7, loops=3, data={"labeled": {"rho": 100.0, "max": 500}}),
+      summary(0, 0.3, loops=3, data={"labeled": {"rho": 1000.0, "max": 500}}),
     ]
   )
   names = dict.fromkeys(row["experiment"] for row in rows)
-  assert list(names) == ["labeled.rho=100.0", "labeled.rho=1000.0"]
+  assert list(names) == ["SSLT, rho=100", "SSLT, rho=1000"]
   assert [len(row["seeds"]) for row in rows] == [2, 2, 1, 1]
+  assert rows[0]["settings"] == {"data.labeled.rho": 100.0}
 
 
-def test_a_field_that_only_one_experiment_has():
-  rows = comparison.aggregate([summary(0, 0.5, note="x"), summary(0, 0.5)])
-  names = dict.fromkeys(row["experiment"] for row in rows)
-  assert list(names) == ["note=x", "the others"]
+@pytest.mark.parametrize(
+  "rule, mean",
+  [
+    ("last", 0.5),
+    ("mean_of_last_k", 0.3),
+    ("validation_selected", None),
+    ("best_on_test", 0.6),
+  ],
+)
+def test_the_result_follows_a_rule(rule, mean):
+  row = comparison.aggregate([summary(0, 0.4), summary(1, 0.6)], rule=rule)[0]
+  assert (row["kind"], row["rule"], row["seeds"]) == ("result", rule, [0, 1])
+  assert row["accuracy"]["mean"] == (mean and pytest.approx(mean))
 
 
 def test_the_same_seed_twice_is_refused():
-  with pytest.raises(ValueError, match="sslt: seed 4 is there 2 times"):
+  with pytest.raises(ValueError, match="SSLT: seed 4 is there 2 times"):
     comparison.aggregate([summary(4, 0.5), summary(0, 0.5), summary(4, 0.5)])
 
 
@@ -120,7 +139,7 @@ def test_markdown():
     [summary(0, 0.4, pseudo=0.8), summary(1, 0.6, pseudo=0.8)]
   )
   assert comparison.to_markdown(rows).splitlines() == [
-    "## sslt",
+    "## SSLT",
     "",
     "Test accuracy in %, mean ± sample standard deviation over the seeds "
     "(0, 1).",
@@ -134,7 +153,7 @@ def test_markdown():
     "| SSLT loop 1 |     2 | 50.0 ± 14.1 | 25.0 ± 7.1 | 90.0 ± 0.0 |"
     " 50.0 ± 0.0 | 12.5 ± 3.5 |",
     "",
-    "Accuracy of the pseudo labels in %, by loop.",
+    "Accuracy of the pseudo labels in %.",
     "",
     "| loop | seeds |    overall | many | medium | few |",
     "| ---- | ----: | ---------: | ---: | -----: | --: |",
@@ -142,10 +161,43 @@ def test_markdown():
   ]
 
 
-def test_markdown_of_one_seed_and_two_experiments():
-  text = comparison.to_markdown(
-    comparison.aggregate([summary(7, 0.4, loops=1), summary(7, 0.4, loops=2)])
+def test_markdown_of_several_experiments():
+  rows = comparison.aggregate(
+    [
+      summary(7, 0.4, loops=1, views=3),
+      summary(7, 0.5, loops=2),
+      summary(8, 0.7, loops=2),
+    ]
   )
-  assert text.count("Test accuracy in %, one seed (7).") == 2
-  assert "## loops=1\n" in text and "## loops=2\n" in text
-  assert "±" not in text and "pseudo" not in text
+  text = comparison.to_markdown(rows)
+  assert text.splitlines()[:8] == [
+    "## Results",
+    "",
+    "Test accuracy in %, mean ± sample standard deviation over seeds; the last"
+    " evaluation of each run, nothing selected.",
+    "",
+    "|               | seeds |     overall |   balanced |       many |"
+    "     medium |        few |",
+    "| ------------- | ----: | ----------: | ---------: | ---------: |"
+    " ---------: | ---------: |",
+    "| SSLT, loops=1 |     1 |        40.0 |       20.0 |       90.0 |"
+    "       50.0 |       10.0 |",
+    "| SSLT, loops=2 |     2 | 60.0 ± 14.1 | 30.0 ± 7.1 | 90.0 ± 0.0 |"
+    " 50.0 ± 0.0 | 15.0 ± 3.5 |",
+  ]
+  assert "## SSLT, loops=1\n\nSettings: `loops=1, views=3`.\n" in text
+  assert "Test accuracy in %, one seed (7).\n" in text
+  assert "## SSLT, loops=2\n\nSettings: `loops=2`.\n" in text
+
+
+def test_markdown_of_errors():
+  rows = comparison.aggregate(
+    [summary(0, 0.4, pseudo=0.8), summary(1, 0.6, pseudo=0.8)]
+  )
+  text = comparison.to_markdown(rows, measure="error")
+  assert "Test error in %" in text and "Error of the pseudo labels" in text
+  assert "| SSLT loop 1 |     2 | 50.0 ± 14.1 | 75.0 ± 7.1 | 10.0 ± 0.0 |" in (
+    text
+  )
+  assert "| 1    |     2 | 20.0 ± 0.0 |    – |" in text
+  assert "ccuracy" not in text

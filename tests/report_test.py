@@ -237,14 +237,58 @@ class TestMain:
     lines = tmp_path / "results.jsonl"
     assert report.main([folder, "--out", str(lines)]) == 0
     rows = writers.read(lines)
-    assert rows[1]["model"] == "Decoupling"
-    assert rows[1]["accuracy"] == {"mean": 0.4, "std": None}
+    assert rows[2]["model"] == "Decoupling"
+    assert rows[2]["accuracy"] == {"mean": 0.4, "std": None}
     assert capsys.readouterr().out == ""
+
+  def test_a_folder_of_runs_stands_for_them(self, tmp_path, capsys):
+    inner = tmp_path / "runs" / "cpu"
+    inner.mkdir(parents=True)
+    folders = [run(inner / f"r{seed}", seed=seed) for seed in range(3)]
+    nested = folders[0] / "copy"
+    nested.mkdir()
+    (nested / "summary.json").write_text("{}")  # A run's own affair.
+    half = inner / "half"
+    half.mkdir()
+    (half / "config.json").write_text("{}")
+    assert report.find(tmp_path) == [half, *folders]
+    assert report.find(folders[1]) == [folders[1]]
+    assert report.main([str(tmp_path / "runs")]) == 0
+    out, err = capsys.readouterr()
+    assert cells(out, "SSLT loop 2")[:3] == ["SSLT loop 2", "3", "45.6 ± 0.0"]
+    assert err.count("left out") == 1 and str(half) in err
+
+  def test_several_experiments_by_error_and_another_rule(
+    self, tmp_path, capsys
+  ):
+    folders = [
+      str(run(tmp_path / f"{loops}{seed}", seed=seed, loops=loops))
+      for loops in (0, 2)
+      for seed in (0, 1)
+    ]
+    assert report.main([*folders, "--metric=error", "--rule=best_on_test"]) == 0
+    out = capsys.readouterr().out
+    assert "selected on the test images" in out
+    assert cells(out, "Decoupling")[:3] == ["Decoupling", "2", "34.6 ± 0.0"]
+    assert cells(out, "SSLT")[:3] == ["SSLT", "2", "34.6 ± 0.0"]
+    assert cells(out, "SSLT loop 2")[2] == "54.4 ± 0.0"
+    assert cells(out, "1   ")[2] == "12.9 ± 0.0"
+    lines = tmp_path / "results.jsonl"
+    assert report.main([*folders, "--metric=error", "--out", str(lines)]) == 0
+    row = writers.read(lines)[0]
+    assert (row["kind"], row["rule"]) == ("result", "last")
+    assert row["accuracy"]["mean"] == 0.4  # An accuracy, whatever is shown.
+
+  @pytest.mark.parametrize("flag", ["--metric=loss", "--rule=best"])
+  def test_unknown_choices_are_refused(self, tmp_path, flag, capsys):
+    with pytest.raises(SystemExit):
+      report.main([str(tmp_path), flag])
+    assert "choose from" in capsys.readouterr().err
 
   def test_copies_of_a_run_are_an_error(self, tmp_path, capsys):
     copies = [str(run(tmp_path / name)) for name in "ab"]
     assert report.main(copies) == 1
-    assert "error: sslt: seed 0 is there 2 times" in capsys.readouterr().err
+    assert "error: SSLT: seed 0 is there 2 times" in capsys.readouterr().err
 
   def test_a_place_that_cannot_be_written(self, tmp_path, capsys):
     folder = run(tmp_path / "r")
