@@ -8,6 +8,8 @@ Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
   rho: imbalance ratio, 100, 50 or 10 in the paper.
   rho_u: imbalance ratio of the unlabeled set; 0 for that of the labeled one.
   max_count: labeled images of the first class, 5000 in the paper.
+  relevance: share of the unlabeled images that are of the task's classes; the
+    others are CIFAR-100's.
   pool: an external unlabeled pool, `pickle:PATH` of a Tiny Images selection.
   variant: `paper` or `author_code`.
 
@@ -35,6 +37,7 @@ def get_config(arg=None):
     rho=100.0,
     rho_u=0.0,
     max_count=5000,
+    relevance=1.0,
     pool="",
     variant="paper",
   )
@@ -52,4 +55,7 @@ def get_config(arg=None):
     config.data.unlabeled.profile = "rescaled"
     config.data.unlabeled.rho = arg.rho_u or arg.rho
     config.data.unlabeled.source = arg.pool or "train"
+    config.data.unlabeled.relevance = arg.relevance
+    if arg.relevance < 1:
+      config.data.unlabeled.irrelevant = "cifar100"
   return config

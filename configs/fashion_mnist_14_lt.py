@@ -8,7 +8,7 @@ Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
   rho: imbalance ratio.
   rho_u: imbalance ratio of the unlabeled set; 0 for that of the labeled one.
   relevance: share of the unlabeled images that are of the task's classes; the
-    others are digits (scikit-learn's).
+    others are CIFAR-10's, grey and as small.
   variant: `paper` or `author_code`.
 
 250 labeled images in the first class; where a row uses unlabeled images, five times
@@ -55,5 +55,5 @@ def get_config(arg=None):
     config.data.unlabeled.rho = arg.rho_u or arg.rho
     config.data.unlabeled.relevance = arg.relevance
     if arg.relevance < 1:
-      config.data.unlabeled.irrelevant = "digits"
+      config.data.unlabeled.irrelevant = "cifar10"
   return config
