@@ -40,6 +40,8 @@ def ldam_schedule(config: Any) -> None:
     block.factor = 0.01
     block.weight_decay = 2e-4
     block.warmup_epochs = round(block.epochs * 5 / 200)
+    if config.variant == "author_code":
+      block.warmup_every = "epoch"
 
 
 def _focal(config: Any) -> None:
