@@ -52,7 +52,8 @@ def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
   settings: dict[str, Any] = dict(config.data)
   for name in ("labeled", "unlabeled", "validation"):
     settings[name] = dict(settings[name])
-  settings["groups"] = tuple(settings["groups"])
+  for name in ("groups", "group_counts"):
+    settings[name] = tuple(settings[name])
   return tasks.build(**settings, mesh=mesh, data_dir=data_dir)
 
 
@@ -193,6 +194,7 @@ def dry_run(
   stages = methods.stages(config.method, learner, config)
   echo(str(config))
   echo(task.class_table())
+  echo(task.storage_table() + "\n")
   params, _ = jax.eval_shape(learner.model.init, jax.random.key(0))
   rows = models.parameter_table(params)
   echo(f"{'parameter':<60} {'shape':<20} {'count':>12}")

@@ -1,15 +1,16 @@
 """A task: what a method gets to see, and what only the evaluation sees.
 
 A `Dataset` (images with labels) and a `Split` (which of them are labeled,
-unlabeled or held out) become one set of device-resident arrays: the labeled
-images first, the unlabeled ones behind them. The true labels of the unlabeled
+unlabeled or held out) become one set of images, on the device or on the host
+(`storage`): the labeled ones first, the unlabeled ones behind them. The true labels of the unlabeled
 images stay on the host and serve diagnostics only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -17,8 +18,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import augment, sharding
+from ltjax import sharding
+from ltjax import transforms as transforming
 from ltjax.data import (
+  host_images,
   irrelevant,
   pools,
   record,
@@ -27,6 +30,7 @@ from ltjax.data import (
   splits,
   table,
 )
+from ltjax.data import storage as storing
 from ltjax.evaluation import groups as grouping
 
 
@@ -35,14 +39,14 @@ class Task:
   """A semi-supervised long-tailed recognition task.
 
   Attributes:
-    images: uint8 `[N + M, H, W, C]` on the device, labeled images first.
+    images: uint8 `[N + M, H, W, C]`, labeled images first.
     labels: int32 `[N]` on the device, of the labeled images.
     truth: int32 `[M]` on the host, true classes of the unlabeled images; -1
       where unknown, or where the image has none of the classes. No training
       stage reads it.
-    test_images: uint8 `[T, H, W, C]` on the device.
+    test_images: uint8 `[T, H, W, C]`.
     test_labels: int32 `[T]` on the host.
-    validation_images: uint8 `[V, H, W, C]` on the device; V may be 0.
+    validation_images: uint8 `[V, H, W, C]`; V may be 0.
     validation_labels: int32 `[V]` on the host.
     class_names: one name a class.
     groups: class ids of the groups `many`, `medium` and `few`.
@@ -51,14 +55,16 @@ class Task:
     std: per channel, on the scale [0, 1].
     pad: pixels of random cropping.
     flip: whether training flips images horizontally.
+    augment: how training augments, see `ltjax.transforms`.
+    crop_size: pixels of the network's input; 0 for those of the images.
   """
 
-  images: jax.Array
+  images: jax.Array | host_images.HostImages
   labels: jax.Array
   truth: np.ndarray
-  test_images: jax.Array
+  test_images: jax.Array | host_images.HostImages
   test_labels: np.ndarray
-  validation_images: jax.Array
+  validation_images: jax.Array | host_images.HostImages
   validation_labels: np.ndarray
   class_names: tuple[str, ...]
   groups: dict[str, tuple[int, ...]]
@@ -67,6 +73,8 @@ class Task:
   std: tuple[float, ...]
   pad: int
   flip: bool
+  augment: str = "crop_flip"
+  crop_size: int = 0
 
   @property
   def num_classes(self) -> int:
@@ -79,14 +87,16 @@ class Task:
     return len(self.labels)
 
   @property
-  def unlabeled_images(self) -> jax.Array:
+  def unlabeled_images(self) -> jax.Array | host_images.HostImages:
     """uint8 `[M, H, W, C]`."""
     return self.images[self.num_labeled :]
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    """`(H, W, C)`."""
+    """`(H, W, C)` of the network's input."""
     height, width, channels = self.images.shape[1:]
+    if self.crop_size:
+      height = width = self.crop_size
     return height, width, channels
 
   @property
@@ -101,30 +111,30 @@ class Task:
       self.split, self.test_counts, self.class_names, self.groups
     )
 
+  def storage_table(self) -> str:
+    """Returns how many images there are, where, and their bytes."""
+    sets = {"training": self.images, "test": self.test_images}
+    if len(self.validation_labels):
+      sets["validation"] = self.validation_images
+    return storing.describe(sets)
+
   def transforms(
     self, dtype: Any = jnp.float32
-  ) -> tuple[
-    Callable[[jax.Array, jax.Array], jax.Array],
-    Callable[[jax.Array], jax.Array],
-  ]:
+  ) -> tuple[transforming.Train, transforming.Test]:
     """Returns `(train_transform(key, images), test_transform(images))`.
-
-    Both map uint8 `[B, H, W, C]` to normalised `dtype`; the first crops and
-    flips each image by its own key.
 
     Args:
       dtype: of the result.
     """
-
-    def test_transform(images: jax.Array) -> jax.Array:
-      return augment.normalize(images, self.mean, self.std, dtype)
-
-    def train_transform(key: jax.Array, images: jax.Array) -> jax.Array:
-      return test_transform(
-        augment.random_crop_flip(key, images, pad=self.pad, flip=self.flip)
-      )
-
-    return train_transform, test_transform
+    return transforming.make(
+      mean=self.mean,
+      std=self.std,
+      dtype=dtype,
+      augment=self.augment,
+      pad=self.pad,
+      flip=self.flip,
+      crop_size=self.crop_size,
+    )
 
 
 def build(
@@ -140,11 +150,18 @@ def build(
   test_fraction: float = 0.2,
   pad: int = 4,
   flip: str = "auto",
+  group_counts: tuple[int, ...] = (),
+  root: str = "",
+  resize: str = "stretch",
+  augment: str = "crop_flip",
+  crop_size: int = 0,
+  storage: str = "device",
+  cache: str = "",
   seed: int,
   mesh: Mesh,
   data_dir: str | None = None,
 ) -> Task:
-  """Loads a data set, splits it and puts it on the device.
+  """Loads a data set, splits it and puts it where it belongs.
 
   Args:
     source: name of the data set, see `ltjax.data.sources`.
@@ -159,6 +176,14 @@ def build(
     test_fraction: share of a set without test part that becomes its test part.
     pad: pixels of random cropping.
     flip: `on`, `off` or `auto` (on where the set's classes allow it).
+    group_counts: groups by labeled images instead of by rank: classes with more
+      than the first number are many-shot, with at most the second few-shot.
+    root: the folder that the paths in list files start from.
+    resize: whether pictures are brought to `image_size` by `stretch` or `crop`.
+    augment: how training augments, see `ltjax.transforms`.
+    crop_size: pixels of the network's input; 0 for those of the images.
+    storage: whether images live on the `device` or on the `host`.
+    cache: folder for decoded pictures on the host; none if empty.
     seed: of the split.
     mesh: the devices.
     data_dir: where data sets live.
@@ -166,25 +191,32 @@ def build(
   Raises:
     ValueError: for anything that does not fit, with the way out.
   """
+  wanted = settings.complete("unlabeled", unlabeled, settings.UNLABELED)
+  pictures = storing.reader(
+    (source, wanted["source"]),
+    place=storage,
+    image_size=image_size,
+    resize=resize,
+    cache=cache,
+  )
   data = sources.load(
     source,
     data_dir=data_dir,
     image_size=image_size or None,
     test_fraction=test_fraction,
     seed=seed,
+    root=root,
+    pictures=pictures,
   )
-  wanted = settings.complete("unlabeled", unlabeled, settings.UNLABELED)
   name, others, num_classes = wanted["irrelevant"], None, data.num_classes
   held = irrelevant.held_out(name, data)
   if held:
     data, others = irrelevant.take_out(data, held)
   if flip not in ("auto", "on", "off"):
     raise ValueError(f"data.flip is {flip!r}; choose on, off or auto.")
-  size = min(data.train_images.shape[1:3])
-  if not 0 <= pad <= size:
-    raise ValueError(
-      f"data.pad is {pad}; it must be 0 to {size} pixels, the size of an image."
-    )
+  transforming.check(
+    image_shape=data.image_shape, augment=augment, pad=pad, crop_size=crop_size
+  )
   if len(data.test_labels) == 0:
     raise ValueError(
       f"{data.name} has no test images; set data.test_fraction above 0."
@@ -196,6 +228,8 @@ def build(
       image_shape=data.image_shape,
       resize=image_size > 0,
       data_dir=data_dir,
+      root=root,
+      pictures=pictures,
     )
     if held:
       pool = irrelevant.take_out_of_pool(pool, held, num_classes)
@@ -204,8 +238,8 @@ def build(
   if name and mixed and others is None:
     others = irrelevant.load(name, data, data_dir=data_dir)
   labels_of = {
-    "pool_labels": pool and pool.labels,
-    "irrelevant_labels": others and others.labels,
+    "pool_labels": None if pool is None else pool.labels,
+    "irrelevant_labels": None if others is None else others.labels,
   }
   if split:
     record.check(split, data.train_labels, **labels_of)
@@ -230,24 +264,26 @@ def build(
   if others and len(split.irrelevant):
     parts.append(others.images[split.irrelevant])
     truth = np.concatenate([truth, np.full(len(split.irrelevant), -1)])
-  images = np.concatenate(parts)
-
-  def put(array: np.ndarray) -> jax.Array:
-    return sharding.replicate(array, mesh)
-
+  put = functools.partial(storing.put, place=storage, mesh=mesh)
   return Task(
-    images=put(images),
-    labels=put(data.train_labels[split.labeled].astype(np.int32)),
+    images=put(host_images.concatenate(parts)),
+    labels=sharding.replicate(
+      data.train_labels[split.labeled].astype(np.int32), mesh
+    ),
     truth=truth.astype(np.int32),
     test_images=put(data.test_images),
     test_labels=data.test_labels,
     validation_images=put(data.train_images[split.validation]),
     validation_labels=data.train_labels[split.validation],
     class_names=data.class_names,
-    groups=grouping.by_rank(split.labeled_counts, groups or None),
+    groups=grouping.choose(
+      split.labeled_counts, sizes=groups, limits=group_counts
+    ),
     split=split,
     mean=data.mean,
     std=data.std,
     pad=pad,
     flip=data.flip if flip == "auto" else flip == "on",
+    augment=augment,
+    crop_size=crop_size,
   )

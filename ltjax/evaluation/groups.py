@@ -83,5 +83,35 @@ def by_count(
   }
 
 
+def choose(
+  counts: Sequence[int] | np.ndarray,
+  *,
+  sizes: Sequence[int] = (),
+  limits: Sequence[int] = (),
+) -> dict[str, tuple[int, ...]]:
+  """Groups the classes as the config says.
+
+  Args:
+    counts: `[C]` labeled images per class.
+    sizes: `data.groups`, classes by rank; empty for the default.
+    limits: `data.group_counts`, (many, few) of `by_count`; empty for `by_rank`.
+
+  Returns:
+    As `by_rank`.
+
+  Raises:
+    ValueError: Both are given, or one does not fit.
+  """
+  if not len(limits):
+    return by_rank(counts, sizes)
+  if len(sizes) or len(limits) != 2:
+    raise ValueError(
+      f"data.group_counts is {tuple(limits)} and data.groups {tuple(sizes)}: "
+      "give two numbers, (100, 10) for more than 100 and at most 10 images, "
+      "or three numbers of classes in data.groups, and leave the other empty"
+    )
+  return by_count(counts, many=limits[0], few=limits[1])
+
+
 def _ranks(counts: Sequence[int] | np.ndarray) -> list[int]:
   return np.argsort(-np.asarray(counts, np.int64), kind="stable").tolist()

@@ -54,3 +54,18 @@ def test_by_count_empty_groups():
   }
   with pytest.raises(ValueError, match="few is 9 and many is 8"):
     groups.by_count([1], many=8, few=9)
+
+
+def test_the_config_chooses_by_rank_or_by_count():
+  counts = (101, 100, 11, 10)
+  assert groups.choose(counts, sizes=(1, 1, 2)) == groups.by_rank(
+    counts, (1, 1, 2)
+  )
+  assert groups.choose(counts) == groups.by_rank(counts)
+  by_count = {"many": (0,), "medium": (1, 2), "few": (3,)}
+  assert groups.choose(counts, limits=(100, 10)) == by_count
+  for sizes, limits in (((1, 1, 2), (100, 10)), ((), (100,)), ((), (3, 2, 1))):
+    with pytest.raises(ValueError, match="data.group_counts is .* two numbers"):
+      groups.choose(counts, sizes=sizes, limits=limits)
+  with pytest.raises(ValueError, match="few must not be above many"):
+    groups.choose(counts, limits=(10, 100))
