@@ -1,9 +1,11 @@
 """A trained model on disk: what a finished run leaves for others to use.
 
 `model/` holds the variables (the embedding `f` and both heads), `model.json`
-what they mean: the network, the classes and the transform of an image. The two
-belong together, so the variables carry a copy of the description, and loading
-compares. Loading changes nothing in the folder.
+what they mean: the network, the classes and the transform of an image, and the
+arrays of the head `g` where it is of another structure than the network's own,
+such as nearest class means. The two belong together, so the variables carry a
+copy of the description, and loading compares. Loading changes nothing in the
+folder.
 """
 
 from __future__ import annotations
@@ -106,6 +108,9 @@ def save(
     "mean": list(task.mean),
     "std": list(task.std),
   }
+  head = _head_shapes(state.balanced_head)
+  if head != _head_shapes(state.head):
+    description["balanced_head"] = head
   variables = {
     "backbone": state.backbone,
     "batch_stats": state.batch_stats,
@@ -151,7 +156,13 @@ def load(workdir: str | Path) -> Trained:
         " was edited, or one of the two is of another run. Put back what"
         f" belongs together, or {_AGAIN}."
       )
-    return jax.eval_shape(lambda: _variables(model))
+    variables = jax.eval_shape(lambda: _variables(model))
+    if "balanced_head" in description:
+      variables["balanced_head"] = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32)
+        for name, shape in description["balanced_head"].items()
+      }
+    return variables
 
   try:
     variables, _ = checkpoints.read(folder / "model", target)
@@ -192,6 +203,10 @@ def check_finished(workdir: str | Path) -> None:
     )
 
 
+def _head_shapes(head: Mapping[str, Any]) -> dict[str, list[int]]:
+  return {name: list(head[name].shape) for name in sorted(head)}
+
+
 def _variables(model: models.Model) -> dict[str, Any]:
   """Returns variables of the shapes that a run of this network saves."""
   key = jax.random.key(0)
@@ -214,6 +229,9 @@ def _build(
       raise ValueError(f"classes {classes!r} are not all names")
     if not all(type(size) is int for size in shape):
       raise ValueError(f"image_shape {shape!r} is not of whole numbers")
+    for name, size in dict(description.get("balanced_head", {})).items():
+      if not all(type(n) is int and n > 0 for n in size):
+        raise ValueError(f"balanced_head has {name!r} of shape {size!r}")
     if not all(math.isfinite(x) for x in (*mean, *std)) or min(std) <= 0:
       raise ValueError("mean and std must be finite, and std above 0")
     if not len(mean) == len(std) == shape[-1]:

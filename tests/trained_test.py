@@ -5,8 +5,19 @@ import finished
 import jax
 import numpy as np
 import pytest
+import runs
+import toys
 
-from ltjax import checkpoints, models, report, seals, sharding, train, trained
+from ltjax import (
+  checkpoints,
+  evaluate,
+  models,
+  report,
+  seals,
+  sharding,
+  train,
+  trained,
+)
 
 
 def change(run, **fields):
@@ -249,3 +260,66 @@ def test_head_names_are_fields_of_the_variables():
   loaded = trained.load(finished.run())
   assert set(trained.HEADS.values()) < set(loaded.variables)
   assert isinstance(loaded.model, models.Model)
+
+
+@pytest.fixture(scope="module")
+def ncm_run(tmp_path_factory):
+  """A run of the toys whose head g is of another structure than g'."""
+  folder = tmp_path_factory.mktemp("ncm")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(report, "write", lambda path: None)
+    finished.one_device(patch)
+    runs.patch_model(patch)
+    source = runs.write_set(folder / runs.SET)
+    summary, _ = runs.run(
+      folder / "run",
+      source=f"npz:{source}",
+      method="decoupling",
+      classifier__kind="ncm",
+    )
+  return folder / "run", summary
+
+
+@pytest.fixture
+def toy_model(monkeypatch):
+  runs.patch_model(monkeypatch)
+  finished.one_device(monkeypatch)
+
+
+def test_a_head_of_another_structure_is_described(ncm_run, toy_model):
+  folder, summary = ncm_run
+  description = json.loads((folder / "model.json").read_text())
+  shapes = {"centroids": [toys.C, toys.D], "mean": [toys.D]}
+  assert description["balanced_head"] == shapes
+  loaded = trained.load(folder)
+  found = loaded.variables["balanced_head"]
+  assert {name: list(value.shape) for name, value in found.items()} == shapes
+  row, recorded, _ = evaluate.evaluate(
+    folder, split="test", head="balanced", data_dir=None
+  )
+  assert recorded is not None and row["model"] == "NCM"
+  assert row == summary["result"]["last"] | row
+  assert evaluate.differences(row, recorded) == []
+  images = toys.pictures(toys.labels_of((5, 5, 5, 5)), 1)
+  accuracy = np.mean(
+    loaded.predictor("balanced")(images).argmax(1)
+    == toys.labels_of((5, 5, 5, 5))
+  )
+  assert accuracy == row["accuracy"]
+
+
+@pytest.mark.parametrize(
+  "head, reason",
+  [
+    (5, "does not describe a model"),
+    ("linear", "does not describe a model"),
+    ({"mean": 6}, "does not describe a model"),
+    ({"mean": [0]}, r"balanced_head has 'mean' of shape \[0\]"),
+    ({"mean": ["6"]}, "balanced_head has 'mean' of shape"),
+    ({"mean": [6]}, "does not belong to the variables"),
+  ],
+)
+def test_a_head_described_wrongly(run, head, reason):
+  change(run, balanced_head=head)
+  with pytest.raises(ValueError, match=reason):
+    trained.load(run)
