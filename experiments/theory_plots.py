@@ -41,6 +41,8 @@ def draw(records: Sequence[Record], folder: Path) -> None:
       place.grid(axis="y", color="#E3E3E3", linewidth=0.7)
       place.set_axisbelow(True)
     panels([r for r in records if r["theorem"] == number], axes)
+    for place in axes:
+      place.minorticks_off()  # Of logarithmic axes: most of the time to draw.
     figures.save(drawn, folder / f"theorem{number}.png")
 
 
@@ -56,14 +58,9 @@ def _legend(
   """Names the colours, then the kinds of lines, below the panel."""
   from matplotlib import lines
 
-  handles = [
-    lines.Line2D([], [], color=color, linewidth=3, label=label)
-    for label, color in colors.items()
-  ]
-  handles += [
-    lines.Line2D([], [], **({"color": _GREY} | dict(style)), label=label)
-    for label, style in styles.items()
-  ]
+  kinds = {label: {"color": c, "linewidth": 3} for label, c in colors.items()}
+  kinds |= {label: {"color": _GREY} | dict(s) for label, s in styles.items()}
+  handles = [lines.Line2D([], [], label=k, **s) for k, s in kinds.items()]
   axes.legend(
     handles=handles,
     frameon=False,
@@ -181,7 +178,7 @@ def _theorem2(rows: Sequence[Record], axes: Any) -> None:
       place.plot(x, y, color=color, linewidth=1)
       _measured(place, _column(same, "margin"), same, color, linestyle="")
     place.axvspan(-4.3, 0, color="#EEEEEE", zorder=0)
-    place.text(-4.1, 0.02, "b < 0: not in the theorem", fontsize=9, color=_GREY)
+    place.text(-4.1, 0.02, "b < 0: not in the theorem", fontsize=8, color=_GREY)
     _bound(place, [-4.3, 4.3], [0.25, 0.25], "#222222")
     place.set(xlim=(-4.3, 4.3), ylim=(0, 1))
     title = f"Linear classifiers of raw inputs, p₋ = {p_minus}"
@@ -239,8 +236,8 @@ def _theorem3(rows: Sequence[Record], axes: Any) -> None:
         x = _column(same, "n_minus") / _column(same, "n_plus")
       y = _column(same, "error")
       ends = [y - _column(same, "error_5"), _column(same, "error_95") - y]
-      ends = np.maximum(ends, 0)
-      place.errorbar(x, y, yerr=ends, color=color, linewidth=1.6, **_POINTS)
+      bars = {"yerr": np.maximum(ends, 0), **_POINTS}
+      place.errorbar(x, y, color=color, linewidth=1.6, **bars)
       _bound(place, x, _column(same, "bound"), color)
       place.plot(x, _column(same, "best_error"), ":", color=color)
       place.plot(x, _column(same, "p_plus"), color=_GREY, linewidth=1)
