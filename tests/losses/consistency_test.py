@@ -138,3 +138,71 @@ def test_bfloat16_is_widened_first():
 def test_wrong_shapes_and_types(target, logits):
   with pytest.raises(AssertionError):
     consistency.kl_divergence(target, logits)
+
+
+def squared(target):
+  return lambda z: consistency.mean_squared_error(target, z).sum()
+
+
+def test_mean_squared_error_golden():
+  target = jnp.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+  logits = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5], [0.4, 0.6]]))
+  loss = consistency.mean_squared_error(target, logits)
+  np.testing.assert_allclose(loss, [0.5625, 0.0, 0.16], atol=1e-6)
+
+
+def test_mean_squared_error_equals_a_slow_reference():
+  target, logits = draw(6)
+  loss = jax.jit(consistency.mean_squared_error)(target, logits)
+  assert loss.shape == (9,) and loss.dtype == jnp.float32
+  for found, p, z in zip(loss, target, np.asarray(logits, float), strict=True):
+    q = [np.exp(a) / sum(np.exp(b) for b in z) for a in z]
+    expected = sum((a - float(b)) ** 2 for a, b in zip(q, p)) / len(q)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_mean_squared_error_is_symmetric_with_gradients_to_both():
+  _, a = draw(7)
+  _, b = draw(8)
+
+  def loss(a, b):
+    return consistency.mean_squared_error(jax.nn.softmax(a), b).sum()
+
+  np.testing.assert_allclose(loss(a, b), loss(b, a), rtol=1e-6)
+  by_a, by_b = jax.grad(loss, (0, 1))(a, b)
+  swapped = jax.grad(loss, (1, 0))(b, a)
+  assert np.abs(by_a).sum() > 0 and np.abs(by_b).sum() > 0
+  np.testing.assert_allclose(by_a, swapped[0], atol=1e-7)
+  np.testing.assert_allclose(by_b, swapped[1], atol=1e-7)
+
+
+def test_mean_squared_error_checks_gradients():
+  target, logits = draw(9, batch=2)
+  test_util.check_grads(
+    squared(target), (logits,), order=1, rtol=2e-2, eps=1e-2
+  )
+
+
+def test_mean_squared_error_is_bounded():
+  """At most 2 / C, also for huge logits, in bf16 too."""
+  target = jnp.array([[1.0, 0.0, 0.0, 0.0]])
+  logits = jnp.array([[-1e4, 1e4, 0.0, 0.0]])
+  for dtype in (jnp.float32, jnp.bfloat16):
+    loss = consistency.mean_squared_error(
+      target.astype(dtype), logits.astype(dtype)
+    )
+    np.testing.assert_array_equal(loss, [0.5])
+  assert np.isfinite(jax.grad(squared(target))(logits)).all()
+
+
+@pytest.mark.parametrize(
+  "target, logits",
+  [
+    (jnp.zeros((3,)), jnp.zeros((3,))),
+    (jnp.zeros((2, 3)), jnp.zeros((3, 2))),
+    (jnp.zeros((2, 3), int), jnp.zeros((2, 3))),
+  ],
+)
+def test_mean_squared_error_refuses_wrong_shapes(target, logits):
+  with pytest.raises(AssertionError):
+    consistency.mean_squared_error(target, logits)
