@@ -148,7 +148,8 @@ def load(
     except ValueError as error:
       raise ValueError(f"data.unlabeled.irrelevant: {error}") from None
     pixels, labels = other.train_images, other.train_labels
-  return pools.Pool(images.fit(pixels, data.image_shape), labels)
+  fitted = images.fit(np.asarray(pixels), data.image_shape)
+  return pools.Pool(fitted, labels)
 
 
 def draw(

@@ -166,7 +166,7 @@ def check(
     ValueError: The labels are not those the split was built from, so that its
       indices would point at other images.
   """
-  parts = {"training": labels, "pool": pool_labels}
+  others = None
   if len(split.irrelevant):
     if irrelevant_labels is None:
       came_from = split.arguments.get("unlabeled", {}).get("irrelevant")
@@ -174,9 +174,10 @@ def check(
         f"the split has {len(split.irrelevant)} irrelevant images: set "
         f"data.unlabeled.irrelevant to where they came from ({came_from!r})"
       )
-    parts["irrelevant"] = irrelevant_labels
-  here = fingerprint(*parts.values())
+    others = irrelevant_labels
+  here = fingerprint(labels, pool_labels, others)
   if here != split.fingerprint:
+    parts = {"training": labels, "pool": pool_labels, "irrelevant": others}
     sizes = [f"{len(p)} {k} labels" for k, p in parts.items() if p is not None]
     raise ValueError(
       "the split was made from other data: its fingerprint is "

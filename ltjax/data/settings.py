@@ -68,7 +68,9 @@ def complete(name: str, given: Mapping, defaults: Settings) -> Settings:
   Raises:
     ValueError: An unknown key, a wrong type or a value out of range.
   """
-  result = {**defaults, "counts": ()} if "counts" in defaults else {**defaults}
+  result: Settings = (
+    {**defaults, "counts": ()} if "counts" in defaults else {**defaults}
+  )
   for key, value in dict(given).items():
     if key not in defaults:
       raise ValueError(

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from scipy import io
+import toys
 
 from ltjax.data import downloads, sources, svhn
+from ltjax.data import task as tasks
 
 DIGITS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 5])
 
@@ -110,3 +112,37 @@ def test_another_layout_is_refused(tmp_path, changes, message):
   write(tmp_path / "a.mat", **changes)
   with pytest.raises(ValueError, match=f"a.mat: .*{message}"):
     svhn.read_mat(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize(
+  "order, digit_counts",
+  [
+    ((), [9, 7, 5, 4, 3, 2, 2, 1, 1, 1]),
+    # The authors' classes are the digits 1 ... 9, 0.
+    ((1, 2, 3, 4, 5, 6, 7, 8, 9, 0), [1, 9, 7, 5, 4, 3, 2, 2, 1, 1]),
+  ],
+)
+def test_a_task_with_the_extra_images(tmp_path, order, digit_counts):
+  """The tail of the labeled and of the unlabeled images, digit by digit."""
+  every = np.tile(np.arange(10), 30)
+  write(tmp_path / "svhn" / "train_32x32.mat", every)
+  write(tmp_path / "svhn" / "test_32x32.mat", every[:50])
+  extra = write(tmp_path / "svhn" / "extra_32x32.mat", every[::-1])
+  task = tasks.build(
+    source="svhn",
+    labeled={"max_count": 9, "rho": 9.0, "class_order": order},
+    unlabeled={"source": "svhn_extra", "factor": 2.0},
+    validation={},
+    seed=0,
+    mesh=toys.one_device(),
+    data_dir=str(tmp_path),
+  )
+  assert np.bincount(task.labels).tolist() == digit_counts
+  assert np.bincount(task.truth).tolist() == [2 * n for n in digit_counts]
+  np.testing.assert_array_equal(
+    task.unlabeled_images, extra[task.split.unlabeled]
+  )
+  np.testing.assert_array_equal(every[::-1][task.split.unlabeled], task.truth)
+  assert task.test_counts == 10 * (5,) and task.flip is False
+  most = 1 if order else 0
+  assert most in task.groups["many"]
