@@ -21,6 +21,7 @@ from ltjax import checkpoints as checkpointing
 from ltjax import fit, interrupts, sharding, writers
 from ltjax import progress as progressing
 from ltjax import state as states
+from ltjax.data import host_images
 from ltjax.state import ModelState, TrainState
 
 
@@ -63,6 +64,8 @@ class Run:
       self._workdir / "checkpoints", keep=keep
     )
     self._saved_at = time.monotonic()
+    # The running stage's state, where it is newer than its last checkpoint.
+    self._unsaved: TrainState | None = None
 
   def execute(
     self, stages: Sequence[fit.Stage], state: ModelState
@@ -78,6 +81,8 @@ class Run:
       NonFiniteLossError: if a loss is not finite; the last good checkpoint is
         kept.
       CheckpointError: if saving fails; earlier checkpoints are kept.
+      BrokenImageError: if an image on the host cannot be read, with everything
+        saved.
     """
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names), names
@@ -167,15 +172,22 @@ class Run:
         stage.steps_per_epoch * stage.batch_size,
         resumed_at=done * stage.batch_size,
       )
-    if stage.steps:
-      train = self._train(index, stages, state, train, writer, flag)
-    state = stage.finish(state, train)
+    self._unsaved = None
     end = (index + 1, 0)
-    for row in stage.report(state):
-      writer.write({"stage": stage.name, "position": list(end), **row})
-      self._show(stage, row)
-    self._save(end, stages, state, None)
-    return state
+    try:
+      if stage.steps:
+        train = self._train(index, stages, state, train, writer, flag)
+      new = stage.finish(state, train)
+      for row in stage.report(new):
+        writer.write({"stage": stage.name, "position": list(end), **row})
+        self._show(stage, row)
+    except host_images.BrokenImageError:
+      if self._unsaved is not None:
+        step = int(self._unsaved.step)
+        self._save((index, step), stages, state, self._unsaved)
+      raise
+    self._save(end, stages, new, None)
+    return new
 
   def _train(
     self,
@@ -202,7 +214,7 @@ class Run:
       steps_per_call=self._steps_per_call,
     )
     for tick in ticks:
-      train = tick.state
+      train = self._unsaved = tick.state
       means = tick.means or {}
       if self._progress:
         self._progress.update(
@@ -235,6 +247,7 @@ class Run:
       if due or flag.signum is not None:
         fit.check(stage, fit.watch(tick.state))
         self._save((index, tick.step), stages, state, tick.state)
+        self._unsaved = None
         flag.raise_if_set()
     assert train is not None
     return train

@@ -246,3 +246,50 @@ def test_the_state_before_a_broken_image_is_good():
   assert ticks == list(range(1, due + 1))
   if last is not None:
     assert int(last.step) == due  # not donated
+
+
+# 11 is a labeled image; the epochs have 5 steps.
+@pytest.mark.parametrize("every", [0, 60])
+def test_a_run_saves_before_it_stops_at_a_broken_image(every, tmp_path):
+  learner = on_host(toys.learner(pad=1, flip=True))
+  stages = toys.stages("embedding", learner)
+  whole, whole_rows = toys.execute(tmp_path / "whole", learner, stages)
+
+  broken = on_host(
+    toys.learner(pad=1, flip=True), lambda x: Recorded(x, broken=11)
+  )
+  stages = toys.stages("embedding", broken)
+  _, stream = stages[0].prepare(broken.init())
+  due = int(np.argmax((stream(0) == 11).any(1)))
+  assert due > 0
+  folder = tmp_path / "broken"
+  for _ in range(2):  # The second time nothing is left to save.
+    with pytest.raises(host_images.BrokenImageError, match="n11.JPEG"):
+      toys.execute(folder, broken, stages, checkpoint_every_s=every)
+    saved = [int(path.name) for path in (folder / "checkpoints").iterdir()]
+    assert max(saved) % 1_000_000_000 == due
+  stages = toys.stages("embedding", learner)
+  state, rows = toys.execute(folder, learner, stages)
+  toys.assert_same(state, whole)
+  assert rows == whole_rows
+
+
+def test_a_broken_test_image_costs_no_training(tmp_path):
+  learner = on_host(toys.learner())
+  whole, whole_rows = toys.execute(
+    tmp_path / "whole", learner, toys.stages("decoupling", learner)
+  )
+  task = dataclasses.replace(
+    learner.task, test_images=Recorded(learner.task.test_images, broken=11)
+  )
+  broken = dataclasses.replace(learner, task=task)
+  folder = tmp_path / "broken"
+  with pytest.raises(host_images.BrokenImageError, match="n11.JPEG"):
+    toys.execute(folder, broken, toys.stages("decoupling", broken))
+  saved = [int(path.name) for path in (folder / "checkpoints").iterdir()]
+  assert max(saved) == 10  # the steps of the first stage, all done
+  state, rows = toys.execute(
+    folder, learner, toys.stages("decoupling", learner)
+  )
+  toys.assert_same(state, whole)
+  assert rows == whole_rows
