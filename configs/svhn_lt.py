@@ -42,4 +42,5 @@ def get_config(arg=None):
     config.data.unlabeled.source = "svhn_extra"
   if arg.variant == "author_code":
     config.data.flip = "on"
+    config.data.labeled.class_order = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)
   return config

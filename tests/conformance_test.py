@@ -1,7 +1,8 @@
 """What every stage and every method must do; a new method is tested by itself.
 
-A case is a stage alone or a whole method of `methods.METHODS`, on the toy task,
-run by `run.Run` as a user's run is.
+A case is a stage alone or a whole method, those of `methods.METHODS` and the
+worked example of docs/add_a_method.md, on the toy task, run by `run.Run` as a
+user's run is.
 """
 
 import dataclasses
@@ -15,10 +16,10 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import fit, interrupts, methods, models, sharding
+from ltjax import fit, interrupts, models, sharding
 
 every_case = pytest.mark.parametrize("case", toys.CASES)
-every_method = pytest.mark.parametrize("method", methods.METHODS)
+every_method = pytest.mark.parametrize("method", toys.METHODS)
 # Those that take steps, so that there is something to compile and to kill.
 every_training_case = pytest.mark.parametrize(
   "case", [case for case in toys.CASES if case not in toys.WITHOUT_STEPS]

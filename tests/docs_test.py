@@ -7,9 +7,10 @@ import re
 import ml_collections
 import numpy as np
 import pytest
+import toys
 
 from ltjax import config as configs
-from ltjax import config_check, methods, train
+from ltjax import config_check, loss_settings, methods, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -120,24 +121,28 @@ def test_own_data_walkthrough(tmp_path, monkeypatch):
 
 def test_worked_example_of_a_method(tmp_path, monkeypatch):
   monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-  (block,) = code(ROOT / "docs" / "add_a_method.md")
-  names = {"__name__": "balanced_softmax"}
-  exec(block, names)
-  # Equal counts shift all logits alike: plain cross-entropy.
+  names = toys.example()
+  methods.METHODS["smoothing"] = names["stages"]
+  # Equal counts leave no doubt: plain cross-entropy.
   logits = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]], np.float32)
   labels = np.array([0, 2])
   plain = -logits[[0, 1], labels] + np.log(np.exp(logits).sum(-1))
-  found = names["balanced_softmax"](
-    names["jnp"].asarray(logits),
-    names["jnp"].asarray(labels),
-    counts=names["jnp"].array([7, 7, 7]),
-  )
+  jnp = names["jnp"]
+  loss = names["Smoothing"](loss_settings.Settings(), 1.0, 3)
+  arguments = jnp.asarray(logits), jnp.asarray(labels)
+  found = loss.losses(*arguments, counts=jnp.array([7.0, 7.0, 7.0]))
   np.testing.assert_allclose(found, plain, rtol=1e-5)
+  # The largest class is doubted by a fifth, the smallest not at all.
+  found = loss.losses(*arguments, counts=jnp.array([9.0, 5.0, 1.0]))
+  uniform = -logits.mean(-1) + np.log(np.exp(logits).sum(-1))
+  expected = 0.8 * plain[0] + 0.2 * uniform[0], plain[1]
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
   config = names["get_config"]()
+  config_check.check(config)
   config.embedding.epochs = 1
   summary = train.train(config, str(tmp_path / "run"), echo=lambda line: None)
-  assert summary["result"]["last"]["model"] == "Balanced softmax"
-  assert summary["method"] == "balanced_softmax"
+  assert summary["result"]["last"]["model"] == "LAS"
+  assert summary["method"] == "smoothing"
 
 
 def table(title: str) -> list[list[str]]:
