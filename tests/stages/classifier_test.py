@@ -1,4 +1,4 @@
-"""The classifier stage: a head on frozen, cached features."""
+"""The classifier stage: a head, or scales of one, on a frozen embedding."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,6 @@ import pytest
 import toys
 
 from ltjax import models
-from ltjax.stages import classifier
 
 
 @pytest.fixture(scope="module")
@@ -87,64 +86,13 @@ def test_a_fresh_head_is_new_and_a_refit_goes_on(learner, trained):
   assert toys.differ(fresh.params, other.params)
 
 
-def test_the_cache_equals_recomputing(learner, trained):
-  """Row `v N + i` is the network, in evaluation mode, on view v of image i."""
-  key, views, size = jax.random.key(5), 3, 12
-  images = learner.task.images[: toys.N]
-  cached = classifier.cached_features(
-    learner.predictor, trained, images, views=views, key=key
-  )
-  assert cached.shape == (views * toys.N, toys.D)
-  for view in range(views):
-    view_key = jax.random.fold_in(key, view)
-    rows = cached[view * toys.N : (view + 1) * toys.N]
-    np.testing.assert_array_equal(
-      rows, learner.predictor.features(trained, images, key=view_key)
-    )
-    for batch, first in enumerate(range(0, toys.N, size)):
-      index = np.arange(first, first + size)
-      index[index >= toys.N] = 0  # the last batch is filled with image 0
-      augmented = learner.transform(
-        jax.random.fold_in(view_key, batch), images[index]
-      )
-      features, _, _ = learner.model.apply(
-        {"backbone": trained.backbone, "head": trained.head},
-        trained.batch_stats,
-        augmented,
-        False,
-      )
-      np.testing.assert_allclose(
-        rows[first : first + size],
-        features[: toys.N - first],
-        rtol=1e-5,
-        atol=1e-6,
-      )
-
-
-def test_views_differ(learner, trained):
-  cached = np.asarray(
-    classifier.cached_features(
-      learner.predictor,
-      trained,
-      learner.task.images,
-      views=3,
-      key=jax.random.key(5),
-    )
-  ).reshape(3, -1, toys.D)
-  for a, b in ((0, 1), (0, 2), (1, 2)):
-    assert not np.allclose(cached[a], cached[b])
-
-
 def test_no_views_means_the_plain_image(learner, trained):
-  images = learner.task.images
-  np.testing.assert_array_equal(
-    classifier.cached_features(
-      learner.predictor, trained, images, views=0, key=jax.random.key(5)
-    ),
-    learner.predictor.features(trained, images),
-  )
   stage = toys.classifier_stage(learner, choices={"views": 0})
   arrays, stream = stage.prepare(trained)
+  np.testing.assert_array_equal(
+    arrays["features"],
+    learner.predictor.features(trained, learner.task.images[: toys.N]),
+  )
   assert arrays["features"].shape == (toys.N, toys.D)
   assert stream(0).max() < toys.N
 
@@ -236,7 +184,10 @@ def test_a_cosine_head_is_fitted_alike(tmp_path):
 @pytest.mark.parametrize(
   "choices, message",
   [
-    ({"sampler": "balanced"}, "sampler is 'balanced'; choose one of class_"),
+    ({"sampler": "balanced"}, "sampler is 'balanced'; choose one of random, "),
+    ({"sampler": "power"}, "sampler is 'power'; choose one of .*reversed"),
+    ({"batch_norm": "on"}, "batch_norm is 'on'; choose one of frozen, update"),
+    ({"kind": "ncm"}, "kind is 'ncm'; choose one of crt, lws"),
     ({"data": "unlabeled"}, "data is 'unlabeled'; choose one of labeled, all"),
     ({"views": -1}, "views is -1; it must be 0 or more"),
   ],
@@ -250,3 +201,92 @@ def test_unknown_choices_are_refused(learner, choices, message):
 def test_a_batch_larger_than_the_labeled_set_is_refused(learner):
   with pytest.raises(ValueError, match="refit.batch_size is 41.* only 40"):
     toys.classifier_maker(learner, choices={"field": "refit"}, batch_size=41)
+
+
+# -- Other samplers.
+
+
+def test_any_sampler_is_an_option(learner, trained):
+  """Reversed: the rarest class is drawn most often, in inverse proportion."""
+  stage = toys.classifier_stage(learner, choices={"sampler": "reversed"})
+  _, stream = stage.prepare(trained)
+  drawn = np.concatenate([stream(epoch).ravel() for epoch in range(60)])
+  labels = np.asarray(learner.task.labels)[drawn % toys.N]
+  expected = 1 / np.array(toys.LABELED)
+  np.testing.assert_allclose(
+    np.bincount(labels, minlength=4) / len(labels),
+    expected / expected.sum(),
+    atol=0.03,
+  )
+
+
+# -- Statistics that follow the batches.
+
+
+def test_updated_statistics_and_nothing_else_of_f(learner, trained, tmp_path):
+  stage = toys.classifier_stage(learner, choices={"batch_norm": "update"})
+  state, _ = toys.execute(tmp_path, learner, [stage], state=trained)
+  toys.assert_same(
+    state.replace(balanced_head=None, batch_stats=None),
+    trained.replace(balanced_head=None, batch_stats=None),
+  )
+  assert toys.differ(state.batch_stats, trained.batch_stats)
+  assert toys.differ(state.balanced_head, trained.balanced_head)
+
+
+def test_statistics_drift_towards_a_balanced_world(trained):
+  """After many balanced batches they are those of equal classes."""
+  learner = toys.learner()  # images as they are
+  stage = toys.classifier_stage(
+    learner, choices={"batch_norm": "update"}, epochs=30
+  )
+  state, (arrays, stream) = stage.init(trained), stage.prepare(trained)
+  step, mean = jax.jit(stage.step), 0.0
+  for epoch in range(30):
+    for index in stream(epoch):
+      state = step(state, index, arrays)
+      mean += np.asarray(state.batch_stats["mean"]) / 150
+  _, test = learner.task.transforms()
+  images = np.asarray(test(learner.task.images[: toys.N]))
+  x = images.reshape(toys.N, -1) @ np.asarray(trained.backbone["kernel"])
+  labels = np.asarray(learner.task.labels)
+  balanced = np.mean([x[labels == c].mean(0) for c in range(toys.C)], axis=0)
+
+  def distance(other):
+    return np.linalg.norm(mean - other)
+
+  assert distance(balanced) < distance(x.mean(0))
+  assert distance(balanced) < distance(np.asarray(trained.batch_stats["mean"]))
+
+
+def test_a_step_in_training_mode_is_sgd_on_the_head_alone(learner, trained):
+  """Gradients as of a loss through the network in training mode."""
+  stage = toys.classifier_stage(learner, choices={"batch_norm": "update"})
+  before, arrays, index, after = one_step(stage, trained)
+  assert "features" not in arrays
+  images = learner.transform(
+    jax.random.fold_in(before.key, 0), learner.task.images[index]
+  )
+  labels = np.asarray(learner.task.labels)[index]
+
+  def loss_fn(head):
+    _, logits, stats = learner.model.apply(
+      {"backbone": trained.backbone, "head": head},
+      trained.batch_stats,
+      images,
+      True,
+    )
+    losses = -jax.nn.log_softmax(logits)[np.arange(8), labels]
+    return jnp.mean(losses), stats
+
+  (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    before.params
+  )
+  expected = jax.tree.map(
+    lambda w, g: w - 0.05 * (g + 5e-4 * w), before.params, grads
+  )
+  for a, b in ((after.params, expected), (after.batch_stats, stats)):
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b
+    )
+  np.testing.assert_allclose(after.totals["loss"], loss, rtol=1e-5)
