@@ -127,7 +127,13 @@ def test_no_stage_is_given_the_truth(case):
     if stage.prepare is None:
       continue
     arrays, _ = stage.prepare(state)
-    assert set(arrays) <= {"images", "features", "labels"}
+    # Images, the network, and what follows from labels; nothing else.
+    network = {"backbone", "head", "frozen"}
+    assert set(arrays) <= {"images", "features", "labels", "counts", *network}
+    if "counts" in arrays:
+      np.testing.assert_array_equal(arrays["counts"], toys.LABELED)
+    if "labels" not in arrays:
+      continue
     labels = np.asarray(arrays["labels"]).reshape(-1)
     known = labels[labels >= 0]
     views = len(known) // toys.N
