@@ -181,6 +181,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.refit.views = 10
   config.refit.sampler = "class_balanced"
   config.refit.data = "labeled"
+  config.refit.batch_norm = "frozen"  # or "update"
   if author:
     config.consistency.learning_rate = 0.01
     config.consistency.schedule = "step"

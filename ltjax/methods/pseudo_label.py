@@ -109,6 +109,7 @@ def _classifier(
     views=config.refit.views,
     sampler=config.refit.sampler,
     data=config.refit.data,
+    batch_norm=config.refit.batch_norm,
     seed=learner.seed,
     field="refit",
   )

@@ -34,12 +34,19 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
       `consistency` and `refit`, and `loops` and `shared_head`.
 
   Raises:
-    ValueError: if `loops` is below 1 or a block does not fit.
+    ValueError: if `loops` is below 1, the classifier cannot be trained on, or a
+      block does not fit.
   """
   if config.loops < 1:
     raise ValueError(
       f"loops is {config.loops}; SSLT needs 1 or more"
       " (--config.method=decoupling stops after the initialization)."
+    )
+  if config.classifier.kind == "ncm":
+    raise ValueError(
+      "classifier.kind is 'ncm', but SSLT goes on training the classifier in"
+      " each loop, and class means are not trained; choose crt, tau_norm or"
+      " lws."
     )
   task = learner.task
   fine_tune = _consistency(learner, dict(config.consistency))
@@ -102,7 +109,9 @@ def _consistency(learner: Learner, block: dict) -> consistency.Maker:
 
 
 def _refit(learner: Learner, block: dict) -> classifier.Maker:
-  choices = {name: block[name] for name in ("views", "sampler", "data")}
+  choices = {
+    name: block[name] for name in ("views", "sampler", "data", "batch_norm")
+  }
   return classifier.Maker(
     learner.predictor,
     images=learner.task.images,

@@ -1,9 +1,8 @@
 """Classifier fitting on a frozen embedding: Stage 3 of SSLT, cRT and LWS.
 
 The parameters of `f` are frozen; a head is fitted to its features by
-class-balanced sampling: a class with probability 1 / C, then one of its images.
-BatchNorm statistics are frozen too, so that features are computed only once
-(see `features`), or are updated by the batches.
+class-balanced sampling. BatchNorm statistics are frozen too, so that features
+are computed only once (see `features`), or are updated by the batches.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import optax
 from ltjax import class_probabilities, fit, inference, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
+from ltjax.data import host_images
 from ltjax.losses import classification
 from ltjax.stages import features as feature_sources
 from ltjax.stages import rules
@@ -111,7 +111,7 @@ class Maker:
     self,
     predictor: inference.Predictor,
     *,
-    images: jax.Array,
+    images: jax.Array | host_images.HostImages,
     labels: jax.Array,
     num_classes: int,
     recipe: recipes.Recipe,
@@ -207,11 +207,7 @@ class Maker:
         arrays |= {"backbone": state.backbone, "head": state.head}
         return arrays, stream
       arrays["features"] = feature_sources.cached(
-        self._predictor,
-        state,
-        self._images,
-        views=self._views,
-        key=views_key,
+        self._predictor, state, self._images, views=self._views, key=views_key
       )
       arrays["labels"] = jnp.tile(labels, max(self._views, 1))
       return arrays, feature_sources.rows(

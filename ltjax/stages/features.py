@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import inference, models, sampling
+from ltjax.data import host_images
 from ltjax.state import ModelState, TrainState
 
 # `(train_state, index [B], arrays) -> (features [B, D], batch_stats)`.
@@ -29,7 +30,7 @@ Features = Callable[[TrainState, jax.Array, Any], tuple[jax.Array, Any]]
 def cached(
   predictor: inference.Predictor,
   state: ModelState,
-  images: jax.Array,
+  images: jax.Array | host_images.HostImages,
   *,
   views: int,
   key: jax.Array,
@@ -87,7 +88,13 @@ def rows(
 
 
 def from_cache(state: TrainState, index: jax.Array, arrays: Any) -> Any:
-  """Returns rows of `arrays["features"]`; the statistics stay as they are."""
+  """Returns rows of the cache; the statistics stay as they are.
+
+  Args:
+    state: gives the statistics.
+    index: int32 `[B]`, rows.
+    arrays: holds `features`, as `cached` makes them.
+  """
   return arrays["features"][index], state.batch_stats
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from ltjax import inference
+from ltjax.data import host_images
 from ltjax.evaluation import metrics
 from ltjax.state import ModelState
 
@@ -43,7 +44,7 @@ class Chooser:
     self,
     predictor: inference.Predictor,
     *,
-    images: jax.Array,
+    images: jax.Array | host_images.HostImages,
     labels: np.ndarray,
     tau: float,
     select: bool,

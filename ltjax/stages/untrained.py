@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from ltjax import fit, inference
+from ltjax.data import host_images
 from ltjax.models import heads, rescaling
 from ltjax.stages import tau as taus
 from ltjax.state import ModelState, TrainState
@@ -25,7 +26,7 @@ def ncm(
   name: str,
   predictor: inference.Predictor,
   *,
-  images: jax.Array,
+  images: jax.Array | host_images.HostImages,
   labels: jax.Array,
   features: str,
   field: str = "classifier",

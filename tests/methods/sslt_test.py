@@ -192,3 +192,27 @@ def test_a_stage_that_does_not_fit_is_refused_before_any_runs():
   """Also the last block of the config: nothing has been trained by then."""
   with pytest.raises(ValueError, match="refit.batch_size is 41"):
     methods.stages("sslt", toys.learner(), toys.config(refit__batch_size=41))
+
+
+def test_statistics_may_follow_the_refit(tmp_path):
+  learner, seen = toys.learner(), []
+  stages = toys.stages("sslt", learner, loops=1, refit__batch_norm="update")
+  toys.execute(tmp_path, learner, toys.watched(stages, seen))
+  before, after = seen[-2:]
+  toys.assert_same(before.backbone, after.backbone)
+  assert toys.differ(before.batch_stats, after.batch_stats)
+
+
+@pytest.mark.parametrize("kind", ["tau_norm", "lws"])
+def test_it_goes_on_from_any_linear_classifier(kind, tmp_path):
+  learner, seen = toys.learner(), []
+  stages = toys.stages("sslt", learner, loops=1, classifier__kind=kind)
+  refit = stages[-1]
+  toys.execute(tmp_path, learner, toys.watched(stages, seen))
+  before = jax.tree.map(jnp.asarray, seen[-2])
+  toys.assert_same(refit.init(before).params, before.balanced_head)
+
+
+def test_class_means_cannot_be_trained_on():
+  with pytest.raises(ValueError, match="kind is 'ncm', but SSLT .* tau_norm"):
+    toys.stages("sslt", toys.learner(), classifier__kind="ncm")
