@@ -285,6 +285,25 @@ def test_killed_between_chunks(tmp_path):
   kill_at_every_call(tmp_path, make, steps_per_call=4)
 
 
+def test_killed_while_the_head_changes_its_structure(tmp_path):
+  """Class means between two trainings, then corrected: each time other arrays."""
+
+  def make():
+    learner = toys.learner(validation=3)
+    return learner, toys.stages(
+      "pseudo_label",
+      learner,
+      epochs=1,
+      batch_size=20,
+      pseudo__base="decoupling",
+      classifier__kind="ncm",
+      posthoc__name="logit_adjustment",
+      posthoc__select=True,
+    )
+
+  kill_at_every_call(tmp_path, make)
+
+
 @every_training_case
 def test_killed_long_after_a_checkpoint(case, baseline, tmp_path):
   """Steps after the last checkpoint are done again, their rows written once."""
