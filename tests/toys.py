@@ -23,7 +23,6 @@ from ltjax import run as running
 from ltjax.data import splits
 from ltjax.data import task as tasks
 from ltjax.evaluation import groups as grouping
-from ltjax.methods import pretraining
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
 from ltjax.stages import (
@@ -308,18 +307,25 @@ def rotation_stage(learner, name="rotation", *, rotations="one", **changes):
   )
 
 
+def two_views(key, images):
+  """Two views of milliseconds: the image with little noise."""
+  first, second = jax.random.split(key)
+  x = (images.astype(jnp.float32) / 255 - 0.4) / 0.25
+  return tuple(x + 0.1 * jax.random.normal(k, x.shape) for k in (first, second))
+
+
 def moco_stage(learner, name="moco", *, choices=None, **changes):
+  queue = changes.get("batch_size", BATCH)  # keys of the batch before
   return moco.make(
     name,
     learner.model,
     images=learner.task.images[:N],
-    views=pretraining.two_views(learner),
+    views=two_views,
     recipe=recipe(**changes),
     seed=learner.seed,
     key=learner.key(name),
     report=nothing,
-    # 40: a multiple of the batches that tests use, 8 and 20.
-    **({"dim": 3, "queue": 40, "ema": 0.9} | (choices or {})),
+    **({"dim": 8, "queue": queue, "ema": 0.9} | (choices or {})),
   )
 
 

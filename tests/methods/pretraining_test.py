@@ -1,0 +1,122 @@
+"""Self-supervised pre-training as a beginning of any method."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from ltjax import methods
+from ltjax.methods import pretraining
+
+
+@pytest.fixture(scope="module")
+def learner():
+  return toys.learner(pad=1, flip=True)
+
+
+def config(name, **changes):
+  settings = {"pretrain__queue": 40, "pretrain__dim": 3} | changes
+  return toys.config(pretrain__name=name, **settings)
+
+
+def test_none_is_no_stage(learner):
+  assert list(pretraining.stages(learner, config("none"))) == []
+  names = [s.name for s in methods.stages("decoupling", learner, toys.config())]
+  assert names == ["embedding", "classifier"]
+
+
+@pytest.mark.parametrize("name", ["rotation", "moco"])
+@pytest.mark.parametrize("data, images", [("labeled", 40), ("all", 80)])
+def test_stage_of_the_config(learner, name, data, images):
+  (stage,) = pretraining.stages(
+    learner, config(name, pretrain__data=data, pretrain__batch_size=10)
+  )
+  assert (stage.name, stage.epochs, stage.batch_size) == ("pretrain", 2, 10)
+  assert stage.steps_per_epoch == images // 10
+  state = learner.init()
+  arrays, stream = stage.prepare(state)
+  np.testing.assert_array_equal(arrays["images"], learner.task.images[:images])
+  # Each image once an epoch.
+  np.testing.assert_array_equal(np.sort(stream(0).ravel()), np.arange(images))
+  assert stage.report(state) == []
+
+
+def test_settings_reach_the_stage(learner, monkeypatch):
+  """Every field of the block is used, by the stage that it belongs to."""
+  fields = {
+    "moco": {
+      "dim": 5,
+      "queue": 16,
+      "ema": 0.5,
+      "temperature": 0.7,
+      "key_batch_norm": "ema",
+    },
+    "rotation": {"rotations": "four"},
+  }
+  for name, given in fields.items():
+    made = {}
+    module = getattr(pretraining, name)
+    monkeypatch.setattr(
+      module, "make", lambda *_, made=made, **x: made.update(x)
+    )
+    changes = {f"pretrain__{field}": value for field, value in given.items()}
+    block = config(name, pretrain__learning_rate=0.2, **changes)
+    list(pretraining.stages(learner, block))
+    assert {field: made[field] for field in given} == given
+    assert made["recipe"].learning_rate == 0.2 and made["seed"] == learner.seed
+  recipe = toys.recipe().__dict__.keys()
+  known = {"name", "data", *recipe, *fields["moco"], *fields["rotation"]}
+  assert set(toys.config().pretrain) == known
+
+
+def test_decoupling_starts_from_the_embedding(learner, tmp_path):
+  """The next stage sees the new embedding and the fresh heads."""
+  made = methods.stages("decoupling", learner, config("rotation"))
+  assert [stage.name for stage in made] == [
+    "pretrain",
+    "embedding",
+    "classifier",
+  ]
+  seen, starts = [], []
+  state, rows = toys.execute(tmp_path, learner, toys.watched(made, seen))
+  fresh = toys.host(learner.init())
+  starts = made[1].init(jax.tree.map(jnp.asarray, seen[0]))
+  toys.assert_same(starts.params["backbone"], seen[0].backbone)
+  toys.assert_same(starts.batch_stats, seen[0].batch_stats)
+  assert toys.differ(starts.params["backbone"], fresh.backbone)
+  toys.assert_same(starts.params["head"], fresh.head)
+  kinds = [(row["kind"], row.get("stage")) for row in rows]
+  assert kinds[:2] == [("train", "pretrain")] * 2
+  assert {"loss", "accuracy"} <= rows[0].keys()
+  assert state.balanced_head["bias"].shape == (toys.C,)
+
+
+def test_views_follow_the_task():
+  """The size of the network, the task's normalisation, mirrors where told."""
+  learner = toys.learner()
+  pair = jax.jit(pretraining.two_views(learner))
+  black = jnp.zeros((8, 4, 4, 1), jnp.uint8)
+  first, second = pair(jax.random.key(0), black)
+  np.testing.assert_allclose(first, -0.4 / 0.25, rtol=1e-5)
+  np.testing.assert_allclose(second, -0.4 / 0.25, rtol=1e-5)
+  bf16 = pretraining.two_views(learner, dtype=jnp.bfloat16)
+  for view in jax.eval_shape(bf16, jax.random.key(0), black):
+    assert view.dtype == jnp.bfloat16 and view.shape == (8, 4, 4, 1)
+
+
+@pytest.mark.parametrize(
+  "name, changes, message",
+  [
+    ("rotatoin", {}, "choose one of none, rotation, moco. Did you mean 'rot"),
+    ("rotation", {"pretrain__data": "unlabeled"}, "choose one of labeled, all"),
+    ("rotation", {"pretrain__rotations": "two"}, "choose one of one, four"),
+    ("rotation", {"pretrain__epochs": 0}, "pretrain: epochs is 0"),
+    ("moco", {"pretrain__queue": 41}, "such as 40 or 48"),
+    ("moco", {"pretrain__batch_size": 1}, "needs 2 or more"),
+    ("moco", {"pretrain__schedule": "steps"}, "pretrain: "),
+  ],
+)
+def test_bad_settings(learner, name, changes, message):
+  with pytest.raises(ValueError, match=message):
+    list(pretraining.stages(learner, config(name, **changes)))
