@@ -16,7 +16,8 @@ Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
 The whole training set is labeled by its profile, as in Table 2 and the supervised
 rows of Table 1. The rows with unlabeled images (`..._du`) take five times as many
 from Tiny Images in the paper, which is withdrawn: name your `pool`, or let both
-parts come from CIFAR-10 with `max_count=833`, which is another protocol.
+parts come from CIFAR-10 with `max_count=833`, which is another protocol (714 where
+the unlabeled images are twice as imbalanced as the labeled ones, at any rho).
 
 Schedule of Cao et al. (2019): 200 epochs, batch 128, learning rate 0.1 with a
 warm-up of 5 epochs, x 0.01 at epochs 160 and 180, weight decay 2e-4.
