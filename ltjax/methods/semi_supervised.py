@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import fit, objective, regularizers, sampling, sharding
+from ltjax import fit, regularizers, sampling, sharding, titles
 from ltjax import recipe as recipes
 from ltjax.methods.learner import Learner
 from ltjax.regularizers import mean_teacher as teachers
@@ -31,10 +31,10 @@ from ltjax.stages import semi_supervised
 # 10 and 50 as in the configs of USB (Wang et al., 2022) for CIFAR-10; 1 as in
 # the paper on VAT; 30, between the other squared errors, is ours.
 WEIGHTS = {
-  "Pi-model": 10.0,
-  "Temporal ensembling": 30.0,
-  "Mean Teacher": 50.0,
-  "VAT": 1.0,
+  "pi_model": 10.0,
+  "temporal_ensembling": 30.0,
+  "mean_teacher": 50.0,
+  "vat": 1.0,
 }
 
 
@@ -45,7 +45,7 @@ def pi_model(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     learner: the network and the task.
     config: uses the blocks `semi`, `loss`, `sampler` and `model`.
   """
-  yield _stage(learner, config, "Pi-model", pi_models.make())
+  yield _stage(learner, config, "pi_model", pi_models.make())
 
 
 def temporal_ensembling(learner: Learner, config: Any) -> Iterator[fit.Stage]:
@@ -56,7 +56,7 @@ def temporal_ensembling(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     config: uses the blocks `semi`, `loss`, `sampler` and `model`.
   """
   regularizer = ensembles.make(alpha=config.semi.alpha)
-  yield _stage(learner, config, "Temporal ensembling", regularizer)
+  yield _stage(learner, config, "temporal_ensembling", regularizer)
 
 
 def mean_teacher(learner: Learner, config: Any) -> Iterator[fit.Stage]:
@@ -69,7 +69,7 @@ def mean_teacher(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   regularizer = teachers.make(
     decay=config.semi.ema, batch_norm=config.semi.teacher_batch_norm
   )
-  yield _stage(learner, config, "Mean Teacher", regularizer)
+  yield _stage(learner, config, "mean_teacher", regularizer)
 
 
 def vat(learner: Learner, config: Any) -> Iterator[fit.Stage]:
@@ -84,30 +84,22 @@ def vat(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     xi=config.semi.xi,
     iterations=config.semi.iterations,
   )
-  yield _stage(learner, config, "VAT", regularizer)
+  yield _stage(learner, config, "vat", regularizer)
 
 
 def _stage(
   learner: Learner,
   config: Any,
-  title: str,
+  method: str,
   regularizer: regularizers.Regularizer,
 ) -> fit.Stage:
   if config.loss.counts != "labeled":
     raise ValueError(
-      f"loss.counts is {config.loss.counts!r}, but {title} has no pseudo labels"
+      f"loss.counts is {config.loss.counts!r}, but {method} has no pseudo labels"
       " to count; set --config.loss.counts=labeled."
     )
   task, settings = learner.task, config.semi
-  loss = objective.make(
-    config.loss,
-    head=config.model.head,
-    head_scale=config.model.head_scale,
-    num_classes=task.num_classes,
-  )
-  labels = np.asarray(task.labels)
-  counts = np.bincount(labels, minlength=task.num_classes)
-  loss.check_counts(counts, class_names=task.class_names)
+  labels, title = np.asarray(task.labels), titles.final(config)
   sharding.check_batch(settings.batch_size, learner.mesh, "semi")
 
   def make_sampler(*, batch_size: int, epochs: int, stage: str):
@@ -127,11 +119,11 @@ def _stage(
     regularizer,
     images=task.images,
     labels=task.labels,
-    objective=loss,
+    objective=learner.objective(config),
     make_sampler=make_sampler,
     transform=learner.transform,
     recipe=recipes.of("semi", settings),
-    weight=WEIGHTS[title] if settings.weight is None else settings.weight,
+    weight=WEIGHTS[method] if settings.weight is None else settings.weight,
     rampup=settings.rampup,
     unlabeled_ratio=settings.unlabeled_ratio,
     seed=learner.seed,

@@ -18,6 +18,7 @@ import numpy as np
 from ltjax import fit, models, regularizers, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
+from ltjax.data import host_images
 from ltjax.stages import semi_step
 from ltjax.state import ModelState, TrainState
 
@@ -61,7 +62,7 @@ def make(
   model: models.Model,
   regularizer: regularizers.Regularizer,
   *,
-  images: jax.Array,
+  images: jax.Array | host_images.HostImages,
   labels: jax.Array,
   objective: Callable[..., jax.Array],
   make_sampler: Callable[..., sampling.Stream],
