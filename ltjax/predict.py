@@ -54,12 +54,15 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
   return list(found)
 
 
-def read(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
+def read(
+  path: Path, image_shape: tuple[int, int, int], resize: str = "stretch"
+) -> np.ndarray:
   """Returns a picture as a network takes it.
 
   Args:
     path: the file.
-    image_shape: `(H, W, C)`; the picture is stretched to it.
+    image_shape: `(H, W, C)` to bring the picture to.
+    resize: `stretch` it, or `crop` its middle; see `images.to_square`.
 
   Returns:
     uint8 `[H, W, C]`.
@@ -70,6 +73,8 @@ def read(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
   """
   height, width, channels = image_shape
   image = pictures.read_image(path).convert(_MODES[channels])
+  if resize == "crop":
+    return pictures.to_square(image, height, resize)
   return pictures.to_array(image, (height, width))
 
 
@@ -108,11 +113,11 @@ def predict(
   size = max(min(batch_size, len(files)), 1)
   for first in range(0, len(files), size):
     chunk = files[first : first + size]
-    batch = np.zeros((size, *trained.image_shape), np.uint8)
+    batch = np.zeros((size, *trained.picture_shape), np.uint8)
     errors: dict[int, str] = {}
     for i, path in enumerate(chunk):
       try:
-        batch[i] = read(path, trained.image_shape)
+        batch[i] = read(path, trained.picture_shape, trained.resize)
       except (OSError, ValueError) as error:
         errors[i] = str(error)
     probabilities = run(batch)

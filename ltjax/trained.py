@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import augment, checkpoints, models
+from ltjax import checkpoints, models, transforms
 from ltjax import workdir as workdirs
+from ltjax.data import images as pictures
 from ltjax.data import task as tasks
 from ltjax.state import ModelState
 
@@ -46,7 +47,9 @@ class Trained:
     classes: one name a class.
     transform: the test transform, uint8 `[B, H, W, C]` to what the network
       takes.
-    image_shape: `(H, W, C)`.
+    image_shape: `(H, W, C)` of the network's input.
+    picture_shape: `(H, W, C)` to bring a picture to before the transform.
+    resize: how: `stretch` or `crop`.
     description: the content of `model.json`.
   """
 
@@ -55,6 +58,8 @@ class Trained:
   classes: tuple[str, ...]
   transform: Callable[[jax.Array], jax.Array]
   image_shape: tuple[int, int, int]
+  picture_shape: tuple[int, int, int]
+  resize: str
   description: dict[str, Any]
 
   def predictor(
@@ -108,6 +113,11 @@ def save(
     "mean": list(task.mean),
     "std": list(task.std),
   }
+  if task.crop_size or task.resize != "stretch":
+    description["pictures"] = {
+      "size": list(task.images.shape[1:3]),
+      "resize": task.resize,
+    }
   head = _head_shapes(state.balanced_head)
   if head != _head_shapes(state.head):
     description["balanced_head"] = head
@@ -174,6 +184,8 @@ def load(workdir: str | Path) -> Trained:
     classes=tuple(description["classes"]),
     transform=transform,
     image_shape=model.image_shape,
+    picture_shape=(*_pictures(description)["size"], model.image_shape[2]),
+    resize=_pictures(description)["resize"],
     description=description,
   )
 
@@ -201,6 +213,22 @@ def check_finished(workdir: str | Path) -> None:
       f"The run in {folder} is not finished. Run the same training command"
       " again; it goes on where it stopped."
     )
+
+
+def _pictures(description: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what pictures are brought to: the input, unless it is described."""
+  size = list(description["image_shape"][:2])
+  found = dict(description.get("pictures", {"size": size, "resize": "stretch"}))
+  whole = all(type(n) is int for n in found["size"])
+  if (
+    not whole
+    or len(found["size"]) != 2
+    or any(have < need for have, need in zip(found["size"], size))
+  ):
+    raise ValueError(f"pictures of size {found['size']!r} hold no input {size}")
+  if found["resize"] not in pictures.RESIZES:
+    raise ValueError(f"pictures have resize {found['resize']!r}")
+  return found
 
 
 def _head_shapes(head: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -236,6 +264,7 @@ def _build(
       raise ValueError("mean and std must be finite, and std above 0")
     if not len(mean) == len(std) == shape[-1]:
       raise ValueError(f"mean and std must have {shape[-1]} channels")
+    crop = _pictures(description)["size"] != list(shape[:2])
     model = models.create(
       **settings, num_classes=len(classes), image_shape=tuple(shape)
     )
@@ -245,4 +274,7 @@ def _build(
     raise ValueError(
       f"{path} does not describe a model ({reason}); {_AGAIN}."
     ) from None
-  return model, lambda images: augment.normalize(images, mean, std, dtype)
+  _, transform = transforms.make(
+    mean=mean, std=std, dtype=dtype, crop_size=shape[0] if crop else 0
+  )
+  return model, transform

@@ -84,7 +84,7 @@ class DecodedCache:
     """
     with self._lock:
       for i, row in zip(map(int, index), rows, strict=True):
-        data, place = memoryview(np.ascontiguousarray(row)).cast("B"), 0
+        data, place = row.tobytes(), 0
         while place < len(data):
           place += os.pwrite(self._pixels, data[place:], i * self._row + place)
         self._known[i] = True

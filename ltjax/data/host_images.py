@@ -83,7 +83,8 @@ class View(HostImages):
     if isinstance(images, View):
       images, index = images._images, images._index[index]
     self._images, self._index = images, index
-    self.shape = (len(index), *images.shape[1:])
+    _, height, width, channels = images.shape
+    self.shape = (len(index), height, width, channels)
 
   def read(self, index: np.ndarray) -> np.ndarray:
     """See `HostImages`."""

@@ -7,8 +7,9 @@ ones; `ltjax.gather` then hands the rows of each batch to the device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
+from typing import cast
 
 import jax
 from jax.sharding import Mesh
@@ -66,24 +67,25 @@ def reader(
   )
 
 
-def put(
-  given: Images, place: str, mesh: Mesh
-) -> jax.Array | host_images.HostImages:
+def put(given: Images, place: str, mesh: Mesh) -> jax.Array:
   """Puts images in their place.
 
   Args:
     given: uint8 `[N, H, W, C]`.
     place: `device` or `host`.
     mesh: the devices, each of which gets a copy.
+
+  Returns:
+    An array, or `HostImages` that stand in for one.
   """
   if place == "device":
     return sharding.replicate(np.asarray(given), mesh)
-  if isinstance(given, host_images.HostImages):
-    return given
-  return host_images.ArrayImages(np.asarray(given))
+  if not isinstance(given, host_images.HostImages):
+    given = host_images.ArrayImages(np.asarray(given))
+  return cast(jax.Array, given)
 
 
-def describe(sets: dict[str, Images]) -> str:
+def describe(sets: Mapping[str, Images]) -> str:
   """Returns a line a set: how many images, of what size, where.
 
   Args:

@@ -39,7 +39,8 @@ class Task:
   """A semi-supervised long-tailed recognition task.
 
   Attributes:
-    images: uint8 `[N + M, H, W, C]`, labeled images first.
+    images: uint8 `[N + M, H, W, C]`, labeled images first. These and those for
+      testing are arrays, or `HostImages` that stand in for them.
     labels: int32 `[N]` on the device, of the labeled images.
     truth: int32 `[M]` on the host, true classes of the unlabeled images; -1
       where unknown, or where the image has none of the classes. No training
@@ -57,14 +58,15 @@ class Task:
     flip: whether training flips images horizontally.
     augment: how training augments, see `ltjax.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
+    resize: how pictures were brought to `H` and `W`, `stretch` or `crop`.
   """
 
-  images: jax.Array | host_images.HostImages
+  images: jax.Array
   labels: jax.Array
   truth: np.ndarray
-  test_images: jax.Array | host_images.HostImages
+  test_images: jax.Array
   test_labels: np.ndarray
-  validation_images: jax.Array | host_images.HostImages
+  validation_images: jax.Array
   validation_labels: np.ndarray
   class_names: tuple[str, ...]
   groups: dict[str, tuple[int, ...]]
@@ -75,6 +77,7 @@ class Task:
   flip: bool
   augment: str = "crop_flip"
   crop_size: int = 0
+  resize: str = "stretch"
 
   @property
   def num_classes(self) -> int:
@@ -87,7 +90,7 @@ class Task:
     return len(self.labels)
 
   @property
-  def unlabeled_images(self) -> jax.Array | host_images.HostImages:
+  def unlabeled_images(self) -> jax.Array:
     """uint8 `[M, H, W, C]`."""
     return self.images[self.num_labeled :]
 
@@ -286,4 +289,5 @@ def build(
     flip=data.flip if flip == "auto" else flip == "on",
     augment=augment,
     crop_size=crop_size,
+    resize=resize,
   )
