@@ -94,7 +94,7 @@ def adjust_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def grayscale(image: jax.Array) -> jax.Array:
-  """Replaces every channel by the gray of the pixel, `.299 R + .587 G + .114 B`.
+  """Replaces each channel by the gray of the pixel, `.299 R + .587 G + .114 B`.
 
   Args:
     image: float `[..., H, W, C]` in [0, 1], of 3 channels or 1.

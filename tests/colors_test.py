@@ -1,4 +1,4 @@
-"""Colours, against Pillow, the standard library's colour circle, and counting."""
+"""Colours, against Pillow, the standard library's hues, and by counting."""
 
 import colorsys
 import functools

@@ -50,7 +50,8 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     close = difflib.get_close_matches(block.name, NAMES, 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(
-      f"pretrain.name is {block.name!r}; choose one of {', '.join(NAMES)}.{hint}"
+      f"pretrain.name is {block.name!r}; choose one of {', '.join(NAMES)}."
+      + hint
     )
   if block.data not in DATA:
     raise ValueError(
@@ -59,6 +60,12 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   if block.name == "none":
     return
   task = learner.task
+  if block.data == "all" and not len(task.unlabeled_images):
+    raise ValueError(
+      "pretrain.data is 'all', but there are no unlabeled images; raise"
+      " data.unlabeled.factor, name a pool in data.unlabeled.source, or set"
+      " --config.pretrain.data=labeled."
+    )
   images = (
     task.images if block.data == "all" else task.images[: len(task.labels)]
   )

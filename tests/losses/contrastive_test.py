@@ -1,4 +1,4 @@
-"""InfoNCE: a loop in NumPy, what it must be by hand, and who gets a gradient."""
+"""InfoNCE: a loop in NumPy, values by hand, and who gets a gradient."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_equals_numpy(temperature):
 
 
 def test_by_hand():
-  """q is its key; negatives at a right angle and opposite: e / (e + 1 + 1/e)."""
+  """Negatives at a right angle and opposite: e / (e + 1 + 1/e)."""
   q = jnp.array([[1.0, 0.0]])
   queue = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
   loss = contrastive.info_nce(q, q, queue, temperature=1.0)
