@@ -10,7 +10,7 @@ import pytest
 import toys
 
 from ltjax import config as configs
-from ltjax import models, train
+from ltjax import models, predict, train, trained
 from ltjax.data import host_images, image_files, storage
 
 SIDE = 6
@@ -154,22 +154,19 @@ def run(folder, the_config):
 
 
 @pytest.fixture(scope="module")
-def whole(tree, tmp_path_factory):
-  """Rows of a run on the host; made by the first test that asks."""
-  return {}
+def whole(tmp_path_factory):
+  """The folder of a run on the host; the first test that asks runs it."""
+  return tmp_path_factory.mktemp("whole")
 
 
-def baseline(whole, tree, tmp_path):
-  if not whole:
-    summary, rows = run(tmp_path / "whole", config(tree))
-    whole.update(summary=summary, rows=rows)
-  return whole["summary"], whole["rows"]
+def baseline(whole, tree):
+  return run(whole, config(tree))  # A finished run only tells its results.
 
 
 def test_the_host_the_device_and_the_cache_give_the_same_numbers(
   whole, tree, tmp_path
 ):
-  _, rows = baseline(whole, tree, tmp_path)
+  _, rows = baseline(whole, tree)
   _, on_device = run(
     tmp_path / "device", config(tree, **{"data.storage": "device"})
   )
@@ -182,7 +179,7 @@ def test_the_host_the_device_and_the_cache_give_the_same_numbers(
 def test_a_broken_picture_stops_the_run_and_costs_nothing(
   whole, tree, tmp_path, monkeypatch
 ):
-  _, rows = baseline(whole, tree, tmp_path)
+  _, rows = baseline(whole, tree)
   real, broken = image_files.images.decode, []
 
   def decode(file, **settings):
@@ -204,6 +201,40 @@ def test_a_broken_picture_stops_the_run_and_costs_nothing(
       run(tmp_path / "run", config(tree))
   broken.clear()
   assert run(tmp_path / "run", config(tree))[1] == rows
+
+
+def test_pictures_are_classified_as_in_the_run(whole, tree):
+  """From its file, cropped as the run cropped: the summary's confusion."""
+  summary, _ = baseline(whole, tree)
+  model = trained.load(whole)
+  assert model.image_shape == (4, 4, 3)
+  assert model.picture_shape == (SIDE, SIDE, 3) and model.resize == "crop"
+  files = sorted((tree / "test").rglob("*.JPEG"))
+  confusion = np.zeros((4, 4), int)
+  for record in predict.predict(model, files):
+    confusion[int(record["image"].split("/n0")[1][0]), record["label"]] += 1
+  evaluations = [e for e in summary["evaluations"] if e["split"] == "test"]
+  assert confusion.tolist() == evaluations[-1]["confusion"]
+
+
+@pytest.mark.parametrize(
+  "changes, error",
+  [
+    ({"size": [3, 3]}, "hold no input"),
+    ({"size": [6.5, 6]}, "hold no input"),
+    ({"size": [6]}, "hold no input"),
+    ({"resize": "pad"}, "pictures have resize 'pad'"),
+  ],
+)
+def test_a_wrong_description_of_pictures(changes, error, whole, tree, tmp_path):
+  baseline(whole, tree)
+  folder = tmp_path / "copy"
+  shutil.copytree(whole, folder)
+  description = json.loads((folder / "model.json").read_text())
+  description["pictures"].update(changes)
+  (folder / "model.json").write_text(json.dumps(description))
+  with pytest.raises(ValueError, match=error):
+    trained.load(folder)
 
 
 def test_lists_name_the_sets(tree, tmp_path):
