@@ -70,7 +70,7 @@ class DecodedCache:
     Args:
       index: integers `[B]`.
     """
-    return np.array(self._map[index])
+    return np.asarray(self._map[index])
 
   def put(self, index: np.ndarray, rows: np.ndarray) -> None:
     """Adds images.

@@ -105,7 +105,7 @@ class ArrayImages(HostImages):
 
   def read(self, index: np.ndarray) -> np.ndarray:
     """See `HostImages`."""
-    return np.array(self._array[index])
+    return np.asarray(self._array[np.asarray(index)])
 
 
 class Joined(HostImages):

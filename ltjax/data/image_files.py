@@ -61,6 +61,8 @@ class ImageFiles(host_images.HostImages):
   def read(self, index: np.ndarray) -> np.ndarray:
     """See `HostImages`."""
     index = np.asarray(index)
+    if self._cache is not None and self._cache.has(index).all():
+      return self._cache.get(index)
     out = np.empty((len(index), *self.shape[1:]), np.uint8)
     left = np.arange(len(index))
     if self._cache is not None:
