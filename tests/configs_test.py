@@ -10,7 +10,7 @@ import pytest
 
 from ltjax import config as configs
 from ltjax import config_check, methods, sharding, train
-from ltjax.data import sources
+from ltjax.data import host_images, sources
 from ltjax.data import task as tasks
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
@@ -265,3 +265,76 @@ def test_unlabeled_rows_keep_their_total(name, rho_u, official):
   assert len(task.truth) == pytest.approx(5 * task.num_labeled, rel=0.02)
   # A profile of a tenth of the size is rounded down, then multiplied.
   assert counts[-1] == pytest.approx(counts[0] / rho_u, abs=10)
+
+
+# -- ImageNet-SSLT, without its pictures.
+
+
+@pytest.fixture
+def imagenet(monkeypatch):
+  """1250 train and 2 test pictures a class, all one black one, on the host."""
+  asked = []
+
+  def black(count):
+    pixels = np.zeros((1, 256, 256, 3), np.uint8)
+    shape = (count, *pixels.shape[1:])
+    return host_images.ArrayImages(np.broadcast_to(pixels, shape))
+
+  def load_set(name, **settings):
+    asked.append((name, settings["root"], settings["pictures"] is not None))
+    parts = []
+    for count in (1250, 2):
+      labels = np.repeat(np.arange(1000, dtype=np.int32), count)
+      parts += [black(len(labels)), labels]
+    names = tuple(f"n{c:04}" for c in range(1000))
+    half = (0.5, 0.5, 0.5)
+    return sources.Dataset(name, *parts, names, half, half, flip=True)
+
+  monkeypatch.setattr(sources, "load", load_set)
+  return asked
+
+
+def test_imagenet_sslt_is_the_papers_set(imagenet):
+  config = load("imagenet_sslt", "root=/data/imagenet")
+  config_check.check(config)
+  task, stages = build(config)
+  assert imagenet == [("folder:/data/imagenet", "", True)]
+  counts = task.split.labeled_counts
+  assert (sum(counts), counts[0], counts[-1]) == (41_134, 250, 2)
+  assert task.split.unlabeled_counts == tuple(4 * n for n in counts)
+  assert [len(task.groups[g]) for g in task.groups] == [140, 433, 427]
+  assert task.image_shape == (224, 224, 3)
+  assert task.images.shape == (205_670, 256, 256, 3)
+  assert isinstance(task.images, host_images.HostImages)
+  assert [stage.name for stage in stages[:3]] == [
+    "embedding",
+    "classifier",
+    "loop1/pseudo_label",
+  ]
+  assert (stages[0].epochs, stages[0].batch_size) == (200, 512)
+  assert len(stages) == 17
+
+
+@pytest.mark.parametrize(
+  "row",
+  "sslt decoupling pseudo_label_d ldam_drw pseudo_label_l mean_teacher_l".split(),
+)
+@pytest.mark.parametrize("model", ["resnet18", "resnet50"])
+def test_imagenet_sslt_has_the_rows_of_table_2(row, model):
+  config = load("imagenet_sslt", f"row={row},model={model}")
+  config_check.check(config)
+  assert config.model.name == model
+  assert config.embedding.batch_size == config.semi.batch_size == 512
+
+
+def test_imagenet_sslt_by_lists():
+  config = load(
+    "imagenet_sslt", "root=/imagenet,train=a.txt,test=b.txt,unlabeled=c.txt"
+  )
+  assert config.data.source == "list:a.txt,b.txt"
+  assert config.data.root == "/imagenet"
+  assert config.data.unlabeled.source == "list:c.txt"
+  assert config.data.labeled.profile == "natural"
+  assert config.data.unlabeled.profile == "natural"
+  author = load("imagenet_sslt", "variant=author_code")
+  assert tuple(author.data.group_counts) == (99, 10)
