@@ -49,6 +49,8 @@ def get_config(arg=None):
     config[block].batch_size = 64
   presets.ldam_schedule(config)
   presets.apply(config, arg.row)
+  if config.pretrain.name == "moco":
+    config.pretrain.queue = 128  # of 600 images: few are their own negatives
   if presets.needs_unlabeled(config):
     config.data.unlabeled.factor = 5.0
     config.data.unlabeled.profile = "rescaled"

@@ -85,6 +85,12 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
       **common,
     )
     return
+  if block.batch_size <= len(images) < block.queue:
+    raise ValueError(
+      f"pretrain.queue is {block.queue}, but there are only {len(images)} images:"
+      " older keys of an image would be its own negatives. Set"
+      " --config.pretrain.queue to a tenth of them or so."
+    )
   yield moco.make(
     "pretrain",
     learner.model,

@@ -157,7 +157,7 @@ def make(
     recipe: epochs, batch size and SGD settings.
     dim: D, numbers in which views are compared.
     queue: K, keys to compare with, a multiple of the batch size. It starts with
-      random directions.
+      random directions. Some K / N of the images meet a key of their own in it.
     ema: what the key network keeps of itself in a step, in [0, 1).
     temperature: of the loss, above 0.
     key_batch_norm: `batch` or `ema`, see above.

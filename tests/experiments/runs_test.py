@@ -93,3 +93,15 @@ def test_the_unlabeled_images_of_table_1_have_one_total(rho):
       split = draw(config_of(run).data)
       totals.append(sum(split.unlabeled_counts) / sum(split.labeled_counts))
   np.testing.assert_allclose(totals, [5] * 4, rtol=2e-3)
+
+
+def test_the_queue_of_moco_is_a_small_part_of_the_labeled_images():
+  """Otherwise most images meet older keys of their own among the negatives."""
+  found = 0
+  for run in yang_xu_table2.runs("cpu"):
+    config = config_of(run)
+    if config.pretrain.name == "moco":
+      found += 1
+      labeled = sum(draw(config.data).labeled_counts)
+      assert config.pretrain.queue < labeled / 4
+  assert found == len(yang_xu_table2.SEEDS)

@@ -16,8 +16,9 @@ def learner():
 
 
 def config(name, **changes):
-  settings = {"pretrain__queue": 40, "pretrain__dim": 3} | changes
-  return toys.config(pretrain__name=name, **settings)
+  if name == "moco":
+    changes = {"pretrain__queue": 40, "pretrain__dim": 3} | changes
+  return toys.config(pretrain__name=name, **changes)
 
 
 def test_none_is_no_stage(learner):
@@ -112,7 +113,8 @@ def test_views_follow_the_task():
     ("rotation", {"pretrain__data": "unlabeled"}, "choose one of labeled, all"),
     ("rotation", {"pretrain__rotations": "two"}, "choose one of one, four"),
     ("rotation", {"pretrain__epochs": 0}, "pretrain: epochs is 0"),
-    ("moco", {"pretrain__queue": 41}, "such as 40 or 48"),
+    ("moco", {"pretrain__queue": 48}, "queue is 48, .* only 40 .* negatives"),
+    ("moco", {"pretrain__queue": 36}, "such as 32 or 40"),
     ("moco", {"pretrain__batch_size": 1}, "needs 2 or more"),
     ("moco", {"pretrain__schedule": "steps"}, "pretrain: "),
   ],
@@ -120,3 +122,10 @@ def test_views_follow_the_task():
 def test_bad_settings(learner, name, changes, message):
   with pytest.raises(ValueError, match=message):
     list(pretraining.stages(learner, config(name, **changes)))
+
+
+def test_all_images_are_more_than_the_labeled_ones():
+  learner = toys.learner(unlabeled=(0,) * toys.C)
+  block = config("rotation", pretrain__data="all", method="supervised")
+  with pytest.raises(ValueError, match="pretrain.data is 'all', but there are"):
+    methods.stages("supervised", learner, block)
