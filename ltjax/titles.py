@@ -90,5 +90,8 @@ def final(config: Any) -> str:
   if config.method in _SEMI:
     return f"{_SEMI[config.method]} + {base(config)}"
   if config.method == "sslt":
-    return "SSLT"
+    name = "SSLT"
+    if objective(config) != "CE":
+      name = f"{name} ({objective(config)})"
+    return name + _PRETRAININGS.get(config.pretrain.name, "")
   return base(config)

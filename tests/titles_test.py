@@ -62,3 +62,10 @@ def test_a_name_it_does_not_know_is_shown_as_it_is():
   config.method = "supervised"
   config.loss.name = "poly"
   assert titles.final(config) == "poly"
+
+
+def test_alternate_sampling_names_what_it_begins_with():
+  config = presets.apply(configs.sslt(), "sslt")
+  config.loss.name = "focal"
+  config.pretrain.name = "moco"
+  assert titles.final(config) == "SSLT (Focal) + MoCo"

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
-from ltjax import fit
+from ltjax import fit, titles
 from ltjax import recipe as recipes
 from ltjax.methods import decoupling
 from ltjax.methods.learner import Learner
@@ -48,7 +48,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
       " each loop, and class means are not trained; choose crt, tau_norm or"
       " lws."
     )
-  task = learner.task
+  task, title = learner.task, titles.final(config)
   fine_tune = _consistency(learner, dict(config.consistency))
   refit = _refit(learner, dict(config.refit))
   share = _shared if config.shared_head else _apart
@@ -75,7 +75,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
         f"loop{loop}/consistency",
         key=learner.key(f"loop{loop}/consistency"),
         report=lambda state, loop=loop: learner.evaluate(
-          state, model=f"SSLT loop {loop} (g')", head="random"
+          state, model=f"{title} loop {loop} (g')", head="random"
         ),
       )
     )
@@ -86,7 +86,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
         fresh=False,
         key=learner.key(f"loop{loop}/refit"),
         report=lambda state, loop=loop: learner.evaluate(
-          state, model=f"SSLT loop {loop}", head="balanced"
+          state, model=f"{title} loop {loop}", head="balanced"
         ),
       )
     )
