@@ -46,6 +46,12 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
       raise ValueError(
         f"pseudo.{name} is {value!r}; choose one of {', '.join(known)}."
       )
+  if config.pretrain.name != "none" and config.pseudo.start == "scratch":
+    raise ValueError(
+      f"pretrain.name is {config.pretrain.name!r}, but the final model starts"
+      " from scratch, without it; set --config.pseudo.start=base, which goes on"
+      " from the pre-trained base, or --config.pretrain.name=none."
+    )
   task = learner.task
   decoupled = config.pseudo.base == "decoupling"
   fresh = config.pseudo.start == "scratch"

@@ -182,3 +182,16 @@ def test_it_needs_unlabeled_images():
       toys.learner(unlabeled=(0, 0, 0, 0)),
       toys.config(),
     )
+
+
+def test_pre_training_must_reach_the_final_model():
+  """From scratch it would not, and the run be called `... + SSP` in vain."""
+  settings = {"pretrain__name": "rotation", "method": "pseudo_label"}
+  learner = toys.learner()
+  with pytest.raises(
+    ValueError, match="pretrain.name is 'rotation', but .*pseudo.start=base"
+  ):
+    methods.stages("pseudo_label", learner, toys.config(**settings))
+  tuned = toys.config(pseudo__start="base", **settings)
+  first = methods.stages("pseudo_label", learner, tuned)[0]
+  assert first.name == "pretrain"
