@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import difflib
 from typing import Any
 
-from ltjax import fit, sharding, titles
+from ltjax import fit, idle_settings, sharding, titles
 from ltjax.methods import (
   decoupling,
   pretraining,
@@ -45,7 +45,8 @@ def stages(method: str, learner: Learner, config: Any) -> list[fit.Stage]:
     config: the run's config, see `ltjax.config`.
 
   Raises:
-    ValueError: if the method is unknown or a setting does not fit.
+    ValueError: if the method is unknown, or a setting does not fit or would do
+      nothing.
   """
   if method not in METHODS:
     close = difflib.get_close_matches(method, METHODS, 1)
@@ -66,4 +67,6 @@ def stages(method: str, learner: Learner, config: Any) -> list[fit.Stage]:
     if stage.steps:
       name = stage.name.split("/")[-1]
       sharding.check_batch(stage.batch_size, learner.mesh, name)
+  # Last: what a stage says of its own settings is more precise.
+  idle_settings.check(method, config)
   return made
