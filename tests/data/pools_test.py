@@ -1,5 +1,6 @@
 """External unlabeled images."""
 
+import functools
 import os
 import pickle
 
@@ -8,7 +9,7 @@ from PIL import Image
 import pytest
 from scipy import io
 
-from ltjax.data import downloads, pools
+from ltjax.data import downloads, host_images, image_files, pools
 
 SHAPE = (32, 32, 3)
 X = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
@@ -200,3 +201,54 @@ def test_missing_extra_images_say_where_they_go(tmp_path, monkeypatch):
   text = str(caught.value)
   assert f"put it into {tmp_path}/svhn/" in text and "extra_32x32.mat" in text
   assert "tfds" not in text
+
+
+# -- Lists, and folders that stay unread.
+
+
+def _pictures(tmp_path, count=4):
+  for i in range(count):
+    Image.new("RGB", (8, 6), (10 * i, 0, 0)).save(tmp_path / f"{i}.png")
+  (tmp_path / "pool.txt").write_text("3.png 2\n0.png\n1.png 0\n")
+  return functools.partial(image_files.ImageFiles, size=4)
+
+
+def test_list(tmp_path):
+  pictures = _pictures(tmp_path)
+  (tmp_path / "lists").mkdir()
+  list_file = (tmp_path / "pool.txt").rename(tmp_path / "lists" / "pool.txt")
+  pool = pools.load_pool(
+    f"list:{list_file}",
+    image_shape=(4, 4, 3),
+    root=str(tmp_path),
+    pictures=pictures,
+  )
+  assert isinstance(pool.images, host_images.HostImages)
+  assert np.asarray(pool.images)[:, 0, 0, 0].tolist() == [30, 0, 10]
+  assert pool.labels.tolist() == [2, -1, 0]
+
+
+def test_list_with_missing_pictures(tmp_path):
+  pictures = _pictures(tmp_path, 2)
+  with pytest.raises(FileNotFoundError, match="1 of 3 pictures are missing"):
+    pools.load_pool(
+      f"list:{tmp_path / 'pool.txt'}", image_shape=(4, 4, 3), pictures=pictures
+    )
+
+
+def test_list_needs_a_size_and_the_shape_of_the_set(tmp_path):
+  pictures, name = _pictures(tmp_path), f"list:{tmp_path / 'pool.txt'}"
+  with pytest.raises(ValueError, match="set data.image_size"):
+    pools.load_pool(name, image_shape=(4, 4, 3))
+  with pytest.raises(ValueError, match=r"\(4, 4, 3\).* must have one shape"):
+    pools.load_pool(name, image_shape=(5, 5, 3), pictures=pictures)
+
+
+def test_folder_stays_unread_where_asked(tmp_path):
+  pictures = _pictures(tmp_path)
+  (tmp_path / "2.png").write_bytes(b"broken")
+  pool = pools.load_pool(
+    f"folder:{tmp_path}", image_shape=(4, 4, 3), pictures=pictures
+  )
+  assert len(pool.images) == 4 and pool.labels.tolist() == [-1] * 4
+  assert pool.images.read(np.array([3]))[0, 0, 0, 0] == 30

@@ -1,12 +1,21 @@
 """Every source in one shape; unknown ones with a hint."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from PIL import Image
 import pytest
 
-from ltjax.data import catalogue, official, prepare, sources
+from ltjax.data import (
+  arrays,
+  catalogue,
+  host_images,
+  image_files,
+  official,
+  prepare,
+  sources,
+)
 
 
 def _npz(tmp_path, **extra) -> str:
@@ -203,3 +212,59 @@ def test_dataset_is_frozen():
   data = sources.load("digits")
   with pytest.raises(dataclasses.FrozenInstanceError):
     data.name = "x"
+
+
+# -- Pictures that stay unread.
+
+
+def _tree(tmp_path):
+  """Two classes of grey pictures, as a folder and as lists of it."""
+  lines = []
+  for label, count in enumerate((9, 3)):
+    for i in range(count):
+      path = tmp_path / "pictures" / f"c{label}" / f"{i}.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.new("L", (8, 6), 100 * label + i).save(path)
+      lines.append(f"c{label}/{i}.png {label}\n")
+  (tmp_path / "lists").mkdir()
+  (tmp_path / "lists" / "train.txt").write_text("".join(lines))
+  (tmp_path / "lists" / "classes.txt").write_text("owl\nnewt\n")
+  return functools.partial(image_files.ImageFiles, size=4)
+
+
+def test_list_and_folder_give_the_same_set_unread(tmp_path):
+  pictures = _tree(tmp_path)
+  root = str(tmp_path / "pictures")
+  by_list = sources.load(
+    f"list:{tmp_path / 'lists'}", root=root, pictures=pictures
+  )
+  by_folder = sources.load(f"folder:{root}", pictures=pictures)
+  assert by_list.class_names == ("owl", "newt")
+  assert by_folder.class_names == ("c0", "c1")
+  for data in (by_list, by_folder):
+    assert isinstance(data.train_images, host_images.HostImages)
+    assert data.image_shape == (4, 4, 3) and data.flip
+    np.testing.assert_array_equal(data.train_labels, by_list.train_labels)
+    train = np.asarray(data.train_images)
+    np.testing.assert_array_equal(train, np.asarray(by_list.train_images))
+    assert data.mean == arrays.moments(train)[0]
+    # A fifth is held out, of each class.
+    assert np.bincount(data.test_labels).tolist() == [2, 1]
+    test = np.asarray(data.test_images)[:, 0, 0, 0]
+    assert ((test >= 100) == (data.test_labels == 1)).all()
+
+
+def test_moments_of_many_pictures_are_those_of_some(tmp_path, monkeypatch):
+  pictures = _tree(tmp_path)
+  monkeypatch.setattr(sources, "_SAMPLE", 3)
+  data = sources.load(
+    f"folder:{tmp_path / 'pictures'}", test_fraction=0, pictures=pictures
+  )
+  some = np.asarray(data.train_images)[[0, 4, 8]]
+  assert (data.mean, data.std) == arrays.moments(some)
+
+
+def test_list_needs_a_size(tmp_path):
+  _tree(tmp_path)
+  with pytest.raises(ValueError, match="set data.image_size"):
+    sources.load(f"list:{tmp_path / 'lists'}")
