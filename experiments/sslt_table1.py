@@ -9,10 +9,9 @@ split is the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 import sys
-from typing import Any
 
 from experiments import sweep, tables
 
@@ -89,19 +88,11 @@ def sections(scale: str) -> Iterator[tables.Section]:
     yield tables.Section(f"rho {rho}", rows, DIFFERS[scale])
 
 
-def to_markdown(records: Sequence[dict[str, Any]]) -> str:
-  """Returns the page of the scale that the records are of."""
-  scale = records[0]["scale"]
-  return tables.to_markdown(
-    f"Table 1 of Liu et al., {scale} scale", list(sections(scale)), records
-  )
-
-
 if __name__ == "__main__":
   sys.exit(
     sweep.main(
       {scale: list(runs(scale)) for scale in CONFIGS},
       Path(__file__).with_suffix(""),
-      to_markdown,
+      tables.page("Table 1 of Liu et al.", sections),
     )
   )

@@ -10,10 +10,9 @@ alpha 6 as in the paper, scale 10 instead of 1000, as there are ten classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 import sys
-from typing import Any
 
 from experiments import sweep, tables
 
@@ -95,19 +94,11 @@ def sections(scale: str) -> Iterator[tables.Section]:
     yield tables.Section(network, rows, DIFFERS[scale])
 
 
-def to_markdown(records: Sequence[dict[str, Any]]) -> str:
-  """Returns the page of the scale that the records are of."""
-  scale = records[0]["scale"]
-  return tables.to_markdown(
-    f"Table 2 of Liu et al., {scale} scale", list(sections(scale)), records
-  )
-
-
 if __name__ == "__main__":
   sys.exit(
     sweep.main(
       {scale: list(runs(scale)) for scale in NETWORKS},
       Path(__file__).with_suffix(""),
-      to_markdown,
+      tables.page("Table 2 of Liu et al.", sections),
     )
   )

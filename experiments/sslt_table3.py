@@ -7,10 +7,9 @@ Configs, seeds and split are those of experiments/sslt_table1.py, at rho 100.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 import sys
-from typing import Any
 
 from experiments import sslt_table1, sweep, tables
 
@@ -39,8 +38,8 @@ def runs(scale: str) -> Iterator[sweep.Run]:
       yield sweep.Run(f"{row}-rho100", config, seed)
 
 
-def section(scale: str) -> tables.Section:
-  """Returns the table."""
+def sections(scale: str) -> Iterator[tables.Section]:
+  """Yields the table."""
   rows = [
     tables.Row(
       f"{row}-rho100",
@@ -53,18 +52,7 @@ def section(scale: str) -> tables.Section:
     f"{sslt_table1.DIFFERS[scale]} The ablations change the loops; the"
     " initialization is the same in all rows."
   )
-  return tables.Section("rho 100", rows, differs)
-
-
-def to_markdown(records: Sequence[dict[str, Any]]) -> str:
-  """Returns the page of the scale that the records are of."""
-  scale = records[0]["scale"]
-  return tables.to_markdown(
-    f"Table 3 of Liu et al., {scale} scale",
-    [section(scale)],
-    records,
-    intro="R is random sampling, C class-balanced, in Stage 2 + Stage 3.",
-  )
+  yield tables.Section("rho 100", rows, differs)
 
 
 if __name__ == "__main__":
@@ -72,6 +60,12 @@ if __name__ == "__main__":
     sweep.main(
       {scale: list(runs(scale)) for scale in sslt_table1.CONFIGS},
       Path(__file__).with_suffix(""),
-      to_markdown,
+      tables.page(
+        "Table 3 of Liu et al.",
+        sections,
+        intro=lambda scale: (
+          "R is random sampling, C class-balanced, in Stage 2 + Stage 3."
+        ),
+      ),
     )
   )

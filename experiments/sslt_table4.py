@@ -8,10 +8,9 @@ finished there is not run again. The paper counts its loops from 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 import sys
-from typing import Any
 
 from experiments import sslt_table1, sweep, tables
 
@@ -33,8 +32,8 @@ def runs(scale: str) -> Iterator[sweep.Run]:
     yield sweep.Run("sslt-rho100", config, seed)
 
 
-def section(scale: str) -> tables.Section:
-  """Returns the table."""
+def sections(scale: str) -> Iterator[tables.Section]:
+  """Yields the table."""
   rows = [
     tables.Row(
       "sslt-rho100",
@@ -44,15 +43,7 @@ def section(scale: str) -> tables.Section:
     )
     for loop, numbers in enumerate(PAPER[: LOOPS[scale]], 1)
   ]
-  return tables.Section("rho 100", rows, sslt_table1.DIFFERS[scale])
-
-
-def to_markdown(records: Sequence[dict[str, Any]]) -> str:
-  """Returns the page of the scale that the records are of."""
-  scale = records[0]["scale"]
-  return tables.to_markdown(
-    f"Table 4 of Liu et al., {scale} scale", [section(scale)], records
-  )
+  yield tables.Section("rho 100", rows, sslt_table1.DIFFERS[scale])
 
 
 if __name__ == "__main__":
@@ -60,6 +51,6 @@ if __name__ == "__main__":
     sweep.main(
       {scale: list(runs(scale)) for scale in LOOPS},
       Path(__file__).with_suffix(""),
-      to_markdown,
+      tables.page("Table 4 of Liu et al.", sections),
     )
   )

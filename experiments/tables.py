@@ -10,7 +10,7 @@ runs keeps its place, with dashes: what was not run is seen as such.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import statistics
 from typing import Any
@@ -136,6 +136,32 @@ def to_markdown(
   if records:
     parts.append(_provenance(records))
   return "\n".join(parts)
+
+
+def page(
+  title: str,
+  sections: Callable[[str], Iterable[Section]],
+  *,
+  intro: Callable[[str], str] = lambda scale: "",
+) -> Callable[[Sequence[Record]], str]:
+  """Returns what makes the page of a scale from its records, for `sweep.main`.
+
+  Args:
+    title: the page's heading, to which the scale is added.
+    sections: `scale -> tables`.
+    intro: `scale -> a paragraph below the heading`.
+  """
+
+  def make(records: Sequence[Record]) -> str:
+    scale = records[0]["scale"]
+    return to_markdown(
+      f"{title}, {scale} scale",
+      list(sections(scale)),
+      records,
+      intro=intro(scale),
+    )
+
+  return make
 
 
 def values(

@@ -57,29 +57,21 @@ def runs(scale: str) -> Iterator[sweep.Run]:
       )
 
 
-def to_markdown(records: Sequence[dict[str, Any]]) -> str:
-  """Returns the page of the scale that the records are of."""
-  scale = records[0]["scale"]
+def sections(scale: str) -> Iterator[tables.Section]:
+  """Yields a table for each figure."""
+  del scale  # The same points.
   plain = tables.Row("ce-rho50", "CE, no unlabeled images")
   second = [
     tables.Row(name(r, RHO), f"relevance {100 * r:.0f} %") for r in RELEVANCES
   ]
   third = [tables.Row(name(FIXED, u), f"rho_u {u}") for u in RATIOS]
-  sections = [
-    tables.Section(
-      f"Figure 2: relevance, rho_u {RHO}", [plain, *second], measure="error"
-    ),
-    tables.Section(
-      f"Figure 3: rho_u, relevance {100 * FIXED:.0f} %",
-      [plain, *third],
-      measure="error",
-    ),
-  ]
-  return tables.to_markdown(
-    f"Figures 2 and 3 of Yang & Xu, {scale} scale",
-    sections,
-    records,
-    intro=f"![Test error](figures_{scale}.png)",
+  yield tables.Section(
+    f"Figure 2: relevance, rho_u {RHO}", [plain, *second], measure="error"
+  )
+  yield tables.Section(
+    f"Figure 3: rho_u, relevance {100 * FIXED:.0f} %",
+    [plain, *third],
+    measure="error",
   )
 
 
@@ -147,7 +139,11 @@ if __name__ == "__main__":
     sweep.main(
       {scale: list(runs(scale)) for scale in CONFIGS},
       Path(__file__).with_suffix(""),
-      to_markdown,
+      tables.page(
+        "Figures 2 and 3 of Yang & Xu",
+        sections,
+        intro=lambda scale: f"![Test error](figures_{scale}.png)",
+      ),
       draw,
     )
   )

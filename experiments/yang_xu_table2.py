@@ -9,10 +9,9 @@ only, with cross-entropy after rotation and after MoCo as further rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 import sys
-from typing import Any
 
 from experiments import sweep, tables
 
@@ -93,19 +92,11 @@ def sections(scale: str) -> Iterator[tables.Section]:
       )
 
 
-def to_markdown(records: Sequence[dict[str, Any]]) -> str:
-  """Returns the page of the scale that the records are of."""
-  scale = records[0]["scale"]
-  return tables.to_markdown(
-    f"Table 2 of Yang & Xu, {scale} scale", list(sections(scale)), records
-  )
-
-
 if __name__ == "__main__":
   sys.exit(
     sweep.main(
       {scale: list(runs(scale)) for scale in CONFIGS},
       Path(__file__).with_suffix(""),
-      to_markdown,
+      tables.page("Table 2 of Yang & Xu", sections),
     )
   )
