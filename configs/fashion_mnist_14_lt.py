@@ -49,7 +49,12 @@ def get_config(arg=None):
     config[block].batch_size = 64
   presets.ldam_schedule(config)
   presets.apply(config, arg.row)
+  # A run has some 1,500 steps (pre-training 500): of these an average with 0.999
+  # would still hold what came before the learning rate fell.
+  if config.method == "mean_teacher":
+    config.semi.ema = 0.99
   if config.pretrain.name == "moco":
+    config.pretrain.ema = 0.99
     config.pretrain.queue = 128  # of 600 images: few are their own negatives
   if presets.needs_unlabeled(config):
     config.data.unlabeled.factor = 5.0

@@ -41,4 +41,9 @@ def get_config(arg=None):
     *("pseudo", "semi"),
   ):
     config[block].batch_size = 64
-  return presets.apply(config, arg.row)
+  presets.apply(config, arg.row)
+  if config.method == "mean_teacher":
+    # A run has some 1,500 steps: of these an average with 0.999 would still hold
+    # what came before the learning rate fell and the class weights began.
+    config.semi.ema = 0.99
+  return config
