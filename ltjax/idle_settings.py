@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ltjax import class_probabilities
 from ltjax import config as configs
 
 # What a setting needs to be read: any of these, each of which names settings
@@ -19,6 +20,7 @@ Readers = tuple[Mapping[str, tuple[Any, ...]], ...]
 
 _SEMI = ("mean_teacher", "pi_model", "temporal_ensembling", "vat")
 _METHODS = ("decoupling", "pseudo_label", "sslt", "supervised", *_SEMI)
+_RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
 _POSTHOC = ("logit_adjustment", "threshold_moving", "tau_norm")
 
 # A second classifier, after the one that is trained along with the embedding.
@@ -34,6 +36,7 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   ("loss", ("vs_gamma",), ({"loss.name": ("vs",)},)),
   ("loss", ("beta",), ({"loss.weights": ("effective_number",)},)),
   ("loss", ("counts",), ({"method": ("pseudo_label",)},)),
+  ("sampler", ("defer",), ({"sampler.name": _RESAMPLERS},)),
   ("sampler", ("exponent",), ({"sampler.name": ("power",)},)),
   ("sampler", ("beta",), ({"sampler.name": ("effective_number",)},)),
   ("model", ("head_scale",), ({"model.head": ("cosine",)},)),

@@ -56,6 +56,7 @@ def test_both_variants_defaults_pass_and_are_named():
     ("ce", {"loss__beta": 0.999}),
     ("sslt", {"loss__counts": "all"}),
     ("decoupling", {"loss__counts": "all"}),
+    ("ce", {"sampler__defer": 0.8}),
     ("square_root", {"sampler__exponent": 0.2}),
     ("class_balanced", {"sampler__beta": 0.9}),
     ("ce", {"model__head_scale": 30.0}),
