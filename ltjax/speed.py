@@ -21,9 +21,10 @@ from jax.sharding import Mesh
 import numpy as np
 import optax
 
-from ltjax import augment, fit, inference, models, sampling, sharding
+from ltjax import fit, inference, models, sampling, sharding
 from ltjax import recipe as recipes
 from ltjax import state as states
+from ltjax.augment import crop_flip
 from ltjax.losses import classification
 from ltjax.stages import classifier, embedding, pseudo_label
 
@@ -93,10 +94,10 @@ def measure(
 
   def test_transform(images):
     half = (0.5,) * channels
-    return augment.normalize(images, half, half, jnp.dtype(dtype))
+    return crop_flip.normalize(images, half, half, jnp.dtype(dtype))
 
   def train_transform(key, images):
-    return test_transform(augment.random_crop_flip(key, images))
+    return test_transform(crop_flip.random_crop_flip(key, images))
 
   # One recipe for both loops; the learning rate keeps random labels finite.
   recipe = recipes.Recipe(

@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import checkpoints, models, transforms
+from ltjax import checkpoints, models
 from ltjax import workdir as workdirs
+from ltjax.augment import transforms
 from ltjax.data import images as pictures
 from ltjax.data import task as tasks
 from ltjax.state import ModelState

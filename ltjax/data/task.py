@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from ltjax import sharding
-from ltjax import transforms as transforming
+from ltjax.augment import transforms as transforming
 from ltjax.data import (
   host_images,
   irrelevant,
@@ -56,7 +56,7 @@ class Task:
     std: per channel, on the scale [0, 1].
     pad: pixels of random cropping.
     flip: whether training flips images horizontally.
-    augment: how training augments, see `ltjax.transforms`.
+    augment: how training augments, see `ltjax.augment.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
     resize: how pictures were brought to `H` and `W`, `stretch` or `crop`.
   """
@@ -183,7 +183,7 @@ def build(
       than the first number are many-shot, with at most the second few-shot.
     root: the folder that the paths in list files start from.
     resize: whether pictures are brought to `image_size` by `stretch` or `crop`.
-    augment: how training augments, see `ltjax.transforms`.
+    augment: how training augments, see `ltjax.augment.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
     storage: whether images live on the `device` or on the `host`.
     cache: folder for decoded pictures on the host; none if empty.

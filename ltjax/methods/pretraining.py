@@ -20,8 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import fit, views
+from ltjax import fit
 from ltjax import recipe as recipes
+from ltjax.augment import views
 from ltjax.methods.learner import Learner
 from ltjax.stages import moco, rotation
 

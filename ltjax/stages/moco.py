@@ -153,7 +153,7 @@ def make(
     name: the stage's name.
     model: the network.
     images: uint8 `[N, H, W, C]`.
-    views: makes two random views of each image, see `ltjax.views`.
+    views: makes two random views of each image, see `ltjax.augment.views`.
     recipe: epochs, batch size and SGD settings.
     dim: D, numbers in which views are compared.
     queue: K, keys to compare with, a multiple of the batch size. It starts with

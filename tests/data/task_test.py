@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import augment, sharding
+from ltjax import sharding
+from ltjax.augment import crop_flip
 from ltjax.data import record
 from ltjax.data import task as tasks
 
@@ -343,7 +344,7 @@ def test_transforms_normalise_and_only_training_augments(folder):
   key = jax.random.key(0)
   np.testing.assert_array_equal(
     train(key, images),
-    test(augment.random_crop_flip(key, images, pad=1, flip=True)),
+    test(crop_flip.random_crop_flip(key, images, pad=1, flip=True)),
   )
   assert toys.differ(train(key, images), test(images))
   half, _ = task.transforms(jnp.bfloat16)

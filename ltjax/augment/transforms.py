@@ -14,8 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import augment as augmentation
-from ltjax import crops
+from ltjax.augment import crop_flip, crops
 
 AUGMENTS = ("crop_flip", "random_resized_crop")
 
@@ -85,7 +84,7 @@ def make(
   """
 
   def normalize(images: jax.Array) -> jax.Array:
-    return augmentation.normalize(images, mean, std, dtype)
+    return crop_flip.normalize(images, mean, std, dtype)
 
   def test_transform(images: jax.Array) -> jax.Array:
     if crop_size:
@@ -95,7 +94,7 @@ def make(
   def train_transform(key: jax.Array, images: jax.Array) -> jax.Array:
     if augment == "crop_flip":
       return normalize(
-        augmentation.random_crop_flip(
+        crop_flip.random_crop_flip(
           key, images, pad=pad, flip=flip, size=crop_size
         )
       )
@@ -104,7 +103,7 @@ def make(
       k_crop, images, size=crop_size or images.shape[1]
     )
     return normalize(
-      augmentation.random_crop_flip(k_flip, images, pad=0, flip=flip)
+      crop_flip.random_crop_flip(k_flip, images, pad=0, flip=flip)
     )
 
   return train_transform, test_transform

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import augment, colors, crops
+from ltjax.augment import colors, crop_flip, crops
 
 
 def contrastive(
@@ -55,7 +55,7 @@ def contrastive(
   k_crop, k_flip, k_jitter, k_gray = jax.random.split(key, 4)
   x = images.astype(jnp.float32) / 255
   x = crops.random_resized_crop(k_crop, x, size=size, scale=scale)
-  x = augment.random_crop_flip(k_flip, x, pad=0, flip=flip)
+  x = crop_flip.random_crop_flip(k_flip, x, pad=0, flip=flip)
   # The resampling may leave [0, 1] by a rounding error.
   x = colors.random_jitter(k_jitter, jnp.clip(x, 0, 1))
   x = colors.random_grayscale(k_gray, x)

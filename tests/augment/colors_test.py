@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 import pytest
 
-from ltjax import colors
+from ltjax.augment import colors
 
 jitter = jax.jit(
   colors.random_jitter,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax import augment, crops, transforms
+from ltjax.augment import crop_flip, crops, transforms
 
 RNG = np.random.default_rng(0)
 IMAGES = jnp.asarray(RNG.integers(0, 256, (5, 8, 8, 3)).astype(np.uint8))
@@ -18,7 +18,7 @@ def make(**changes):
 
 
 def normal(images, dtype=jnp.float32):
-  return augment.normalize(images, MEAN, STD, dtype)
+  return crop_flip.normalize(images, MEAN, STD, dtype)
 
 
 def test_whole_images_are_tested_as_they_are():
@@ -34,7 +34,7 @@ def test_cropped_images_are_tested_on_their_middle():
 @pytest.mark.parametrize("crop_size", [0, 5])
 def test_crop_flip(crop_size):
   train, _ = make(pad=2, crop_size=crop_size)
-  expected = augment.random_crop_flip(KEY, IMAGES, pad=2, size=crop_size)
+  expected = crop_flip.random_crop_flip(KEY, IMAGES, pad=2, size=crop_size)
   np.testing.assert_array_equal(train(KEY, IMAGES), normal(expected))
   assert expected.shape == (5, crop_size or 8, crop_size or 8, 3)
 
@@ -45,7 +45,7 @@ def test_random_resized_crop(crop_size, flip):
   found = train(KEY, IMAGES)
   k_crop, k_flip = jax.random.split(KEY)
   expected = crops.random_resized_crop(k_crop, IMAGES, size=crop_size or 8)
-  expected = augment.random_crop_flip(k_flip, expected, pad=0, flip=flip)
+  expected = crop_flip.random_crop_flip(k_flip, expected, pad=0, flip=flip)
   np.testing.assert_array_equal(found, normal(expected))
 
 

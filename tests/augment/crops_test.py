@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from ltjax import crops
+from ltjax.augment import crops
 
 
 def boxes(number, *, height, width, **settings):

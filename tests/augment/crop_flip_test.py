@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax import augment
+from ltjax.augment import crop_flip
 
 # Compiled once for each shape: un-jitted, every operation would compile.
-crop_flip = jax.jit(augment.random_crop_flip, static_argnames=("pad", "flip"))
+jitted = jax.jit(crop_flip.random_crop_flip, static_argnames=("pad", "flip"))
 
 
 def images(batch=8, height=8, width=8, channels=1, seed=0):
@@ -37,7 +37,7 @@ def placements(image, out, pad):
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3)])
 def test_each_result_is_a_window_of_the_padded_image(pad, flip, shape):
   batch = images(16, *shape)
-  out = crop_flip(jax.random.key(0), jnp.asarray(batch), pad=pad, flip=flip)
+  out = jitted(jax.random.key(0), jnp.asarray(batch), pad=pad, flip=flip)
   assert out.shape == batch.shape and out.dtype == jnp.uint8
   found = [placements(a, b, pad) for a, b in zip(batch, np.asarray(out))]
   assert all(len(f) == 1 for f in found)
@@ -48,7 +48,7 @@ def test_each_result_is_a_window_of_the_padded_image(pad, flip, shape):
 def test_offsets_and_flips_are_even():
   draws = 4000
   batch = np.repeat(images(1, 4, 4), draws, axis=0)
-  out = crop_flip(jax.random.key(1), jnp.asarray(batch), pad=2)
+  out = jitted(jax.random.key(1), jnp.asarray(batch), pad=2)
   distinct, counts = np.unique(
     np.asarray(out).reshape(draws, -1), axis=0, return_counts=True
   )
@@ -66,7 +66,7 @@ def test_offsets_and_flips_are_even():
 def test_offset_and_flip_are_independent_of_each_other():
   draws = 2000
   batch = np.repeat(images(1, 4, 4), draws, axis=0)
-  out = np.asarray(crop_flip(jax.random.key(2), jnp.asarray(batch), pad=1))
+  out = np.asarray(jitted(jax.random.key(2), jnp.asarray(batch), pad=1))
   table = np.zeros((3, 2))
   for image in out:
     ((row, _, mirrored),) = placements(batch[0], image, 1)
@@ -77,7 +77,7 @@ def test_offset_and_flip_are_independent_of_each_other():
 
 def test_same_key_same_result_and_other_key_other():
   batch = jnp.asarray(images(32))
-  one, same, other = (crop_flip(jax.random.key(k), batch) for k in (3, 3, 4))
+  one, same, other = (jitted(jax.random.key(k), batch) for k in (3, 3, 4))
   np.testing.assert_array_equal(one, same)
   assert not np.array_equal(one, other)
 
@@ -85,41 +85,41 @@ def test_same_key_same_result_and_other_key_other():
 def test_an_image_depends_on_its_own_key_only():
   key = jax.random.key(5)
   batch = images(6)
-  whole = np.asarray(crop_flip(key, jnp.asarray(batch), pad=2))
+  whole = np.asarray(jitted(key, jnp.asarray(batch), pad=2))
   changed = batch.copy()
   changed[:3] = 7
-  again = np.asarray(crop_flip(key, jnp.asarray(changed), pad=2))
+  again = np.asarray(jitted(key, jnp.asarray(changed), pad=2))
   np.testing.assert_array_equal(again[3:], whole[3:])
   # And it is the i-th of the split keys, at whatever place.
   keys = jax.random.split(key, 6)
-  alone = augment._crop_flip(keys[4], jnp.asarray(batch[4]), pad=2, flip=True)
+  alone = crop_flip._crop_flip(keys[4], jnp.asarray(batch[4]), pad=2, flip=True)
   np.testing.assert_array_equal(alone, whole[4])
 
 
 def test_no_key_is_used_twice(key_reuse):
-  augment.random_crop_flip(jax.random.key(0), jnp.asarray(images(2)), pad=1)
+  crop_flip.random_crop_flip(jax.random.key(0), jnp.asarray(images(2)), pad=1)
 
 
 def test_no_pad_and_no_flip_is_the_identity():
   batch = jnp.asarray(images())
-  out = augment.random_crop_flip(jax.random.key(0), batch, pad=0, flip=False)
+  out = crop_flip.random_crop_flip(jax.random.key(0), batch, pad=0, flip=False)
   assert out is batch
 
 
 def test_pad_as_large_as_the_image_can_leave_black():
   batch = np.repeat(images(1, 2, 2), 500, axis=0)
-  out = crop_flip(jax.random.key(0), jnp.asarray(batch), pad=2)
+  out = jitted(jax.random.key(0), jnp.asarray(batch), pad=2)
   assert (np.asarray(out).reshape(500, -1).sum(-1) == 0).any()
 
 
 def test_negative_pad():
   with pytest.raises(ValueError, match="0 pixels or more, not -1"):
-    augment.random_crop_flip(jax.random.key(0), jnp.asarray(images()), pad=-1)
+    crop_flip.random_crop_flip(jax.random.key(0), jnp.asarray(images()), pad=-1)
 
 
 def test_normalize_by_hand():
   batch = jnp.array([0, 51, 255], jnp.uint8).reshape(1, 1, 1, 3)
-  out = augment.normalize(batch, (0.5, 0.2, 0.0), (0.25, 0.1, 2.0))
+  out = crop_flip.normalize(batch, (0.5, 0.2, 0.0), (0.25, 0.1, 2.0))
   assert out.dtype == jnp.float32
   np.testing.assert_allclose(out[0, 0, 0], [-2.0, 0.0, 0.5], atol=1e-6)
 
@@ -130,7 +130,7 @@ def test_normalize_by_hand():
 def test_normalize_equals_numpy(dtype, tolerance):
   batch = images(4, 5, 6, 3)
   mean, std = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
-  out = jax.jit(lambda x: augment.normalize(x, mean, std, dtype))(batch)
+  out = jax.jit(lambda x: crop_flip.normalize(x, mean, std, dtype))(batch)
   assert out.dtype == jnp.dtype(dtype)
   expected = (batch / 255 - np.array(mean)) / np.array(std)
   np.testing.assert_allclose(
@@ -150,12 +150,12 @@ def test_normalize_equals_numpy(dtype, tolerance):
 )
 def test_normalize_errors(mean, std, message):
   with pytest.raises(ValueError, match=message):
-    augment.normalize(jnp.asarray(images(channels=3)), mean, std)
+    crop_flip.normalize(jnp.asarray(images(channels=3)), mean, std)
 
 
 def test_normalize_takes_bytes_only():
   with pytest.raises(AssertionError):
-    augment.normalize(jnp.zeros((1, 2, 2, 1)), (0.5,), (0.5,))
+    crop_flip.normalize(jnp.zeros((1, 2, 2, 1)), (0.5,), (0.5,))
 
 
 # -- Windows smaller than the image.
@@ -165,7 +165,9 @@ def test_a_smaller_window_is_a_part_of_the_image_and_reaches_all_of_it():
   batch = jnp.asarray(np.arange(6 * 7, dtype=np.uint8).reshape(1, 6, 7, 1))
   many = jnp.tile(batch, (400, 1, 1, 1))
   found = np.asarray(
-    augment.random_crop_flip(jax.random.key(0), many, pad=0, flip=False, size=4)
+    crop_flip.random_crop_flip(
+      jax.random.key(0), many, pad=0, flip=False, size=4
+    )
   )
   assert found.shape == (400, 4, 4, 1)
   corners = {int(image[0, 0, 0]) for image in found}
@@ -180,7 +182,7 @@ def test_a_smaller_window_is_a_part_of_the_image_and_reaches_all_of_it():
 
 
 def test_a_smaller_window_of_a_padded_image_may_reach_beyond_it():
-  found = augment.random_crop_flip(
+  found = crop_flip.random_crop_flip(
     jax.random.key(0), jnp.ones((300, 4, 4, 1)), pad=2, size=3
   )
   sums = np.asarray(found).sum((1, 2, 3))
@@ -191,17 +193,17 @@ def test_the_images_own_size_is_the_default():
   batch = jnp.asarray(np.arange(4 * 25, dtype=np.uint8).reshape(4, 5, 5, 1))
   key = jax.random.key(3)
   np.testing.assert_array_equal(
-    augment.random_crop_flip(key, batch, pad=2, size=5),
-    augment.random_crop_flip(key, batch, pad=2),
+    crop_flip.random_crop_flip(key, batch, pad=2, size=5),
+    crop_flip.random_crop_flip(key, batch, pad=2),
   )
   np.testing.assert_array_equal(
-    augment.random_crop_flip(key, batch, pad=0, flip=False, size=5), batch
+    crop_flip.random_crop_flip(key, batch, pad=0, flip=False, size=5), batch
   )
 
 
 @pytest.mark.parametrize("size", [-1, 10])
 def test_a_window_that_does_not_fit(size):
   with pytest.raises(ValueError, match=f"window of {size} pixels .* 5 x 5"):
-    augment.random_crop_flip(
+    crop_flip.random_crop_flip(
       jax.random.key(0), jnp.zeros((1, 5, 5, 1)), pad=2, size=size
     )

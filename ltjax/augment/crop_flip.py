@@ -1,8 +1,7 @@
-"""Image augmentation on the device, one random key per image.
+"""Small shifts and mirrors, and the normalisation that ends every transform.
 
-Images stay uint8 in device memory, a quarter of their size as floats, and are
-cropped, flipped and normalised inside the training step. What is drawn for an
-image depends on the key of that image alone, not on its place or companions.
+Images that fill their square, as CIFAR's, are padded and cut at a random place;
+the bytes become standardised floats last.
 """
 
 from __future__ import annotations
