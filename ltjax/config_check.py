@@ -46,6 +46,33 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> None:
       raise ValueError(f"{name} is {value}; it must be {least} or more.")
 
 
+def completed(
+  config: Mapping[str, Any] | ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+  """Returns a config with the fields that a later version added, by default.
+
+  For looking at finished runs; training asks for the config as it was.
+
+  Args:
+    config: of a run, perhaps of an earlier version.
+  """
+  known = configs.sslt()
+  variant = config.get("variant")
+  if variant in configs.VARIANTS:
+    known = configs.sslt(variant)
+  merged = known.to_dict()
+  _merge(merged, ml_collections.ConfigDict(config).to_dict())
+  return ml_collections.ConfigDict(merged)
+
+
+def _merge(known: dict[str, Any], given: Mapping[str, Any]) -> None:
+  for name, value in given.items():
+    if isinstance(value, Mapping) and isinstance(known.get(name), dict):
+      _merge(known[name], value)
+    else:
+      known[name] = value
+
+
 def _check(given: Any, known: Any, prefix: str) -> None:
   for name in given:
     if name not in known:

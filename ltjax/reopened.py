@@ -63,7 +63,10 @@ def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:
   """
   folder = Path(workdir)
   trained = trained_lib.load(folder)
-  config: Any = ml_collections.ConfigDict(_json(folder / "config.json"))
+  found = _json(folder / "config.json")
+  if not isinstance(found, dict):
+    raise ValueError(f"{folder / 'config.json'} holds no config.")
+  config: Any = config_check.completed(found)
   config_check.check(config)
   summary = _json(folder / "summary.json")
   mesh = sharding.make_mesh()

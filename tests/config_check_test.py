@@ -167,3 +167,23 @@ def test_what_is_no_config_is_refused(config):
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_presets_pass_their_own_check(variant):
   config_check.check(configs.sslt(variant))
+
+
+def test_fields_that_a_later_version_added_are_completed():
+  config = configs.sslt("author_code").to_dict()
+  config["seed"] = 7
+  config["embedding"]["epochs"] = 3
+  config["data"]["groups"] = [3, 3, 4]
+  del config["posthoc"], config["refit"]["views"], config["refit"]["epochs"]
+  completed = config_check.completed(config)
+  config_check.check(completed)
+  assert completed.seed == 7 and completed.embedding.epochs == 3
+  assert completed.refit.epochs == 20  # the default of its variant
+  assert completed.posthoc.name == "none"
+  assert list(completed.data.groups) == [3, 3, 4]
+
+
+def test_an_unknown_field_is_not_completed_away():
+  config = configs.sslt().to_dict() | {"sed": 1}
+  with pytest.raises(ValueError, match="Unknown config field sed"):
+    config_check.check(config_check.completed(config))
