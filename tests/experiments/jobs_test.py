@@ -116,6 +116,8 @@ def test_an_interrupt_asks_the_children_to_save_and_waits(tmp_path, signum):
   first, second = (job(tmp_path, name, code) for name in "ab")
   third = job(tmp_path, "c", "print('never')")
   before = signal.getsignal(signal.SIGTERM)
+  # A shell in the background has its children ignore it.
+  ours = signal.signal(signal.SIGINT, signal.default_int_handler)
 
   def interrupt():
     for _ in range(400):
@@ -127,9 +129,12 @@ def test_an_interrupt_asks_the_children_to_save_and_waits(tmp_path, signum):
 
   thread = threading.Thread(target=interrupt)
   thread.start()
-  with pytest.raises(KeyboardInterrupt):
-    jobs.execute([first, second, third], [None, None], say=str)
-  thread.join()
+  try:
+    with pytest.raises(KeyboardInterrupt):
+      jobs.execute([first, second, third], [None, None], say=str)
+  finally:
+    thread.join()
+    signal.signal(signal.SIGINT, ours)
   assert first.log.read_text().endswith("saved\n")
   assert second.log.read_text().endswith("saved\n")
   assert not third.log.exists()
