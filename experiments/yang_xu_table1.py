@@ -136,11 +136,23 @@ def sections(scale: str) -> Iterator[tables.Section]:
         )
 
 
+def intro(scale: str) -> str:
+  """Returns the picture of the embeddings, as Figure 1 of the paper."""
+  if scale != "cpu":
+    return ""
+  return (
+    "![Embeddings by t-SNE](tsne_unlabeled.png)\n\nAs Figure 1 of the paper, seed 0:"
+    " `python -m ltjax.tsne runs/cpu/ce-fashion_mnist_14-rho100-seed0"
+    " runs/cpu/ce_du-fashion_mnist_14-rho100-rho_u100-seed0 --titles='CE,CE + unlabeled'"
+    " --out=experiments/yang_xu_table1/tsne_unlabeled.png`."
+  )
+
+
 if __name__ == "__main__":
   sys.exit(
     sweep.main(
       {scale: list(runs(scale)) for scale in CONFIGS},
       Path(__file__).with_suffix(""),
-      tables.page("Table 1 of Yang & Xu", sections),
+      tables.page("Table 1 of Yang & Xu", sections, intro=intro),
     )
   )

@@ -92,11 +92,23 @@ def sections(scale: str) -> Iterator[tables.Section]:
       )
 
 
+def intro(scale: str) -> str:
+  """Returns the picture of the embeddings, as Figure 4 of the paper."""
+  if scale != "cpu":
+    return ""
+  return (
+    "![Embeddings by t-SNE](tsne_ssp.png)\n\nAs Figure 4 of the paper, seed 0:"
+    " `python -m ltjax.tsne runs/cpu/ce-fashion_mnist_14-rho100-seed0"
+    " runs/cpu/ce_ssp-fashion_mnist_14-rho100-seed0 --titles='CE,CE + SSP'"
+    " --out=experiments/yang_xu_table2/tsne_ssp.png`."
+  )
+
+
 if __name__ == "__main__":
   sys.exit(
     sweep.main(
       {scale: list(runs(scale)) for scale in CONFIGS},
       Path(__file__).with_suffix(""),
-      tables.page("Table 2 of Yang & Xu", sections),
+      tables.page("Table 2 of Yang & Xu", sections, intro=intro),
     )
   )

@@ -61,7 +61,10 @@ def completed(
   if variant in configs.VARIANTS:
     known = configs.sslt(variant)
   merged = known.to_dict()
-  _merge(merged, ml_collections.ConfigDict(config).to_dict())
+  given = config
+  if isinstance(config, ml_collections.ConfigDict):
+    given = config.to_dict()
+  _merge(merged, given)
   return ml_collections.ConfigDict(merged)
 
 
