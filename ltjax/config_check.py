@@ -61,10 +61,9 @@ def completed(
   if variant in configs.VARIANTS:
     known = configs.sslt(variant)
   merged = known.to_dict()
-  given = config
   if isinstance(config, ml_collections.ConfigDict):
-    given = config.to_dict()
-  _merge(merged, given)
+    config = config.to_dict()
+  _merge(merged, dict(config))
   return ml_collections.ConfigDict(merged)
 
 
