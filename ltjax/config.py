@@ -12,6 +12,8 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from ltjax import config_blocks as blocks
+
 VARIANTS = ("paper", "author_code")
 
 
@@ -118,21 +120,11 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "defer": 0.0,  # DRS: share of the epochs before it begins
     }
   )
-  config.pretrain = _recipe(epochs=200)
-  config.pretrain.update(
-    {
-      "name": "none",  # "rotation", "moco"
-      "data": "labeled",  # or "all"
-      "rotations": "one",  # of each image in a batch, or "four"
-      "dim": 128,
-      "queue": 4096,
-      "ema": 0.999,
-      "key_batch_norm": "batch",  # or "ema", of the key network
-      "temperature": 0.2,
-    }
-  )
-  config.embedding = _recipe(epochs=200)
-  config.classifier = _recipe(epochs=20 if author else 10)
+  config.pretrain = blocks.pretrain()
+  config.prototypes = blocks.prototypes()
+  config.student = blocks.student()
+  config.embedding = blocks.recipe(epochs=200)
+  config.classifier = blocks.recipe(epochs=20 if author else 10)
   config.classifier.update(
     {
       "kind": "crt",  # "ncm", "tau_norm", "lws"
@@ -144,7 +136,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "ncm_features": "cl2n",  # or "l2", "plain", "cosine"
     }
   )
-  config.pseudo = _recipe(epochs=200)
+  config.pseudo = blocks.recipe(epochs=200)
   config.pseudo.update(
     {
       "base": "supervised",  # or "decoupling"
@@ -152,7 +144,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "omega": 1.0,  # weight of a pseudo-labeled example
     }
   )
-  config.semi = _recipe(epochs=200)
+  config.semi = blocks.recipe(epochs=200)
   config.semi.update(
     {
       "weight": config_dict.placeholder(float),  # None: the method's own
@@ -172,12 +164,12 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.pseudo_label = ml_collections.ConfigDict(
     {"transform": "train" if author else "test"}
   )
-  config.consistency = _recipe(epochs=50 if author else 40)
+  config.consistency = blocks.recipe(epochs=50 if author else 40)
   config.consistency.weight = 1.0  # lambda
   config.consistency.memory_reset = "uniform" if author else "keep"
   config.consistency.sampler = "random"
   config.consistency.data = "all"
-  config.refit = _recipe(epochs=20 if author else 10)
+  config.refit = blocks.recipe(epochs=20 if author else 10)
   config.refit.views = 10
   config.refit.sampler = "class_balanced"
   config.refit.data = "labeled"
@@ -198,6 +190,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "costs": (),
     }
   )
+  config.probe = blocks.probe()
   config.eval = ml_collections.ConfigDict({"batch_size": 500, "last_k": 3})
   config.run = ml_collections.ConfigDict(
     {
@@ -207,24 +200,6 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
     }
   )
   return config
-
-
-def _recipe(*, epochs: int) -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
-    {
-      "epochs": epochs,
-      "batch_size": 128,
-      "learning_rate": 0.1,
-      "schedule": "cosine",
-      "milestones": (),
-      "factor": 0.1,
-      "momentum": 0.9,
-      "nesterov": False,
-      "weight_decay": 5e-4,
-      "warmup_epochs": 0,
-      "warmup_every": "step",  # or "epoch", in stairs
-    }
-  )
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
