@@ -34,6 +34,9 @@ class ModelState:
       -1 before the first assignment.
     memory: `[N + M, C]` float32, the softmax of `g'` when a sample was last
       visited (labeled samples first); a row of zeros was not visited yet.
+    pretrained: what self-supervised stages hand on beside `f`: `projection` and
+      `projection_stats`, and from FASSL's first stage `prototypes [K, D]`;
+      empty where there was none.
   """
 
   backbone: PyTree
@@ -42,6 +45,7 @@ class ModelState:
   balanced_head: PyTree
   pseudo_labels: jax.Array
   memory: jax.Array
+  pretrained: PyTree = struct.field(default_factory=dict)
 
 
 @struct.dataclass
