@@ -24,6 +24,8 @@ def recipe(*, epochs: int) -> ml_collections.ConfigDict:
       "weight_decay": 5e-4,
       "warmup_epochs": 0,
       "warmup_every": "step",  # or "epoch", in stairs
+      "optimizer": "sgd",  # or "adam", "lars"
+      "final_learning_rate": 0.0,  # of the schedule "exponential"
     }
   )
 

@@ -1,14 +1,58 @@
-"""Stochastic gradient descent as the field runs it.
+"""Optimizers as the field runs them: SGD, Adam and LARS.
 
 Published settings of long-tailed recognition are PyTorch's, whose weight decay
-is *coupled*: it is added to the gradient and so goes through the momentum.
+is *coupled*: it is added to the gradient and so goes through the momentum, and
+in Adam through the division by the gradient's size.
 """
 
 from __future__ import annotations
 
 import math
 
+import jax
+import jax.numpy as jnp
 import optax
+
+NAMES = ("sgd", "adam", "lars")
+
+
+def make(
+  name: str,
+  schedule: optax.ScalarOrSchedule,
+  *,
+  momentum: float = 0.9,
+  weight_decay: float = 5e-4,
+  nesterov: bool = False,
+) -> optax.GradientTransformation:
+  """Builds an optimizer by name.
+
+  Args:
+    name: "sgd", "adam" or "lars".
+    schedule: Learning rate, a number or a function of the step.
+    momentum: In [0, 1); for "adam" the decay of the mean gradient.
+    weight_decay: 0 or more, coupled.
+    nesterov: Look ahead by one velocity; not for "adam".
+
+  Returns:
+    An optax transformation; its update needs the parameters.
+
+  Raises:
+    ValueError: The name is unknown, or a value does not fit.
+  """
+  if name not in NAMES:
+    raise ValueError(
+      f"Unknown optimizer {name!r}; choose one of {', '.join(NAMES)}."
+    )
+  if name == "adam":
+    if nesterov:
+      raise ValueError(
+        "Adam has no Nesterov momentum here; turn it off, or choose 'sgd' or "
+        "'lars'."
+      )
+    return adam(schedule, momentum=momentum, weight_decay=weight_decay)
+  settings = {"momentum": momentum, "weight_decay": weight_decay}
+  of_name = sgd if name == "sgd" else lars
+  return of_name(schedule, nesterov=nesterov, **settings)
 
 
 def sgd(
@@ -39,6 +83,98 @@ def sgd(
   Raises:
     ValueError: A value is out of range, or Nesterov has no momentum.
   """
+  _check(momentum, weight_decay, nesterov)
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay),
+    optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
+  )
+
+
+def adam(
+  schedule: optax.ScalarOrSchedule,
+  *,
+  momentum: float = 0.9,
+  weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+  """Adam with coupled L2 decay of every parameter, as PyTorch's `Adam`.
+
+  With gradient g, means m and v (0 at first), parameters w and step t from 1:
+  `g <- g + weight_decay w`, `m <- b m + (1 - b) g`,
+  `v <- 0.999 v + 0.001 g^2`,
+  `w <- w - lr (m / (1 - b^t)) / (sqrt(v / (1 - 0.999^t)) + 1e-8)`.
+
+  It is not AdamW, which takes the decay past the division.
+
+  Args:
+    schedule: Learning rate, a number or a function of the step.
+    momentum: b, in [0, 1).
+    weight_decay: 0 or more.
+
+  Returns:
+    An optax transformation; its update needs the parameters.
+
+  Raises:
+    ValueError: A value is out of range.
+
+  Source: Kingma & Ba (2015), "Adam", Algorithm 1.
+  """
+  _check(momentum, weight_decay, nesterov=False)
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay), optax.adam(schedule, b1=momentum)
+  )
+
+
+def lars(
+  schedule: optax.ScalarOrSchedule,
+  *,
+  momentum: float = 0.9,
+  weight_decay: float = 1e-6,
+  nesterov: bool = False,
+) -> optax.GradientTransformation:
+  """SGD whose step is in proportion to each layer's weights, for large batches.
+
+  With gradient g, velocity v (0 at first) and the weights w of a layer:
+  `g <- g + weight_decay w`, `g <- 0.001 g |w| / |g|`, `v <- momentum v + lr g`,
+  `w <- w - v`. Where a norm is 0 the gradient stays as it is.
+
+  Parameters of one axis, which are biases and scales of normalisation, are
+  neither decayed nor adapted: they follow SGD with momentum. The learning rate
+  is inside of the velocity, so that a falling one acts a little later than in
+  SGD.
+
+  Args:
+    schedule: Learning rate, a number or a function of the step.
+    momentum: In [0, 1).
+    weight_decay: 0 or more.
+    nesterov: Look ahead by one velocity.
+
+  Returns:
+    An optax transformation; its update needs the parameters.
+
+  Raises:
+    ValueError: A value is out of range, or Nesterov has no momentum.
+
+  Source: You et al. (2017), "Large batch training of convolutional networks",
+    Algorithm 1; Grill et al. (2020), "Bootstrap your own latent", Section 3.2,
+    for the trust coefficient of 0.001 and what is left out.
+  """
+  _check(momentum, weight_decay, nesterov)
+
+  def of_layers(params: optax.Params) -> optax.Params:
+    return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+  return optax.lars(
+    schedule,
+    weight_decay=weight_decay,
+    weight_decay_mask=of_layers,
+    trust_coefficient=1e-3,
+    trust_ratio_mask=of_layers,
+    momentum=momentum,
+    nesterov=nesterov,
+  )
+
+
+def _check(momentum: float, weight_decay: float, nesterov: bool) -> None:
   if not 0 <= momentum < 1:
     raise ValueError(f"Momentum must be in [0, 1), not {momentum}.")
   if not 0 <= weight_decay < math.inf:
@@ -49,7 +185,3 @@ def sgd(
     raise ValueError(
       "Nesterov needs a momentum above 0; turn it off or raise the momentum."
     )
-  return optax.chain(
-    optax.add_decayed_weights(weight_decay),
-    optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
-  )

@@ -15,21 +15,25 @@ WARMUPS = ("step", "epoch")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """SGD for a number of epochs; the defaults are those of the paper.
+  """An optimizer for a number of epochs; the defaults are those of the paper.
 
   Attributes:
     epochs: passes over the stage's samples.
     batch_size: samples in a step.
     learning_rate: the highest learning rate.
-    schedule: `cosine`, `step` or `constant`, over the steps of the stage.
+    schedule: `cosine`, `step`, `constant` or `exponential`, over the steps of
+      the stage.
     milestones: fractions of the stage where `step` decays.
     factor: what `step` multiplies the learning rate by.
-    momentum: momentum of SGD.
-    nesterov: whether the momentum looks ahead.
-    weight_decay: L2 penalty on all parameters of the stage.
+    momentum: momentum of SGD and LARS, the decay of Adam's mean gradient.
+    nesterov: whether the momentum looks ahead; not with Adam.
+    weight_decay: L2 penalty on all parameters of the stage; with LARS not on
+      biases and normalisation.
     warmup_epochs: epochs over which the learning rate rises linearly first.
     warmup_every: it rises every `step`, or every `epoch` as in the code of
       LDAM: in epoch e, from 0, `learning_rate * (e + 1) / warmup_epochs`.
+    optimizer: `sgd`, `adam` or `lars`, see `ltjax.optimizers`.
+    final_learning_rate: where `exponential` ends; 0 for the other schedules.
 
   Source: Liu et al., Section 4.4.
   """
@@ -45,6 +49,8 @@ class Recipe:
   weight_decay: float = 5e-4
   warmup_epochs: int = 0
   warmup_every: str = "step"
+  optimizer: str = "sgd"
+  final_learning_rate: float = 0.0
 
   def __post_init__(self):
     if self.epochs < 1:
@@ -70,11 +76,13 @@ class Recipe:
       warmup_every=steps_per_epoch if self.warmup_every == "epoch" else 1,
       milestones=self.milestones,
       factor=self.factor,
+      final_learning_rate=self.final_learning_rate,
     )
 
   def make_optimizer(self, schedule: Any) -> optax.GradientTransformation:
     """Returns the optimizer that follows `schedule`."""
-    return optimizers.sgd(
+    return optimizers.make(
+      self.optimizer,
       schedule,
       momentum=self.momentum,
       weight_decay=self.weight_decay,

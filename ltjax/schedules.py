@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-NAMES = ("cosine", "step", "constant")
+NAMES = ("cosine", "step", "constant", "exponential")
 
 Schedule = Callable[[Any], jax.Array]
 
@@ -27,6 +27,7 @@ def make(
   warmup_every: int = 1,
   milestones: Sequence[float] = (),
   factor: float = 0.1,
+  final_learning_rate: float = 0.0,
 ) -> Schedule:
   """Builds a schedule by name.
 
@@ -36,18 +37,22 @@ def make(
     `lr E (floor(t / E) + 1) / W`; afterwards
   * "cosine": `lr (1 + cos(pi (t - W) / (T - W))) / 2`, which would be 0 at T;
   * "step": `lr factor^k`, where k milestones have been reached;
-  * "constant": `lr`.
+  * "constant": `lr`;
+  * "exponential": `lr (final / lr)^((t - W) / (T - W))`, which would be `final`
+    at T: each step multiplies by the same factor.
 
   Args:
-    name: "cosine", "step" or "constant".
+    name: "cosine", "step", "constant" or "exponential".
     learning_rate: lr, the highest value, above 0.
-    total_steps: T. Beyond it the last value holds (0 for "cosine").
+    total_steps: T. Beyond it the last value holds (0 for "cosine", `final` for
+      "exponential").
     warmup_steps: W, below T; 0 for none.
     warmup_every: E, a divisor of W: the warm-up rises every E steps. With the
       steps of an epoch it is that of code which sets the rate once an epoch.
     milestones: Only for "step": where to decay, as fractions of T between 0 and
       1, rising. The step `round(fraction * T)` is the first with the lower rate.
     factor: Only for "step": what to multiply by, in (0, 1].
+    final_learning_rate: Only for "exponential": `final`, in (0, lr].
 
   Returns:
     A function of the step (an integer or an integer array) to fp32.
@@ -78,6 +83,11 @@ def make(
       f"Warm-up rises every {warmup_every} steps; that must divide its "
       f"{warmup_steps} steps."
     )
+  if name != "exponential" and final_learning_rate:
+    raise ValueError(
+      f"A final learning rate of {final_learning_rate} has no meaning in the "
+      f"schedule {name!r}; leave it at 0 or choose 'exponential'."
+    )
   if name == "step":
     after = _step(learning_rate, total_steps, tuple(milestones), factor)
   elif milestones:
@@ -87,6 +97,10 @@ def make(
     )
   elif name == "cosine":
     after = _cosine(learning_rate, total_steps, warmup_steps)
+  elif name == "exponential":
+    after = _exponential(
+      learning_rate, final_learning_rate, total_steps, warmup_steps
+    )
   else:
     after = _constant(learning_rate)
 
@@ -105,6 +119,21 @@ def _cosine(lr: float, total: int, warmup: int) -> Schedule:
   def schedule(t: jax.Array) -> jax.Array:
     done = jnp.clip((t - warmup) / (total - warmup), 0.0, 1.0)
     return (0.5 * lr * (1.0 + jnp.cos(jnp.pi * done))).astype(jnp.float32)
+
+  return schedule
+
+
+def _exponential(lr: float, final: float, total: int, warmup: int) -> Schedule:
+  if not 0 < final <= lr:
+    raise ValueError(
+      "The schedule 'exponential' needs a final learning rate above 0 and at "
+      f"most the {lr} it starts from, not {final}."
+    )
+
+  def schedule(t: jax.Array) -> jax.Array:
+    done = jnp.clip((t - warmup) / (total - warmup), 0.0, 1.0)
+    rate = lr * jnp.exp(done * math.log(final / lr))
+    return rate.astype(jnp.float32)
 
   return schedule
 

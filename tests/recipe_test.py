@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax import config, recipe
+from ltjax import config, optimizers, recipe
 
 
 def test_defaults_are_those_of_the_paper():
@@ -22,6 +22,8 @@ def test_defaults_are_those_of_the_paper():
     "weight_decay": 5e-4,
     "warmup_epochs": 0,
     "warmup_every": "step",
+    "optimizer": "sgd",
+    "final_learning_rate": 0.0,
   }
 
 
@@ -136,3 +138,44 @@ def test_the_optimizer_has_momentum_decay_and_schedule(nesterov):
     v = 0.9 * v + g
     w = w - float(schedule(step)) * (g + 0.9 * v if nesterov else v)
     np.testing.assert_allclose(params, w, rtol=1e-5)
+
+
+def test_every_optimizer_is_chosen_by_its_name():
+  w, g = jnp.full((2, 2), 2.0), jnp.full((2, 2), 3.0)
+  expected = {
+    "sgd": 0.1 * 3,
+    "adam": 0.1,  # the gradient over its size
+    "lars": 0.1 * 1e-3 * 2,  # the gradient's direction, as long as w
+  }
+  assert tuple(expected) == optimizers.NAMES
+  for name, move in expected.items():
+    settings = recipe.Recipe(epochs=1, optimizer=name, weight_decay=0.0)
+    optimizer = settings.make_optimizer(settings.make_schedule(1))
+    update, _ = optimizer.update(g, optimizer.init(w), w)
+    np.testing.assert_allclose(update, np.full((2, 2), -move), rtol=1e-5)
+
+
+def test_the_exponential_schedule_ends_at_the_final_rate():
+  """That of the linear probe on cached features: 1e-2 to 1e-6."""
+  made = recipe.Recipe(
+    epochs=4,
+    learning_rate=1e-2,
+    schedule="exponential",
+    final_learning_rate=1e-6,
+  ).make_schedule(5)
+  rates = [float(made(step)) for step in (0, 5, 10, 15, 20)]
+  np.testing.assert_allclose(rates, [1e-2, 1e-3, 1e-4, 1e-5, 1e-6], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    ({"optimizer": "adamw"}, "probe: Unknown optimizer 'adamw'.*sgd, adam"),
+    ({"schedule": "exponential"}, "probe: .*'exponential' needs a final"),
+    ({"final_learning_rate": 0.01}, "probe: .*no meaning in the schedule"),
+    ({"optimizer": "adam", "nesterov": True}, "probe: Adam has no Nesterov"),
+  ],
+)
+def test_settings_that_do_not_fit_name_the_block(settings, message):
+  with pytest.raises(ValueError, match=message):
+    recipe.of("probe", {"epochs": 4} | settings)

@@ -91,6 +91,7 @@ def test_traced_array_and_integer_steps_agree(name, warmup):
     total_steps=6,
     warmup_steps=warmup,
     milestones=(0.5,) if name == "step" else (),
+    final_learning_rate=0.01 if name == "exponential" else 0.0,
   )
   steps = jnp.arange(8)
   batch = jax.jit(schedule)(steps)
@@ -139,3 +140,52 @@ def test_errors(kwargs, message):
   arguments |= kwargs
   with pytest.raises(ValueError, match=message):
     schedules.make(arguments.pop("name"), **arguments)
+
+
+def test_exponential_golden():
+  schedule = schedules.make(
+    "exponential", learning_rate=0.1, total_steps=4, final_learning_rate=1e-5
+  )
+  expected = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-5]
+  np.testing.assert_allclose(values(schedule, 6), expected, rtol=1e-5)
+
+
+def test_exponential_multiplies_by_one_factor_after_the_warm_up():
+  schedule = schedules.make(
+    "exponential",
+    learning_rate=0.3,
+    total_steps=40,
+    warmup_steps=10,
+    final_learning_rate=0.006,
+  )
+  rates = values(schedule, 41)
+  np.testing.assert_allclose(rates[:10], 0.03 * np.arange(1, 11), rtol=1e-5)
+  ratios = rates[11:] / rates[10:-1]
+  np.testing.assert_allclose(ratios, 0.02 ** (1 / 30), rtol=1e-5)
+  np.testing.assert_allclose(rates[-1], 0.006, rtol=1e-5)
+
+
+def test_exponential_to_where_it_starts_is_constant():
+  schedule = schedules.make(
+    "exponential", learning_rate=0.2, total_steps=5, final_learning_rate=0.2
+  )
+  np.testing.assert_allclose(values(schedule, 6), [0.2] * 6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("final", [0.0, -1e-3, 0.2, float("nan")])
+def test_exponential_needs_a_final_rate_in_range(final):
+  with pytest.raises(ValueError, match=f"above 0 and at most the 0.1.*{final}"):
+    schedules.make(
+      "exponential",
+      learning_rate=0.1,
+      total_steps=5,
+      final_learning_rate=final,
+    )
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant", "step"])
+def test_a_final_rate_of_another_schedule_is_refused(name):
+  with pytest.raises(ValueError, match=f"0.01 has no meaning .*{name!r}"):
+    schedules.make(
+      name, learning_rate=0.1, total_steps=5, final_learning_rate=0.01
+    )
