@@ -66,6 +66,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "minority_fraction": 0.5,
       "fraction": 1.0,  # of each count: less data of the same profile
       "class_order": (),  # classes by rank, most populated first
+      "index_file": "",  # .npy, image numbers: takes the profile's place
     }
   )
   config.data.unlabeled = ml_collections.ConfigDict(
@@ -82,7 +83,16 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "irrelevant": "",  # the others: "classes:8,9", "cifar100", "npz:PATH"
     }
   )
-  config.data.validation = ml_collections.ConfigDict({"per_class": 0})
+  config.data.validation = ml_collections.ConfigDict(
+    {"per_class": 0, "index_file": ""}
+  )
+  config.data.probe = ml_collections.ConfigDict(
+    {
+      "images": "none",  # or "train": all of them but those for validation
+      "per_class": 0,  # of each class; 0: all
+      "index_file": "",
+    }
+  )
 
   config.model = ml_collections.ConfigDict(
     {

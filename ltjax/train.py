@@ -34,7 +34,7 @@ from ltjax import progress as progressing
 from ltjax import run as running
 from ltjax import summary as summaries
 from ltjax import workdir as workdirs
-from ltjax.data import record
+from ltjax.data import builder, record
 from ltjax.data import task as tasks
 from ltjax.methods.learner import Learner
 
@@ -50,11 +50,11 @@ def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
     data_dir: where data sets live; None for the default.
   """
   settings: dict[str, Any] = dict(config.data)
-  for name in ("labeled", "unlabeled", "validation"):
+  for name in ("labeled", "unlabeled", "validation", "probe"):
     settings[name] = dict(settings[name])
   for name in ("groups", "group_counts"):
     settings[name] = tuple(settings[name])
-  return tasks.build(**settings, mesh=mesh, data_dir=data_dir)
+  return builder.build(**settings, mesh=mesh, data_dir=data_dir)
 
 
 def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:

@@ -10,8 +10,7 @@ import pytest
 
 from ltjax import config as configs
 from ltjax import config_check, methods, sharding, train
-from ltjax.data import host_images, sources
-from ltjax.data import task as tasks
+from ltjax.data import host_images, pools, sources
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.py")))
@@ -189,7 +188,7 @@ def test_an_external_pool_gives_the_papers_own_setting(official, monkeypatch):
 
   asked = []
   monkeypatch.setattr(
-    tasks.pools, "load_pool", lambda name, **kw: asked.append(name) or Pool()
+    pools, "load_pool", lambda name, **kw: asked.append(name) or Pool()
   )
   # The published counts (Yang and Xu) for ratio 100.
   config = load("cifar10_sslt", "pool=pickle:/x/ti_80M_selected.pickle")

@@ -160,6 +160,32 @@ def read_npz(
   return arrays
 
 
+def read_npy(path: _Pathlike) -> np.ndarray:
+  """Reads the array of an .npy file, never unpickling.
+
+  Args:
+    path: The file.
+
+  Returns:
+    The array, of any shape and dtype but objects.
+
+  Raises:
+    ValueError: Not an .npy file, damaged, or one that holds Python objects.
+  """
+  try:
+    with open(path, "rb") as file:
+      if file.read(6) != b"\x93NUMPY":
+        raise ValueError("it does not start as one does")
+    # Mapped, so that a header can claim no more than the file has.
+    found = np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.array(found)
+  except (ValueError, EOFError, MemoryError, OverflowError) as error:
+    raise ValueError(
+      f"{path}: not an .npy file of numbers ({error}). Object arrays are "
+      "refused, because they can run code; save integers with np.save."
+    ) from None
+
+
 def _check_member(path: _Pathlike, member: tarfile.TarInfo) -> None:
   """Raises `ValueError` unless a tar member is harmless."""
   pure = pathlib.PurePosixPath(member.name.replace("\\", "/"))

@@ -59,7 +59,9 @@ def make(
   """
   num_classes = len(available)
   held_out = np.full(num_classes, validation["per_class"], np.int64)
-  no_curve = ("profile", "class_order")
+  if validation.get("counts"):  # those of an index file
+    held_out = np.asarray(validation["counts"], np.int64)
+  no_curve = ("profile", "class_order", "index_file")
   curve = {k: v for k, v in labeled.items() if k not in no_curve}
   order = _order(labeled, num_classes)
   try:

@@ -17,8 +17,11 @@ import tempfile
 import numpy as np
 
 _FORMAT = "ltjax-split-1"
-_COUNTED = ("labeled", "unlabeled", "validation")
+_COUNTED = ("labeled", "unlabeled", "validation", "probe")
 _INDICES = (*_COUNTED, "irrelevant")
+# Fields that came later: written only where they say something, so that splits
+# made before keep their hash.
+_LATER = ("irrelevant", "probe", "probe_counts")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,11 +39,15 @@ class Split:
     validation_counts: `[C]`.
     unlabeled_from: `train` or `pool`: what `unlabeled` points into.
     arguments: Every argument of `splits.build` that has a say, as JSON values;
-      `splits.build(labels, **split.arguments)` makes the split again.
+      `splits.build(labels, **split.arguments)` makes the split again, with
+      index files, if it names any, where they are looked for.
     fingerprint: SHA-256 of the labels it was built from.
     irrelevant: `[K]` int64, sorted, into the images of other classes that are
-      mixed into the unlabeled ones, behind them. Records made before there
-      were any lack this field, and it is written only where there are some.
+      mixed into the unlabeled ones, behind them. This and the next fields are
+      written only where there are some; older records lack them.
+    probe: `[P]` int64, sorted, into the training set: labeled images for
+      evaluation alone, which may be those of the other parts.
+    probe_counts: `[C]`, or empty where there are none.
   """
 
   labeled: np.ndarray
@@ -55,6 +62,10 @@ class Split:
   irrelevant: np.ndarray = dataclasses.field(
     default_factory=lambda: np.zeros(0, np.int64)
   )
+  probe: np.ndarray = dataclasses.field(
+    default_factory=lambda: np.zeros(0, np.int64)
+  )
+  probe_counts: tuple[int, ...] = ()
 
   def __post_init__(self):
     for name in _INDICES:
@@ -74,9 +85,7 @@ class Split:
   def _fields(self) -> dict:
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     fields |= {name: fields[name].tolist() for name in _INDICES}
-    if not fields["irrelevant"]:
-      del fields["irrelevant"]
-    return fields
+    return {k: v for k, v in fields.items() if k not in _LATER or v}
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the record as JSON, whole or not at all.
@@ -133,9 +142,8 @@ class Split:
       raise ValueError(f"{path} is not a split file ({_FORMAT})")
     fields = {k: v for k, v in record.items() if k not in ("format", "hash")}
     names = {f.name for f in dataclasses.fields(cls)}
-    if set(fields) | {"irrelevant"} != names or _digest(fields) != record.get(
-      "hash"
-    ):
+    whole = set(fields) | set(_LATER) == names
+    if not whole or _digest(fields) != record.get("hash"):
       raise ValueError(
         f"split file {path} was changed after it was written (its hash does "
         f"not match): {way_out}"

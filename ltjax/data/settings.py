@@ -6,6 +6,7 @@ They are named as in the config: `data.labeled.max_count` and so on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ LABELED: Settings = {
   "minority_fraction": 0.5,
   "fraction": 1.0,
   "class_order": (),
+  "index_file": "",
 }
 UNLABELED: Settings = {
   "source": "train",
@@ -37,11 +39,17 @@ UNLABELED: Settings = {
   "relevance": 1.0,
   "irrelevant": "",
 }
-VALIDATION: Settings = {"per_class": 0}
+VALIDATION: Settings = {"per_class": 0, "index_file": ""}
+PROBE: Settings = {"images": "none", "per_class": 0, "index_file": ""}
 
 # Settings that came later. They are on record only where they have a say, so
 # that splits made before keep their hash.
-_LATER: Settings = {"class_order": (), "relevance": 1.0, "irrelevant": ""}
+_LATER: Settings = {
+  "class_order": (),
+  "relevance": 1.0,
+  "irrelevant": "",
+  "index_file": "",
+}
 
 UNLABELED_PROFILES = (
   "same",
@@ -58,9 +66,9 @@ def complete(name: str, given: Mapping, defaults: Settings) -> Settings:
   """Completes one block of settings and checks names, types and least values.
 
   Args:
-    name: `labeled`, `unlabeled` or `validation`, for messages.
+    name: `labeled`, `unlabeled`, `validation` or `probe`, for messages.
     given: What the user set; a subset of the keys of `defaults`.
-    defaults: `LABELED`, `UNLABELED` or `VALIDATION`.
+    defaults: `LABELED`, `UNLABELED`, `VALIDATION` or `PROBE`.
 
   Returns:
     A new dict with every key, of plain Python values that survive JSON.
@@ -91,16 +99,31 @@ def complete(name: str, given: Mapping, defaults: Settings) -> Settings:
       "from, such as 'cifar100', 'npz:PATH' or 'classes:8,9', or set relevance "
       "to 1"
     )
+  if result.get("per_class") and result.get("index_file"):
+    raise ValueError(
+      f"data.{name}.per_class is {result['per_class']} but "
+      f"data.{name}.index_file names the images: set one of them"
+    )
   return result
 
 
 def recorded(block: Settings) -> Settings:
-  """Returns the settings of a block that belong into the record of a split."""
-  return {
+  """Returns the settings of a block that belong into the record of a split.
+
+  Of an index file it is the name alone: where the file lay does not matter, and
+  the record has the images themselves.
+
+  Args:
+    block: Complete settings.
+  """
+  result = {
     key: value
     for key, value in block.items()
     if key not in _LATER or value != _LATER[key]
   }
+  if "index_file" in result:
+    result["index_file"] = pathlib.PurePath(result["index_file"]).name
+  return result
 
 
 def _plain(name: str, key: str, value: Any, default: Any) -> Any:
@@ -109,13 +132,21 @@ def _plain(name: str, key: str, value: Any, default: Any) -> Any:
     if isinstance(value, str) or not hasattr(value, "__len__"):
       raise ValueError(f"{name} is {value!r}: it must be a list of integers")
     return tuple(int(n) if isinstance(n, np.integer) else n for n in value)
-  if key in ("profile", "uniform", "source", "irrelevant"):
+  if key in (
+    "profile",
+    "uniform",
+    "source",
+    "irrelevant",
+    "images",
+    "index_file",
+  ):
     if not isinstance(value, str):
       raise ValueError(f"{name} is {value!r}: it must be a string")
     choices = {
       "data.labeled.profile": longtail.PROFILES,
       "data.unlabeled.profile": UNLABELED_PROFILES,
       "data.unlabeled.uniform": ("per_class", "total"),
+      "data.probe.images": ("none", "train"),
     }.get(name, (value,))
     if value not in choices:
       raise ValueError(

@@ -55,10 +55,13 @@ def check(
   empty = np.flatnonzero(plan.labeled < 1)
   if len(empty) and blocks[0]["profile"] == "natural":
     c = int(empty[0])
+    lower = max(int(available.min()) - 1, 0)
+    way_out = f"lower data.validation.per_class to {lower}"
+    if blocks[2]["index_file"]:
+      way_out = "leave one of them out of data.validation.index_file"
     raise ValueError(
       f"class {c} ({names[c]}) has no labeled image left: it has "
-      f"{available[c]} and validation takes {plan.validation[c]}; lower "
-      f"data.validation.per_class to {max(int(available.min()) - 1, 0)}"
+      f"{available[c]} and validation takes {plan.validation[c]}; {way_out}"
     )
   if len(empty):
     c, asked = int(empty[0]), blocks[0]

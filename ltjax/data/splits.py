@@ -5,7 +5,8 @@ The images of each class are put in order once, shuffled with a generator of
 front, the unlabeled set goes on from there, and validation takes from the back.
 So the three are disjoint, the labeled set stays the same whatever is unlabeled
 or held out, the unlabeled set stays the same with validation on or off, and
-asking for more images adds to a set without replacing any.
+asking for more images adds to a set without replacing any. A set whose images a
+file names (`index_files`) is taken first, and the others draw from the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ltjax.data import irrelevant, record, settings, shortage
+from ltjax.data import (
+  drawing,
+  index_files,
+  irrelevant,
+  probe_set,
+  record,
+  settings,
+  shortage,
+)
 from ltjax.data import plan as plan_lib
 
 Split = record.Split
@@ -28,6 +37,7 @@ def build(
   labeled: Mapping,
   unlabeled: Mapping,
   validation: Mapping,
+  probe: Mapping | None = None,
   seed: int,
   order: str = "shuffled",
   pool_labels: np.ndarray | None = None,
@@ -36,13 +46,15 @@ def build(
 ) -> record.Split:
   """Draws a labeled, an unlabeled and a validation set from a training set.
 
-  Settings left out keep the defaults of `settings.LABELED`, `settings.UNLABELED`
-  and `settings.VALIDATION`; their names in a config are `data.labeled.rho` and so on.
+  Settings left out keep the defaults of `settings.LABELED`, `UNLABELED`,
+  `VALIDATION` and `PROBE`; their names in a config are `data.labeled.rho` and so
+  on.
 
   Args:
     labels: `[N]` integers, the classes of the training images.
     num_classes: `C`.
-    labeled: `profile` and its parameters, see `longtail.counts`.
+    labeled: `profile` and its parameters, see `longtail.counts`; or an
+      `index_file`, whose counts take the profile's place.
     unlabeled: How many unlabeled images of each class, and where from.
 
       * `source`: `train`, or the name of the pool that `pool_labels` is of.
@@ -61,7 +73,10 @@ def build(
         each in USB), else `factor` times all labeled images.
       * `relevance`: Share of the images which have one of the classes; the
         total stays. The rest are `irrelevant` ones, drawn at random.
-    validation: `per_class`, the images of each class held out.
+    validation: `per_class`, the images of each class held out, or an
+      `index_file`.
+    probe: Labeled images for evaluation alone, see `probe_set.add`; None for
+      none.
     seed: Of the shuffles, at least 0.
     order: `shuffled`, or `file`: the first images of each class in the order of
       the file (DARP, ABC, CDMAD, ACR).
@@ -77,6 +92,7 @@ def build(
     ValueError: Labels that are not integers in range; settings that are wrong
       or do not go together; a class without a labeled image or with too few
       images, with the largest setting that fits.
+    FileNotFoundError: There is no such index file.
   """
   names = tuple(class_names or map(str, range(num_classes)))
   if len(names) != num_classes:
@@ -88,13 +104,17 @@ def build(
     raise ValueError(f"seed is {seed!r}: it must be an integer")
   if seed < 0:
     raise ValueError(f"seed is {seed}: it must be at least 0")
-  if order not in ("shuffled", "file"):
+  if order not in drawing.ORDERS:
     raise ValueError(f"data.order is {order!r}: choose 'shuffled' or 'file'")
-  blocks = (
+  asked = (
     settings.complete("labeled", labeled, settings.LABELED),
     settings.complete("unlabeled", unlabeled, settings.UNLABELED),
     settings.complete("validation", validation, settings.VALIDATION),
   )
+  ours, held, given = index_files.apply(
+    asked[0], asked[2], labels=labels, names=names
+  )
+  blocks = (ours, asked[1], held)
   external = blocks[1]["source"] != "train"
   if external != (pool_labels is not None):
     raise ValueError(
@@ -122,17 +142,29 @@ def build(
       )
   shortage.check(plan, blocks, available=available, pool=pool, names=names)
 
-  ours, theirs, held_out = [], [], []
+  free = np.ones(len(labels), bool)
+  free[np.concatenate(given)] = False
+  # What the files give need not be drawn.
+  to_label = plan.labeled - np.bincount(
+    labels[given.labeled], minlength=num_classes
+  )
+  to_hold = plan.validation - np.bincount(
+    labels[given.validation], minlength=num_classes
+  )
+  ours, theirs, held_out = [given.labeled], [], [given.validation]
   for c in range(num_classes):
-    images = _ordered(labels, c, order, [int(seed), c])
-    n, v = int(plan.labeled[c]), int(plan.validation[c])
+    images = drawing.of_class(labels, c, order=order, seed=[int(seed), c])
+    images = images[free[images]]
+    n, v = int(to_label[c]), int(to_hold[c])
     ours.append(images[:n])
     held_out.append(images[len(images) - v :])
     if plan.unlabeled is not None:
       m = int(plan.unlabeled[c])
       source = images[n:]
       if pool_labels is not None:
-        source = _ordered(pool_labels, c, order, [int(seed), c, 1])
+        source = drawing.of_class(
+          pool_labels, c, order=order, seed=[int(seed), c, 1]
+        )
       theirs.append(source[:m])
   others = plan.irrelevant
   if plan.unlabeled is None:
@@ -144,7 +176,9 @@ def build(
     total = blocks[1]["total"] or len(left)
     wanted = int(blocks[1]["relevance"] * total + 1e-9)
     others = total - wanted
-    theirs = [_natural(left, wanted, order, [int(seed), num_classes])]
+    theirs = [
+      drawing.of_rest(left, wanted, order=order, seed=[int(seed), num_classes])
+    ]
   strangers = irrelevant.draw(
     others,
     irrelevant_labels,
@@ -165,7 +199,7 @@ def build(
   def tally(classes: np.ndarray) -> tuple[int, ...]:
     return tuple(np.bincount(classes, minlength=num_classes).tolist())
 
-  return record.Split(
+  split = record.Split(
     labeled=indices[0],
     unlabeled=indices[1],
     validation=indices[2],
@@ -176,9 +210,9 @@ def build(
     irrelevant=strangers,
     arguments=dict(
       num_classes=int(num_classes),
-      labeled=settings.recorded(blocks[0]),
-      unlabeled=settings.recorded(blocks[1]),
-      validation=blocks[2],
+      labeled=settings.recorded(asked[0]),
+      unlabeled=settings.recorded(asked[1]),
+      validation=settings.recorded(asked[2]),
       seed=int(seed),
       order=order,
     ),
@@ -186,6 +220,7 @@ def build(
       labels, pool_labels, irrelevant_labels if len(strangers) else None
     ),
   )
+  return probe_set.add(split, labels, probe or {}, class_names=names)
 
 
 def _labels(
@@ -205,25 +240,3 @@ def _labels(
       f"from {low} to {num_classes - 1}"
     )
   return labels.astype(np.int64)
-
-
-def _ordered(labels: np.ndarray, c: int, order: str, seed: list) -> np.ndarray:
-  images = np.flatnonzero(labels == c)
-  if order == "shuffled":
-    np.random.default_rng(seed).shuffle(images)
-  return images
-
-
-def _natural(
-  left: np.ndarray, total: int, order: str, seed: list
-) -> np.ndarray:
-  if total == len(left):
-    return left
-  if total > len(left):
-    raise ValueError(
-      f"data.unlabeled.total is {total} but only {len(left)} images are left: "
-      f"lower it to {len(left)}, or to None for all of them"
-    )
-  if order == "shuffled":
-    np.random.default_rng(seed).shuffle(left)
-  return left[:total]

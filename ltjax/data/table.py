@@ -147,6 +147,10 @@ def _columns(split: record.Split, test_counts: Sequence[int]) -> list[_Column]:
     columns.append(
       _Column("valid.", held_out, len(split.validation), bar=False)
     )
+  if len(split.probe):
+    columns.append(
+      _Column("probe", split.probe_counts, len(split.probe), bar=False)
+    )
   return [*columns, _Column("test", test, sum(test), bar=False)]
 
 

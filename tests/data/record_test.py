@@ -72,6 +72,8 @@ def test_every_field_is_hashed(split):
     "arguments": {},
     "fingerprint": "0",
     "irrelevant": np.array([1]),
+    "probe": np.array([1]),
+    "probe_counts": (0, 0, 1),
   }
   assert set(changes) == set(fields)
   hashes = {record.Split(**fields | {k: v}).hash for k, v in changes.items()}

@@ -5,8 +5,7 @@ import pytest
 from scipy import io
 import toys
 
-from ltjax.data import downloads, sources, svhn
-from ltjax.data import task as tasks
+from ltjax.data import builder, downloads, sources, svhn
 
 DIGITS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 5])
 
@@ -128,7 +127,7 @@ def test_a_task_with_the_extra_images(tmp_path, order, digit_counts):
   write(tmp_path / "svhn" / "train_32x32.mat", every)
   write(tmp_path / "svhn" / "test_32x32.mat", every[:50])
   extra = write(tmp_path / "svhn" / "extra_32x32.mat", every[::-1])
-  task = tasks.build(
+  task = builder.build(
     source="svhn",
     labeled={"max_count": 9, "rho": 9.0, "class_order": order},
     unlabeled={"source": "svhn_extra", "factor": 2.0},

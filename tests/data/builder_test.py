@@ -10,8 +10,7 @@ import toys
 
 from ltjax import sharding
 from ltjax.augment import crop_flip
-from ltjax.data import record
-from ltjax.data import task as tasks
+from ltjax.data import builder, record
 
 LABELED = {"profile": "explicit", "counts": (6, 4, 3, 2)}
 UNLABELED = {"profile": "same", "factor": 2.0}
@@ -55,7 +54,7 @@ def build(folder, **changes):
     "seed": 0,
     "mesh": toys.one_device(),
   }
-  return tasks.build(**(settings | changes))
+  return builder.build(**(settings | changes))
 
 
 def classes(images):
@@ -116,6 +115,7 @@ def test_the_truth_stays_on_the_host(folder):
     "labels": (15,),
     "test_images": (9, 4, 4, 1),
     "validation_images": (8, 4, 4, 1),
+    "probe_images": (0, 4, 4, 1),
   }
 
 
@@ -371,7 +371,7 @@ def test_flip_is_off_for_digits_by_itself():
     "seed": 0,
     "mesh": toys.one_device(),
   }
-  assert tasks.build(**settings).flip is False
+  assert builder.build(**settings).flip is False
 
 
 @pytest.mark.parametrize(
@@ -436,6 +436,6 @@ def test_every_setting_of_the_config_has_its_argument():
   """So that no field of `config.data` is silently without effect."""
   from ltjax import config
 
-  arguments = set(inspect.signature(tasks.build).parameters)
+  arguments = set(inspect.signature(builder.build).parameters)
   assert set(config.sslt().data) == arguments - {"mesh", "data_dir"}
   assert isinstance(toys.task().split, record.Split)
