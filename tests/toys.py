@@ -103,7 +103,14 @@ def labels_of(counts):
 
 
 def task(
-  mesh=None, *, validation=0, unlabeled=UNLABELED, pad=0, flip=False, size=SIZE
+  mesh=None,
+  *,
+  validation=0,
+  unlabeled=UNLABELED,
+  pad=0,
+  flip=False,
+  size=SIZE,
+  probe=False,
 ):
   """Returns the task of the toys; it is the same at each call."""
   mesh = mesh or one_device()
@@ -118,6 +125,7 @@ def task(
     if sum(unlabeled)
     else {"factor": 0.0},
     validation={"per_class": validation},
+    probe={"images": "train"} if probe else {},
     seed=0,
   )
   test_labels = labels_of((5, 5, 5, 5))
@@ -138,6 +146,8 @@ def task(
     std=(0.25,),
     pad=pad,
     flip=flip,
+    probe_images=put(images[split.probe]),
+    probe_labels=labels[split.probe],
   )
 
 
