@@ -83,7 +83,8 @@ def differences(
   """
   if recorded is None:
     return []
-  return [k for k in row if row[k] != recorded.get(k)]
+  # A metric that a run of an earlier version did not record has not changed.
+  return [k for k in row if k in recorded and row[k] != recorded[k]]
 
 
 def table(row: dict[str, Any], task: tasks.Task) -> str:

@@ -78,6 +78,12 @@ def test_a_head_that_the_run_never_evaluated(run):
   assert evaluate.differences(row, last) == []
 
 
+def test_a_run_of_an_earlier_version_lacks_metrics_that_came_later():
+  row = {"accuracy": 0.5, "ece": 0.25, "group_mean": 0.5}
+  assert evaluate.differences(row, {"accuracy": 0.5, "ece": 0.25}) == []
+  assert evaluate.differences(row, {"accuracy": 0.5, "ece": 0.2}) == ["ece"]
+
+
 def test_unfinished_run(run, capsys):
   (run / "summary.json").unlink()
   assert evaluate.main([f"--workdir={run}"]) == 1

@@ -14,8 +14,11 @@ them out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from ltjax.evaluation import checks
 
 Groups = Mapping[str, Sequence[int]]
 
@@ -46,6 +49,9 @@ def classification(
     * `ece`: see `expected_calibration_error`.
     * `accuracy/GROUP`: share of the images of the group that are right; None
       for a group without images.
+    * `recall/GROUP`: mean of the recalls of its classes; the same number where
+      all classes have equally many images.
+    * `group_mean` and `group_std`: see `over_groups`.
     * `per_class`: `[C]` recall per class, None for a class without images.
     * `confusion`: `[C][C]` number of images by true, predicted class.
 
@@ -53,10 +59,12 @@ def classification(
     ValueError: Not a single image, NaN or infinite probabilities, rows that are
       no distributions, or labels and groups out of range.
   """
-  probabilities = _distributions(probabilities)
+  probabilities = checks.distributions(probabilities)
   num_classes = probabilities.shape[1]
-  labels = _classes(labels, "labels", len(probabilities), num_classes, low=0)
-  _check_groups(groups, num_classes)
+  labels = checks.labels(
+    labels, "labels", len(probabilities), num_classes, low=0
+  )
+  checks.groups(groups, num_classes)
   predicted = probabilities.argmax(axis=1)
   matrix = confusion(predicted, labels, num_classes=num_classes)
   right, images = np.diag(matrix), matrix.sum(axis=1)
@@ -71,7 +79,37 @@ def classification(
   for name, ids in groups.items():
     ids = list(ids)
     result[f"accuracy/{name}"] = _ratio(right[ids].sum(), images[ids].sum())
+  for name, ids in groups.items():
+    result[f"recall/{name}"] = _mean([recalls[c] for c in ids])
+  result |= over_groups(result)
   return result | {"per_class": recalls, "confusion": matrix.tolist()}
+
+
+def over_groups(row: Mapping[str, Any]) -> dict[str, float | None]:
+  """The mean and the spread of the groups' accuracies.
+
+  A group's accuracy is the mean of the recalls of its classes, as is usual in
+  the field: a class counts the same whether the test set has ten or a thousand
+  images of it. A group without images is left out.
+
+  Args:
+    row: with `recall/GROUP`, as `classification` gives it.
+
+  Returns:
+    `group_mean`, where each group counts the same whatever its classes, and
+    `group_std`, the standard deviation over groups (divided by their number,
+    not one less); None if no group has images.
+
+  Source:
+    `group_std`: Jiang et al. 2021, "Self-damaging contrastive learning".
+    `group_mean`: the column "All" of FASSL (2023), tables 1 to 3.
+  """
+  found = [v for k, v in row.items() if k.startswith("recall/")]
+  found = [v for v in found if v is not None]
+  return {
+    "group_mean": _mean(found),
+    "group_std": float(np.std(found)) if found else None,
+  }
 
 
 def expected_calibration_error(
@@ -154,9 +192,11 @@ def pseudo_labels(
     `pseudo/accuracy` overall and by group over the loops: Liu et al. 2021,
     table 4.
   """
-  predicted = _classes(predicted, "predicted", len(truth), num_classes, low=0)
-  truth = _classes(truth, "truth", len(truth), num_classes, low=-1)
-  _check_groups(groups, num_classes)
+  predicted = checks.labels(
+    predicted, "predicted", len(truth), num_classes, low=0
+  )
+  truth = checks.labels(truth, "truth", len(truth), num_classes, low=-1)
+  checks.groups(groups, num_classes)
   known = truth >= 0
   if not known.any():
     return {}
@@ -195,54 +235,3 @@ def _geometric_mean(values: Sequence[float]) -> float:
   if min(values) == 0.0:
     return 0.0
   return float(np.exp(np.mean(np.log(values))))
-
-
-def _distributions(probabilities: np.ndarray) -> np.ndarray:
-  probabilities = np.asarray(probabilities)
-  if probabilities.ndim != 2 or 0 in probabilities.shape:
-    raise ValueError(
-      f"probabilities have shape {probabilities.shape}: they must be [T, C] "
-      "with at least one image"
-    )
-  probabilities = probabilities.astype(np.float64)
-  bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
-  if len(bad):
-    raise ValueError(
-      f"{len(bad)} of {len(probabilities)} rows of probabilities are not "
-      f"finite, the first is row {bad[0]}: the network has diverged"
-    )
-  off = np.abs(probabilities.sum(axis=1) - 1.0)
-  if probabilities.min() < 0.0 or off.max() > 0.01:
-    raise ValueError(
-      f"row {off.argmax()} of the probabilities sums to "
-      f"{probabilities[off.argmax()].sum():g} and the smallest value is "
-      f"{probabilities.min():g}: apply softmax to logits first"
-    )
-  return probabilities
-
-
-def _classes(
-  values: np.ndarray, name: str, length: int, num_classes: int, *, low: int
-) -> np.ndarray:
-  values = np.asarray(values)
-  if values.shape != (length,) or not np.issubdtype(values.dtype, np.integer):
-    raise ValueError(
-      f"{name} are {values.dtype} of shape {values.shape}: they must be "
-      f"integers of shape ({length},)"
-    )
-  wrong = np.flatnonzero((values < low) | (values >= num_classes))
-  if len(wrong):
-    raise ValueError(
-      f"{name}[{wrong[0]}] is {values[wrong[0]]}: with {num_classes} classes "
-      f"they must be from {low} to {num_classes - 1}"
-    )
-  return values.astype(np.int64)
-
-
-def _check_groups(groups: Groups, num_classes: int) -> None:
-  for name, ids in groups.items():
-    for c in ids:
-      if not 0 <= c < num_classes:
-        raise ValueError(
-          f"group {name!r} has class {c}: there are {num_classes} classes"
-        )

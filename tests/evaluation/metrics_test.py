@@ -29,6 +29,12 @@ def test_golden():
     "accuracy/many": 0.75,
     "accuracy/medium": 0.5,
     "accuracy/few": 0.5,
+    "recall/many": 0.75,
+    "recall/medium": 0.5,
+    "recall/few": 0.5,
+    "group_mean": pytest.approx(1.75 / 3, abs=1e-15),
+    # Deviations of 1/6, -1/12 and -1/12: sqrt((4 + 1 + 1) / 144 / 3).
+    "group_std": pytest.approx(72**-0.5, abs=1e-15),
     "per_class": [0.75, 0.5, 0.5],
     "confusion": [[3, 1, 0], [1, 1, 0], [1, 0, 1]],
   }
@@ -88,6 +94,9 @@ def test_against_a_slow_reference(seed):
     mine = [h for h, y in zip(hits, labels) if y in ids]
     expected = sum(mine) / len(mine) if mine else None
     assert got[f"accuracy/{name}"] == pytest.approx(expected, abs=1e-12)
+    mine = [recalls[c] for c in ids if recalls[c] is not None]
+    expected = sum(mine) / len(mine) if mine else None
+    assert got[f"recall/{name}"] == pytest.approx(expected, abs=1e-12)
   assert got["ece"] == pytest.approx(
     slow_ece(probabilities, labels, 15), abs=1e-9
   )
@@ -150,6 +159,40 @@ def test_group_accuracy_counts_images_not_classes():
   )
   assert got["accuracy/all"] == 0.75 and got["balanced_accuracy"] == 0.5
   assert got["accuracy/none"] is None
+
+
+def test_groups_count_alike_and_in_them_classes_count_alike():
+  """As in papers on balanced test sets, also where the test set is not."""
+  labels = np.repeat([0, 1, 2, 3], [90, 10, 4, 6])
+  right = np.repeat([1, 0, 1, 0], [90, 10, 4, 6])
+  predicted = np.where(right, labels, (labels + 1) % 4)
+  groups = {"many": (0, 1), "medium": (2,), "few": (3,)}
+  got = metrics.classification(sure(predicted, 4), labels, groups=groups)
+  assert got["accuracy/many"] == 0.9 and got["recall/many"] == 0.5
+  assert got["group_mean"] == pytest.approx((0.5 + 1.0 + 0.0) / 3)
+  assert got["balanced_accuracy"] == 0.5  # of two classes in four
+  assert got["group_std"] == pytest.approx((0.5 / 3) ** 0.5)
+
+
+def test_the_papers_own_rows():
+  """FASSL, table 1: "All" is a mean of groups, "Std" divides by three."""
+  for few, medium, many, mean, std in (
+    (0.7880, 0.7673, 0.8655, 0.8069, 0.0423),  # FASSL, CIFAR-10-LT
+    (0.5355, 0.5452, 0.5774, 0.5527, 0.0179),  # FASSL, CIFAR-100-LT
+  ):
+    row = {"recall/many": many, "recall/medium": medium, "recall/few": few}
+    got = metrics.over_groups(row)
+    assert got["group_mean"] == pytest.approx(mean, abs=6e-5)
+    assert got["group_std"] == pytest.approx(std, abs=6e-5)
+
+
+def test_groups_without_images_are_left_out():
+  row = {"recall/many": 0.75, "recall/medium": None, "recall/few": 0.25}
+  got = metrics.over_groups(row | {"accuracy/medium": 0.9, "accuracy": 1.0})
+  assert got == {"group_mean": 0.5, "group_std": 0.25}
+  one = metrics.over_groups({"recall/many": 0.75, "recall/few": None})
+  assert one == {"group_mean": 0.75, "group_std": 0.0}
+  assert metrics.over_groups({}) == {"group_mean": None, "group_std": None}
 
 
 @pytest.mark.parametrize(
