@@ -119,6 +119,10 @@ def probe() -> ml_collections.ConfigDict:
       "protocols": "knn,sdclr_fewshot",
       "shots": 0,  # few-shot images a class; 0: those of the smallest class
       "neighbors": 10,  # of knn
+      # The protocol "custom" has the recipe above, and these.
+      "images": "labeled",  # or "few_shot", "pool"
+      "views": 10,  # augmented, cached per image; 0: the plain image
+      "select": "last",  # or "validation": the best epoch's classifier
     }
   )
   return block

@@ -170,6 +170,7 @@ def test_learns_the_toy(method, tmp_path):
   learner = toys.learner()
   config = {f"{block}__epochs": 6 for block in toys.BLOCKS}
   config["embedding__epochs"] = config["semi__epochs"] = 12
+  config["pretrain__epochs"], config["probe__epochs"] = 30, 12
   _, rows = toys.execute(
     tmp_path, learner, toys.stages(method, learner, **config)
   )

@@ -45,7 +45,7 @@ BATCH = 8
 # The blocks of a config which are recipes.
 BLOCKS = (
   *("pretrain", "embedding", "classifier", "consistency", "refit"),
-  *("pseudo", "semi"),
+  *("pseudo", "semi", "probe"),
 )
 
 
@@ -388,6 +388,8 @@ def example() -> dict:
 
 
 METHODS = (*methods.METHODS, "smoothing")
+# An embedding that is worth a probe, and a probe as long as other stages.
+PROBED = {"pretrain__name": "rotation", "probe__protocols": "knn,custom"}
 CASES = (*STAGES, *METHODS)
 
 
@@ -395,6 +397,8 @@ def stages(case, learner, *, loops=2, **changes):
   """Returns the stages of a case: one stage, or a whole method."""
   if case in STAGES:
     return STAGES[case](learner, **changes)
+  if case == "probe":
+    changes = PROBED | changes
   settings = config(method=case, loops=loops, **changes)
   if case == "smoothing":
     return list(example()["stages"](learner, settings))

@@ -16,6 +16,7 @@ from ltjax import fit, idle_settings, sharding, titles
 from ltjax.methods import (
   decoupling,
   pretraining,
+  probe,
   pseudo_label,
   semi_supervised,
   sslt,
@@ -28,6 +29,7 @@ METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {
   "decoupling": decoupling.stages,
   "mean_teacher": semi_supervised.mean_teacher,
   "pi_model": semi_supervised.pi_model,
+  "probe": probe.stages,
   "pseudo_label": pseudo_label.stages,
   "sslt": sslt.stages,
   "supervised": supervised.stages,

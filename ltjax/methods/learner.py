@@ -92,6 +92,22 @@ class Learner:
       head: `random` for g', `balanced` for g.
     """
     params = state.head if head == "random" else state.balanced_head
+    return self.measure(
+      lambda images: self.predictor.probabilities(state, images, head=params),
+      model=model,
+      head=head,
+    )
+
+  def measure(
+    self, predict: Callable[[Any], Any], *, model: str, head: str
+  ) -> Rows:
+    """Returns rows of test (and validation) metrics of any classifier.
+
+    Args:
+      predict: `images uint8 [B, H, W, C] -> probabilities [B, C]`.
+      model: what to call it.
+      head: `random` or `balanced`, which of the two it counts as.
+    """
     parts = [("test", self.task.test_images, self.task.test_labels)]
     if len(self.task.validation_labels):
       parts.append(
@@ -103,9 +119,7 @@ class Learner:
       )
     rows = []
     for split, images, labels in parts:
-      probabilities = np.asarray(
-        self.predictor.probabilities(state, images, head=params)
-      )
+      probabilities = np.asarray(predict(images))
       row = {"kind": "eval", "model": model, "head": head, "split": split}
       row |= metrics.classification(
         probabilities, labels, groups=self.task.groups

@@ -1,0 +1,181 @@
+"""Probes: how good an embedding is, judged by classifiers on top of it.
+
+After self-supervised pre-training there is an embedding and no classifier. Each
+protocol of `config.probe.protocols` judges it in its own way, and writes its
+own rows; the embedding stays as it is.
+
+Source: `ltjax.evaluation.protocols`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ltjax import config_blocks as blocks
+from ltjax import fit, sharding, titles
+from ltjax.evaluation import knn, probe_sets, protocols
+from ltjax.methods.learner import Learner, Rows
+from ltjax.stages import probe
+from ltjax.state import ModelState, TrainState
+
+
+def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+  """Yields a stage a protocol, in the order given.
+
+  The last one is linear; its classifier is the run's result, `g`.
+
+  Args:
+    learner: the network and the task.
+    config: uses the blocks `probe` and `pretrain`, and `data.seed`, by which
+      few-shot images are drawn.
+
+  Raises:
+    ValueError: if a protocol or a setting does not fit, see
+      `ltjax.evaluation.protocols` and `ltjax.evaluation.probe_sets`.
+  """
+  chosen = protocols.of(config.probe)
+  _check_read(config.probe, chosen)
+  for protocol in chosen:
+    images, labels = probe_sets.choose(
+      protocol.images,
+      learner.task,
+      shots=config.probe.shots,
+      seed=config.data.seed,
+      protocol=protocol.name,
+    )
+    make = neighbors if protocol.recipe is None else linear
+    yield make(protocol, learner, config, images=images, labels=labels)
+
+
+def linear(
+  protocol: protocols.Protocol,
+  learner: Learner,
+  config: Any,
+  *,
+  images: Any,
+  labels: np.ndarray,
+) -> fit.Stage:
+  """Returns the stage of a linear classifier.
+
+  Args:
+    protocol: how it is trained.
+    learner: the network and the task.
+    config: names the pre-training.
+    images: uint8 `[P, H, W, C]`, what to learn from.
+    labels: int32 `[P]`.
+
+  Raises:
+    ValueError: if there are no validation images to select on, where the config
+      asks for it; see `ltjax.stages.probe`.
+  """
+  task = learner.task
+  num_validation = len(task.validation_labels)
+  if protocol.name == "custom" and protocol.select == "validation":
+    if not num_validation:
+      raise ValueError(
+        "probe.select is 'validation', and there are no validation images: set"
+        " --config.data.validation.per_class to 1 or more, or"
+        " --config.probe.select=last."
+      )
+  name = f"{protocol.name}/probe"
+  selected = probe.selection(protocol, num_validation)
+
+  def report(state: ModelState) -> Rows:
+    rows = learner.evaluate(
+      state, model=_title(config, protocol.name), head="balanced"
+    )
+    return _judged(rows, protocol, selection=selected)
+
+  return probe.make(
+    name,
+    learner.predictor,
+    protocol=protocols.fitted(protocol, len(labels), devices=learner.mesh.size),
+    images=images,
+    labels=sharding.replicate(labels, learner.mesh),
+    validation_images=task.validation_images,
+    validation_labels=task.validation_labels,
+    num_classes=task.num_classes,
+    seed=learner.seed,
+    key=learner.key(name),
+    report=report,
+  )
+
+
+def neighbors(
+  protocol: protocols.Protocol,
+  learner: Learner,
+  config: Any,
+  *,
+  images: Any,
+  labels: np.ndarray,
+) -> fit.Stage:
+  """Returns the stage of the nearest neighbors, which only reports.
+
+  Args:
+    protocol: what is compared with.
+    learner: the network and the task.
+    config: gives `probe.neighbors`, and names the pre-training.
+    images: uint8 `[P, H, W, C]`, those that are neighbors, not augmented.
+    labels: int32 `[P]`.
+
+  Raises:
+    ValueError: if there are fewer images than neighbors.
+  """
+  count = config.probe.neighbors
+  knn.check(count, len(labels))
+  title = _title(config, f"{protocol.name}@{count}")
+
+  def finish(state: ModelState, trained: TrainState | None) -> ModelState:
+    assert trained is None
+    return state
+
+  def report(state: ModelState) -> Rows:
+    references = learner.predictor.features(state, images)
+    known = sharding.replicate(labels, learner.mesh)
+
+    def predict(queries: Any) -> np.ndarray:
+      return knn.probabilities(
+        learner.predictor.features(state, queries),
+        references,
+        known,
+        neighbors=count,
+        num_classes=learner.task.num_classes,
+      )
+
+    rows = learner.measure(predict, model=title, head="balanced")
+    return _judged(rows, protocol, neighbors=count)
+
+  return fit.Stage(name=f"{protocol.name}/probe", finish=finish, report=report)
+
+
+def _title(config: Any, protocol: str) -> str:
+  return f"{titles.pretraining(config)}, {protocol}"
+
+
+def _judged(rows: Rows, protocol: protocols.Protocol, **told: Any) -> Rows:
+  """Adds to the rows of whose protocol they are."""
+  return [row | {"protocol": protocol.name, **told} for row in rows]
+
+
+def _check_read(block: Any, chosen: tuple[protocols.Protocol, ...]) -> None:
+  """Raises ValueError if a changed setting belongs to no chosen protocol."""
+  defaults = blocks.probe()
+  custom = any(p.name == "custom" for p in chosen)
+  few_shot = any(p.images == "few_shot" for p in chosen)
+  knns = any(p.recipe is None for p in chosen)
+  for field, read, reader in (
+    ("shots", few_shot, "sdclr_fewshot"),
+    ("neighbors", knns, "knn"),
+    ("images", custom, "custom"),
+    ("views", custom, "custom"),
+    ("select", custom, "custom"),
+  ):
+    if block[field] != defaults[field] and not read:
+      raise ValueError(
+        f"probe.{field} is {block[field]!r}, but nothing reads it here: it"
+        f" belongs to the protocol {reader}. Name that in probe.protocols, or"
+        f" leave probe.{field} at {defaults[field]!r}."
+      )
