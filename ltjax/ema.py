@@ -32,6 +32,37 @@ def decay_at(step: jax.Array, *, decay: float) -> jax.Array:
   return jnp.minimum(jnp.float32(decay), 1.0 - 1.0 / (t + 1.0))
 
 
+def cosine_decay(step: jax.Array, *, start: float, total: int) -> jax.Array:
+  """A decay that rises from `start` to 1 over half a cosine.
+
+  `1 - (1 - start) (cos(pi k / K) + 1) / 2`
+
+  At the end the average stands still, whatever the last steps do.
+
+  Args:
+    step: `[]` integer k, steps done, from 0; past K the decay stays 1.
+    start: the first decay, in [0, 1].
+    total: K, steps until the decay is 1, at least 1.
+
+  Returns:
+    fp32 `[]`, in [start, 1].
+
+  Raises:
+    ValueError: if `start` is outside [0, 1] or `total` below 1.
+
+  Source: Grill et al. (2020), "Bootstrap your own latent" (BYOL), Section 3.3.
+  """
+  if not 0 <= start <= 1:
+    raise ValueError(
+      f"start is {start}; the decay of an average must be in [0, 1], such as"
+      " 0.99."
+    )
+  if total < 1:
+    raise ValueError(f"total is {total}; the decay needs 1 step or more.")
+  share = jnp.minimum(jnp.asarray(step, jnp.float32) / total, 1.0)
+  return 1.0 - (1.0 - start) * (jnp.cos(jnp.pi * share) + 1.0) / 2.0
+
+
 def update(average: PyTree, new: PyTree, *, decay: jax.Array) -> PyTree:
   """Moves an average a step: `decay * average + (1 - decay) * new`.
 

@@ -4,6 +4,10 @@ Nobody needs to know a class for that. Two random views of one image are a
 *positive* pair; views of other images are its *negatives*. The loss is the
 cross-entropy of picking the positive out of all of them by cosine similarity,
 so an embedding learns what survives the augmentation.
+
+Where the negatives come from tells the losses apart. `info_nce` keeps a queue
+of them. `nt_xent` and what is built on it take the batch: its B images have 2B
+views, each of which is an *anchor* once and picks among the 2B - 1 others.
 """
 
 from __future__ import annotations
@@ -12,13 +16,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ltjax.losses import focal
+
 
 def info_nce_logits(
   queries: jax.Array,
   keys: jax.Array,
   queue: jax.Array,
   *,
-  temperature: float = 0.2,
+  temperature: float | jax.Array = 0.2,
 ) -> jax.Array:
   """Similarities of each query to its key, then to all of the queue.
 
@@ -30,7 +36,7 @@ def info_nce_logits(
     queries: q, `[B, D]`, of unit length; any float dtype.
     keys: k, `[B, D]`, of unit length; row i belongs to query i.
     queue: n, `[K, D]`, of unit length, the negatives of every query.
-    temperature: above 0; the smaller, the more the nearest negatives count.
+    temperature: above 0, a number or a traced fp32 `[]`; the smaller, the more the nearest negatives count.
 
   Returns:
     fp32 `[B, 1 + K]`; the positive is in column 0.
@@ -41,10 +47,7 @@ def info_nce_logits(
   Source: He et al. (2020), "Momentum contrast for unsupervised visual
     representation learning", Algorithm 1.
   """
-  if not temperature > 0:
-    raise ValueError(
-      f"temperature is {temperature}; it must be above 0, such as 0.2."
-    )
+  _check_temperature(temperature)
   chex.assert_rank([queries, keys, queue], 2)
   chex.assert_equal_shape([queries, keys])
   chex.assert_equal(queries.shape[1], queue.shape[1])
@@ -62,7 +65,7 @@ def info_nce(
   keys: jax.Array,
   queue: jax.Array,
   *,
-  temperature: float = 0.2,
+  temperature: float | jax.Array = 0.2,
 ) -> jax.Array:
   """Cross-entropy of finding each query's key among the queue.
 
@@ -88,3 +91,154 @@ def info_nce(
   """
   logits = info_nce_logits(queries, keys, queue, temperature=temperature)
   return -jax.nn.log_softmax(logits, axis=-1)[:, 0]
+
+
+def nt_xent(
+  first: jax.Array, second: jax.Array, *, temperature: float | jax.Array
+) -> jax.Array:
+  """Cross-entropy of finding an image's other view among the batch.
+
+  With z the 2B views and i' the other view of i:
+
+  `l(i) = -log(exp(z_i . z_i' / t) / sum_{j != i} exp(z_i . z_j / t))`, 2B - 1
+  terms in the sum; `loss_b` is the mean of `l` over the two views of image b.
+
+  It is `log(2B - 1)` where nothing can be told apart.
+
+  Args:
+    first: `[B, D]`, a view of each image, of unit length; any float dtype.
+    second: `[B, D]`, another view of each, of unit length.
+    temperature: t, above 0; a number or a traced fp32 `[]`, of a schedule.
+
+  Returns:
+    fp32 `[B]`, 0 or more.
+
+  Raises:
+    ValueError: if B is 1 or a number `temperature` not above 0.
+
+  Source: Chen et al. (2020), "A simple framework for contrastive learning of
+    visual representations" (SimCLR), Equation 1 and Algorithm 1.
+  """
+  log_probs = _log_probabilities(first, second, temperature)
+  return _mean_of_views(_of_own_view(log_probs))
+
+
+def focal_nt_xent(
+  first: jax.Array,
+  second: jax.Array,
+  *,
+  temperature: float | jax.Array,
+  gamma: float = 2.0,
+) -> jax.Array:
+  """NT-Xent with less weight for pairs that are found already.
+
+  `l(i) = -(1 - p_i)^gamma log p_i`, `p_i` the probability of the other view
+  among the 2B - 1; `loss_b` is the mean over the two views of image b. Images
+  of rare classes, learned late, keep their weight. `gamma = 0` is `nt_xent`.
+
+  Args:
+    first: `[B, D]`, a view of each image, of unit length; any float dtype.
+    second: `[B, D]`, another view of each, of unit length.
+    temperature: above 0; a number or a traced fp32 `[]`.
+    gamma: the focusing exponent, 0 or more.
+
+  Returns:
+    fp32 `[B]`, 0 or more.
+
+  Raises:
+    ValueError: if B is 1, a number `temperature` not above 0, or `gamma`
+      negative or not finite.
+
+  Source: Lin et al. (2017), "Focal loss for dense object detection", applied to
+    NT-Xent as in the published code of Zhou et al. (2023), "Combating
+    representation learning disparity with geometric harmonization".
+  """
+  log_probs = _log_probabilities(first, second, temperature)
+  losses = focal.modulate(_of_own_view(log_probs), gamma=gamma)
+  return _mean_of_views(losses)
+
+
+def sup_con(
+  first: jax.Array,
+  second: jax.Array,
+  labels: jax.Array,
+  *,
+  temperature: float | jax.Array,
+) -> jax.Array:
+  """NT-Xent in which all views of the anchor's class are positives.
+
+  `l(i) = -1/|P(i)| sum_{p in P(i)} log(exp(z_i . z_p / t)
+  / sum_{j != i} exp(z_i . z_j / t))`
+
+  P(i) holds the other view of the image, so it is never empty, and both views
+  of each other image with the same known label. With no label known, or none
+  twice, it is `nt_xent`. The published code multiplies the loss by a second
+  temperature over the first; here there is one.
+
+  Args:
+    first: `[B, D]`, a view of each image, of unit length; any float dtype.
+    second: `[B, D]`, another view of each, of unit length.
+    labels: integer `[B]`; below 0, such as -1: unknown.
+    temperature: t, above 0; a number or a traced fp32 `[]`.
+
+  Returns:
+    fp32 `[B]`, the mean over the two views of an image.
+
+  Raises:
+    ValueError: if B is 1 or a number `temperature` not above 0.
+
+  Source: Khosla et al. (2020), "Supervised contrastive learning", Equation 2
+    (the sum outside of the logarithm).
+  """
+  log_probs = _log_probabilities(first, second, temperature)
+  chex.assert_shape(labels, (len(first),))
+  chex.assert_type(labels, int)
+  labels = jnp.tile(labels, 2)
+  same = (labels[:, None] == labels[None, :]) & (labels >= 0)[:, None]
+  images = jnp.tile(jnp.arange(len(first)), 2)
+  same |= images[:, None] == images[None, :]
+  positives = same & ~jnp.eye(len(labels), dtype=bool)
+  # Masked before the sum: the anchor's own log-probability is -inf.
+  total = jnp.sum(jnp.where(positives, log_probs, 0.0), axis=1)
+  return _mean_of_views(-total / jnp.sum(positives, axis=1))
+
+
+def _log_probabilities(
+  first: jax.Array, second: jax.Array, temperature: float | jax.Array
+) -> jax.Array:
+  """Each view's log-probability of picking each other: `[2B, 2B]`.
+
+  The B first views come before the B second ones; the diagonal is -inf.
+  """
+  _check_temperature(temperature)
+  chex.assert_rank([first, second], 2)
+  chex.assert_equal_shape([first, second])
+  chex.assert_type([first, second], float)
+  if len(first) < 2:
+    raise ValueError(
+      f"The batch has {len(first)} image(s); a contrastive loss takes its"
+      " negatives from the others of the batch, so it must have 2 or more."
+    )
+  z = jnp.concatenate([first, second]).astype(jnp.float32)
+  logits = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST) / temperature
+  logits = jnp.where(jnp.eye(len(z), dtype=bool), -jnp.inf, logits)
+  return jax.nn.log_softmax(logits, axis=1)
+
+
+def _of_own_view(log_probs: jax.Array) -> jax.Array:
+  """-log p of the anchors' other views: `[2B]`."""
+  views = jnp.arange(len(log_probs))
+  return -log_probs[views, jnp.roll(views, len(views) // 2)]
+
+
+def _mean_of_views(losses: jax.Array) -> jax.Array:
+  return jnp.mean(losses.reshape(2, -1), axis=0)
+
+
+def _check_temperature(temperature: float | jax.Array) -> None:
+  if isinstance(temperature, jax.Array):
+    return  # Perhaps traced: no value to look at.
+  if not temperature > 0:
+    raise ValueError(
+      f"temperature is {temperature}; it must be above 0, such as 0.2."
+    )

@@ -1,0 +1,104 @@
+"""Memorization: how hard each image is, from the history of its losses.
+
+A network learns the images of frequent kinds first. An image whose contrastive
+loss stays high over the epochs is likely a rare one. Boosted contrastive
+learning keeps a moving average of each image's loss and gives images with a
+high one the stronger augmentation.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+# Of an image that has had no loss yet; losses are 0 or more.
+UNSEEN = -1.0
+
+
+def start(num_images: int) -> jax.Array:
+  """The memory before the first step.
+
+  Args:
+    num_images: N.
+
+  Returns:
+    fp32 `[N]`: no image has been seen.
+  """
+  return jnp.full(num_images, UNSEEN, jnp.float32)
+
+
+def update(
+  memory: jax.Array,
+  losses: jax.Array,
+  index: jax.Array,
+  *,
+  decay: float,
+  first: bool | jax.Array,
+) -> jax.Array:
+  """Moves the averages of a batch: `decay * L + (1 - decay) * l`.
+
+  Args:
+    memory: L, fp32 `[N]`, as from `start`.
+    losses: l, `[B]`, float, 0 or more: one a image, the mean of its two views.
+    index: integer `[B]`, in [0, N): the images of the batch. As of an epoch,
+      each at most once; of one that is there twice, one of the losses counts.
+    decay: in [0, 1), 0.97 in the paper.
+    first: bool `[]`: whether this is the first epoch, when each image takes its
+      loss as it is. An image not seen before does so at any time.
+
+  Returns:
+    fp32 `[N]`.
+
+  Raises:
+    ValueError: if `decay` is outside [0, 1).
+
+  Source: Zhou et al. (2022), "Contrastive learning with boosted memorization"
+    (BCL), Equation 2.
+  """
+  if not 0 <= decay < 1:
+    raise ValueError(
+      f"decay is {decay}; that of the memory of losses must be in [0, 1), such"
+      " as 0.97."
+    )
+  chex.assert_rank([memory, losses, index], 1)
+  chex.assert_equal_shape([losses, index])
+  chex.assert_type([memory, losses, index], [float, float, int])
+  losses = jax.lax.stop_gradient(losses.astype(jnp.float32))
+  old = memory[index]
+  moved = decay * old + (1.0 - decay) * losses
+  fresh = jnp.where(first | (old < 0), losses, moved)
+  return memory.at[index].set(fresh)
+
+
+def strengths(memory: jax.Array) -> jax.Array:
+  """How strongly to augment each image, from its average loss.
+
+  `M = 1/2 + (L - mean L) / (2 max |L - mean L|)`
+
+  Mean and maximum are over the images seen. An image of average loss has 1/2,
+  and the one farthest from the average 0 or 1. The published formula
+  standardises `L` first, which makes no difference but where all losses are
+  equal: it divides by 0 there, while here each image, being average, has 1/2.
+
+  Args:
+    memory: L, fp32 `[N]`.
+
+  Returns:
+    fp32 `[N]`, in [0, 1]; 0, no more than the usual augmentation, for images
+    not seen yet.
+
+  Source: Zhou et al. (2022), Equation 3.
+  """
+  chex.assert_rank(memory, 1)
+  chex.assert_type(memory, float)
+  memory = memory.astype(jnp.float32)
+  seen = memory >= 0
+  total = jnp.sum(jnp.where(seen, memory, 0.0))
+  mean = total / jnp.maximum(jnp.sum(seen), 1)
+  away = jnp.where(seen, memory - mean, 0.0)
+  farthest = jnp.max(jnp.abs(away))
+  # What rounding leaves of equal losses is no distance.
+  equal = farthest <= 1e-6 * mean
+  away = jnp.where(equal, 0.0, away / jnp.where(equal, 1.0, farthest))
+  return jnp.where(seen, 0.5 + 0.5 * away, 0.0)

@@ -1,0 +1,104 @@
+"""Monitors: whether an embedding still uses its space.
+
+Losses without negatives can be had for nothing: map all images to one point, or
+onto a line. The loss then looks best when the embedding is worst, so these
+numbers are written beside it.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ltjax.models import projections
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def feature_std(features: jax.Array) -> jax.Array:
+  """Spread of the directions of features, relative to an even one.
+
+  `sqrt(D) * mean_d std_i(u_id)`, `u_i = x_i / |x_i|`
+
+  Args:
+    features: x, `[B, D]`, any float dtype.
+
+  Returns:
+    fp32 `[]`: 1 for directions spread evenly over the sphere, 0 where all are
+    the same. Never above 1. Normal numbers after a rectifier, all in one
+    corner of the space, have `sqrt(1 - 1/pi)`, 0.83.
+
+  Source: Chen & He (2021), "Exploring simple Siamese representation learning"
+    (SimSiam), Figure 2.
+  """
+  chex.assert_rank(features, 2)
+  chex.assert_type(features, float)
+  units = projections.unit(jax.lax.stop_gradient(features))
+  return jnp.mean(jnp.std(units, axis=0)) * features.shape[1] ** 0.5
+
+
+def effective_rank(features: jax.Array) -> jax.Array:
+  """Number of directions that features vary in: the participation ratio.
+
+  `tr(C)^2 / tr(C^2) = (sum_d l_d)^2 / sum_d l_d^2`, with `C` the covariance of
+  the batch and `l` its eigenvalues, none of which are computed.
+
+  Args:
+    features: `[B, D]`, any float dtype.
+
+  Returns:
+    fp32 `[]`, in [1, min(D, B - 1)]: n where the variance lies evenly in n
+    directions. 0 where features do not vary, up to rounding.
+
+  Source: Gao et al. (2017), "A theory of multineuronal dimensionality, dynamics
+    and measurement", Equation 2.
+  """
+  chex.assert_rank(features, 2)
+  chex.assert_type(features, float)
+  x = _scaled(features)
+  centered = x - jnp.mean(x, axis=0, keepdims=True)
+  total = jnp.sum(centered * centered)
+  still = total <= 1e-12 * jnp.sum(x * x)
+  # The smaller of two matrices with the same eigenvalues, but for zeros.
+  wide = x.shape[1] > x.shape[0]
+  a = centered if wide else centered.T
+  gram = jnp.matmul(a, a.T, precision=_HIGHEST)
+  square = jnp.where(still, 1.0, jnp.sum(gram * gram))
+  return jnp.where(still, 0.0, total * total / square)
+
+
+def rank_me(features: jax.Array) -> jax.Array:
+  """RankMe: exponential of the entropy of the singular values.
+
+  `exp(-sum_k p_k log p_k)`, `p = singular values / their sum`
+
+  It predicts which of several embeddings serves better downstream, without a
+  label. The mean is not taken off. Made for a whole set, not for each step: it
+  costs a singular value decomposition.
+
+  Args:
+    features: `[N, D]`, any float dtype.
+
+  Returns:
+    fp32 `[]`, in [1, min(N, D)]; 0 where all features are 0.
+
+  Source: Garrido et al. (2023), "RankMe: assessing the downstream performance
+    of pretrained self-supervised representations by their rank", Equation 1;
+    Roy & Vetterli (2007), "The effective rank: a measure of effective
+    dimensionality".
+  """
+  chex.assert_rank(features, 2)
+  chex.assert_type(features, float)
+  values = jnp.linalg.svd(_scaled(features), compute_uv=False)
+  total = jnp.sum(values)
+  p = values / jnp.where(total > 0, total, 1.0)
+  entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.maximum(p, 1e-38)), 0.0))
+  return jnp.where(total > 0, jnp.exp(entropy), 0.0)
+
+
+def _scaled(features: jax.Array) -> jax.Array:
+  """fp32, of a largest magnitude of 1: no square overflows or vanishes."""
+  x = jax.lax.stop_gradient(features.astype(jnp.float32))
+  largest = jnp.max(jnp.abs(x))
+  return x / jnp.where(largest > 0, largest, 1.0)
