@@ -160,7 +160,7 @@ def fitted(protocol: Protocol, size: int, *, devices: int) -> Protocol:
   recipe = protocol.recipe
   if recipe is None or protocol.name == "custom" or size >= recipe.batch_size:
     return protocol
-  whole = max(size - size % devices, 1)
+  whole = (size - size % devices) or size  # of fewer, the loop complains
   return dataclasses.replace(
     protocol, recipe=dataclasses.replace(recipe, batch_size=whole)
   )
