@@ -1,0 +1,261 @@
+"""A student that follows its own average: BYOL, and the second stage of FASSL.
+
+The *student* sees one view of an image and predicts, by a small network of its
+own, what the *teacher* makes of another view. The teacher is a slow moving
+average of the student without that predictor and gets no gradient. There are no
+negatives: nothing in the loss speaks against mapping all images to one point.
+That the teacher is slow, and the predictor between the two, keep it from
+happening; the spread of the features is in the log.
+
+In a long tail the loss is mostly that of frequent classes. FASSL weights each
+image by how unlike it is to the prototypes of its first stage, so that rare ones
+count more; no labels are needed. With the score `uniform` all weights are 1, and
+the step is that of BYOL: from scratch it is BYOL, after the first stage of FASSL
+the ablation of its weights.
+
+The loss is the mean over both directions (BYOL has their sum), and each view is
+normalised by its own batch, as in the code of BYOL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import fit, models, sampling
+from ltjax import recipe as recipes
+from ltjax.losses import alignment
+from ltjax.models import projections
+from ltjax.stages import (
+  encoder,
+  image_weights,
+  inheritance,
+  pretext,
+  self_supervised,
+  teacher,
+)
+from ltjax.stages.student_settings import Settings
+from ltjax.state import ModelState, TrainState
+
+Views = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def task(
+  network: encoder.Encoder,
+  predictor: projections.Projection,
+  settings: Settings,
+  *,
+  views: Views,
+  total_steps: int,
+  key: jax.Array,
+) -> pretext.Pretext:
+  """Returns the pretext task of a student that follows a teacher.
+
+  `mean over i and both directions of w_i (2 - 2 cos(q(z_S(x_i)), z_T(x'_i)))`,
+  with w_i made of `z_T(x'_i)`, a constant.
+
+  Its params are those of the encoder and `predictor`. Its extra holds what
+  `teacher` does; with weights the `prototypes`, which stay as they are, and with
+  `score_from="frozen"` the `frozen` encoder's params and stats.
+
+  Args:
+    network: `f` and a projection, of student and teacher.
+    predictor: from the student's embeddings to those of the teacher.
+    settings: of the stage.
+    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
+    total_steps: of the stage, for the schedule of `ema`.
+    key: draws the predictor.
+
+  Source: Lin et al. (2023), Equations 3 and 4; Grill et al. (2020), Equation 2.
+  """
+  frozen_scores = settings.weighted and settings.score_from == "frozen"
+
+  def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
+    params, stats = network.init(state)
+    extra = teacher.start(settings, params, stats)
+    if settings.weighted:
+      if "prototypes" not in state.pretrained:
+        raise ValueError(
+          f"student.score is {settings.score!r}, but no earlier stage left"
+          " prototypes; set --config.student.score=uniform."
+        )
+      extra["prototypes"] = state.pretrained["prototypes"]
+    if frozen_scores:
+      extra["frozen"] = {"params": params, "stats": stats}
+    first, first_stats = predictor.init(key)
+    return (
+      params | {"predictor": first},
+      stats | {"predictor": first_stats},
+      extra,
+    )
+
+  def weigh(
+    view: jax.Array, target: jax.Array, state: TrainState, head: Any
+  ) -> jax.Array:
+    """Weights `[B]` of images by what the teacher makes of them."""
+    if not settings.weighted:
+      return jnp.ones(len(target))
+    if frozen_scores:
+      frozen = state.extra["frozen"]
+      _, target, _ = network.apply(
+        frozen["params"], frozen["stats"], view, head, False
+      )
+    return image_weights.of(settings, target, state.extra["prototypes"])
+
+  def loss(
+    params: Any, state: TrainState, batch: pretext.Batch
+  ) -> tuple[jax.Array, pretext.Outcome]:
+    pair, stats = views(batch.key, batch.images), state.batch_stats
+    features, predictions = [], []
+    for view in pair:
+      seen, embeddings, encoded = network.apply(
+        params, stats, view, batch.head, True
+      )
+      prediction, predicted = predictor.apply(
+        params["predictor"], stats["predictor"], embeddings, True
+      )
+      stats = encoded | {"predictor": predicted}
+      features.append(seen)
+      predictions.append(prediction)
+    # Each view's prediction is matched with the other view's target.
+    others = pair[::-1]
+    targets = [
+      teacher.embed(
+        settings, network, state.extra, state.batch_stats, view, batch.head
+      )
+      for view in others
+    ]
+    weights = jnp.stack(
+      [
+        weigh(view, target, state, batch.head)
+        for view, target in zip(others, targets)
+      ]
+    )
+    distances = jnp.stack(
+      [
+        alignment.normalized_distance(prediction, target)
+        for prediction, target in zip(predictions, targets)
+      ]
+    )
+    metrics = image_weights.watch(weights, batch.labels, batch.counts)
+    metrics["alignment"] = jnp.mean(distances)
+    outcome = pretext.Outcome(features[0], stats, metrics)
+    return jnp.mean(weights * distances), outcome
+
+  def follow(params: Any, state: TrainState, outcome: pretext.Outcome) -> Any:
+    return teacher.follow(
+      settings,
+      state.extra,
+      params,
+      outcome.batch_stats,
+      step=state.step,
+      total_steps=total_steps,
+    )
+
+  def left(state: ModelState, params: Any, stats: Any) -> ModelState:
+    kept = {k: v for k, v in state.pretrained.items() if k == "prototypes"}
+    return encoder.left(state, params, stats, **kept)
+
+  return pretext.Pretext(
+    init=init,
+    loss=loss,
+    finish=lambda state, trained: left(
+      state, trained.params, trained.batch_stats
+    ),
+    follow=follow,
+    metrics=("alignment", *image_weights.METRICS),
+    shapes=lambda state: left(state, *jax.eval_shape(init, state)[:2]),
+  )
+
+
+def make(
+  name: str,
+  model: models.Model,
+  *,
+  images: jax.Array,
+  labels: jax.Array,
+  counts: jax.Array,
+  views: Views,
+  recipe: recipes.Recipe,
+  inherit: bool,
+  dim: int = 128,
+  hidden: int = 0,
+  seed: int,
+  key: jax.Array,
+  report: Callable[[ModelState], list[dict[str, Any]]],
+  online_probe: bool = False,
+  **settings: Any,
+) -> fit.Stage:
+  """Returns the stage that trains a student with the average of itself.
+
+  It leaves the student's `f`, its projection, and the prototypes as they were.
+  Its rows have, beside the loss, `alignment`, the mean distance without
+  weights; `effective_sample_size`, how many images of a batch the weights amount
+  to, as a share of it; and `weight_correlation`, of an image's weight with
+  1 / count of its class, where labels are known: below 0, the weights favour
+  frequent classes.
+
+  Args:
+    name: the stage's name.
+    model: the network.
+    images: uint8 `[N, H, W, C]`.
+    labels: int32 `[N]`, -1 where unknown; for the log alone.
+    counts: float32 `[C]`, images of each class; for the log alone.
+    views: makes two random views of each image, see `ltjax.augment.views`.
+    recipe: epochs, batch size and optimizer.
+    inherit: whether to go on with the projection and the prototypes that the
+      stage before left; otherwise the projection is fresh, and that of BYOL.
+    dim: D, of the embeddings.
+    hidden: width of the projection's hidden layer; 0: as wide as the features.
+    seed: the run's seed, for the index stream.
+    key: the stage's random key, for projection, predictor and views.
+    report: rows to write when the stage is over.
+    online_probe: whether a linear classifier is trained along, for the log.
+    **settings: those of `Settings`.
+
+  Raises:
+    ValueError: if a setting is out of its range, the images are not square, or
+      the batch is larger than the set.
+  """
+  chosen = Settings(**settings)
+  if chosen.weighted and not inherit:
+    raise ValueError(
+      f"student.score is {chosen.score!r}, which needs the prototypes of FASSL's"
+      " first stage, but this stage begins from scratch; set pretrain.name to"
+      " 'fassl', or --config.student.score=uniform."
+    )
+  self_supervised.check_square(
+    "fassl" if inherit else "byol", model.image_shape
+  )
+  projection_key, predictor_key, step_key = jax.random.split(key, 3)
+  shape = {"hidden": hidden, "dim": dim, "key": projection_key}
+  if inherit:
+    network = inheritance.heir(model, **shape)
+  else:
+    network = inheritance.fresh(model, last_norm=False, **shape)
+  steps = sampling.steps_per_epoch(len(images), recipe.batch_size, name)
+  return pretext.make(
+    name,
+    task(
+      network,
+      projections.batch_norm_mlp(
+        dim, hidden=chosen.predictor_hidden, dim=dim, last_norm=False
+      ),
+      chosen,
+      views=views,
+      total_steps=recipe.epochs * steps,
+      key=predictor_key,
+    ),
+    feature_dim=model.feature_dim,
+    images=images,
+    labels=labels,
+    counts=counts,
+    recipe=recipe,
+    seed=seed,
+    key=step_key,
+    report=report,
+    online_probe=online_probe,
+  )
