@@ -19,7 +19,14 @@ import pathlib
 import sys
 from typing import Any
 
-from ltjax import comparison, plots, report_sections, writers
+from ltjax import (
+  comparison,
+  plots,
+  pretraining_plot,
+  report_provenance,
+  report_sections,
+  writers,
+)
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -39,14 +46,17 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   workdir = pathlib.Path(workdir)
   summary = read_summary(workdir)
   last = summary["result"]["last"]
-  drawn = _draw(summary, workdir / "plots")
+  records = writers.read(workdir / "metrics.jsonl")
+  drawn = _draw(summary, records, workdir / "plots")
   parts = [
     f"# {summary['method']}, seed {summary['config'].get('seed', 0)}\n",
     report_sections.headline(last),
     "## Test accuracy\n",
     "All numbers are per cent. The groups are many-shot, medium-shot and "
     "few-shot classes by their labeled images; ECE is the expected "
-    "calibration error.\n",
+    "calibration error."
+    + report_sections.about_groups(summary["evaluations"])
+    + "\n",
     report_sections.evaluations(summary),
     drawn.get("accuracy_over_loops", ""),
     "## Which evaluation to report\n",
@@ -56,8 +66,9 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
     drawn.get("class_histogram", ""),
     report_sections.classes(summary),
     drawn.get("confusion_matrix", ""),
-    *report_sections.training(writers.read(workdir / "metrics.jsonl")),
-    *report_sections.reproduce(summary, workdir),
+    *report_sections.prototypes(summary),
+    *report_sections.training(records, drawn),
+    *report_provenance.reproduce(summary, workdir),
   ]
   path = workdir / "report.md"
   _write_text(path, "\n".join(part for part in parts if part))
@@ -157,7 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   return 0
 
 
-def _draw(summary: Mapping[str, Any], folder: pathlib.Path) -> dict[str, str]:
+def _draw(
+  summary: Mapping[str, Any],
+  records: Sequence[Mapping[str, Any]],
+  folder: pathlib.Path,
+) -> dict[str, str]:
   """Draws what there is to draw; returns Markdown images by file stem."""
   classes, last = summary["classes"], summary["result"]["last"]
   plots.class_histogram(
@@ -182,6 +197,9 @@ def _draw(summary: Mapping[str, Any], folder: pathlib.Path) -> dict[str, str]:
       last["confusion"], classes, folder / "confusion_matrix.png"
     )
     drawn["confusion_matrix"] = f"Confusion matrix of {last['model']}"
+  if pretraining_plot.stages(records):
+    pretraining_plot.draw(records, folder / "pretraining.png")
+    drawn["pretraining"] = "Pre-training, epoch by epoch"
   return {
     stem: f"![{words}](plots/{stem}.png)\n" for stem, words in drawn.items()
   }

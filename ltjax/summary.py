@@ -46,6 +46,7 @@ def make(
     "split_hash": task.split.hash,
     "evaluations": evaluations,
     "pseudo_labels": [_shown(r) for r in rows if r["kind"] == "pseudo"],
+    "prototypes": [_shown(r) for r in rows if r["kind"] == "prototypes"],
     "result": select(evaluations, last_k=last_k),
   }
 

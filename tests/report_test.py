@@ -147,6 +147,73 @@ class TestWrite:
       assert text.count(f"(plots/{picture})") == 1
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
 
+  def test_the_mean_and_spread_of_groups_where_they_are_known(self, tmp_path):
+    folder = run(tmp_path / "r", loops=0)
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "group mean" not in text  # A run of an earlier version.
+    changed = summary(loops=0)
+    changed["evaluations"][1] |= {"group_mean": 0.625, "group_std": 0.25}
+    (folder / "summary.json").write_text(json.dumps(changed))
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "The group mean counts the three groups alike" in text
+    # The run's first evaluation does not know them.
+    assert cells(text, "CE (g')")[-2:] == ["–", "–"]
+    assert cells(text, "Decoupling")[-2:] == ["62.5", "25.0"]
+    assert cells(text, "model")[-2:] == ["group mean", "group std"]
+    assert cells(text, "last evaluation")[2] == "40.0"
+
+  def test_prototypes_beside_base_rate_and_controls(self, tmp_path):
+    folder = run(tmp_path / "r", loops=0)
+    changed = summary(loops=0)
+    row = {
+      "stage": "prototypes",
+      "count": 128,
+      "images": 12406,
+      "distinct": 97,
+      "known": 128,
+      "shares": {"many": 0.906, "medium": 0.078, "few": 0.016},
+      "base_rate": {"many": 0.876, "medium": 0.102, "few": 0.022},
+      "random": {"many": 0.85, "medium": 0.1, "few": 0.05},
+      "matched": {"many": 0.95, "medium": 0.04, "few": 0.01},
+      "nearest": [1] * 128,
+      "classes": [0] * 128,
+    }
+    nothing = dict.fromkeys(("many", "medium", "few"))
+    unknown = row | {"stage": "late", "known": 3, "shares": nothing}
+    changed["prototypes"] = [row, unknown]
+    (folder / "summary.json").write_text(json.dumps(changed))
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "## Prototypes\n" in text and "of two controls" in text
+    assert (
+      "After the stage `prototypes`: 128 prototypes, nearest to 97 different"
+      " images of 12,406.\n"
+    ) in text
+    assert "`late`" in text and "; 125 of them to an image of unknown" in text
+    assert cells(text, "in %") == ["in %", "many", "medium", "few"]
+    assert cells(text, "prototypes")[1:] == ["90.6", "7.8", "1.6"]
+    assert cells(text, "training images")[1:] == ["87.6", "10.2", "2.2"]
+    assert cells(text, "random directions")[1:] == ["85.0", "10.0", "5.0"]
+    assert cells(text, "Gaussian")[1:] == ["95.0", "4.0", "1.0"]
+    assert cells(text.partition("`late`")[2], "prototypes")[1:] == ["–"] * 3
+
+  def test_pretraining_is_drawn_and_its_end_told(self, tmp_path):
+    folder = run(tmp_path / "r", loops=0)
+    lines = writers.JsonlWriter(folder / "metrics.jsonl")
+    plain = {"kind": "train", "epochs": 2, "accuracy": None}
+    watched = {"feature_std": 0.51234, "effective_rank": 17.26}
+    for stage, more in (("pretrain", watched), ("embedding", {})):
+      for epoch in (1, 2):
+        row = plain | {"stage": stage, "epoch": epoch, "loss": 3.0}
+        lines.write(row | more)
+    lines.close()
+    text = report.write(folder).read_text(encoding="utf-8")
+    header = cells(text.partition("## Training")[2], "stage")
+    assert header[-2:] == ["feature std", "effective rank"]
+    assert cells(text, "pretrain ")[-3:] == ["–", "0.512", "17.3"]
+    assert cells(text, "embedding ")[-2:] == ["–", "–"]
+    assert "(plots/pretraining.png)" in text
+    assert (folder / "plots" / "pretraining.png").exists()
+
   def test_decoupling_has_no_loops_and_no_pseudo_labels(self, tmp_path):
     folder = run(tmp_path / "r", loops=0)
     text = report.write(folder).read_text(encoding="utf-8")

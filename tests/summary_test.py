@@ -147,6 +147,13 @@ def test_make():
       "pseudo/accuracy": 0.5,
     },
     {"kind": "eval", "position": [5, 0], **TEST[3]},
+    {
+      "kind": "prototypes",
+      "stage": "prototypes",
+      "position": [5, 0],
+      "shares": {"many": 1.0},
+      "nearest": [3, 1],
+    },
   ]
   task = toys.task()
   config = {"method": "sslt", "seed": 3}
@@ -164,6 +171,9 @@ def test_make():
     "evaluations": [TEST[0], TEST[1], TEST[3]],
     "pseudo_labels": [
       {"stage": "loop1/pseudo_label", "loop": 1, "pseudo/accuracy": 0.5}
+    ],
+    "prototypes": [
+      {"stage": "prototypes", "shares": {"many": 1.0}, "nearest": [3, 1]}
     ],
     "result": summary.select([TEST[0], TEST[1], TEST[3]], last_k=3),
   }
