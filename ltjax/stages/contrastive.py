@@ -1,0 +1,221 @@
+"""Contrastive pre-training: SimCLR, and what the long tail made of it.
+
+Two random views of an image should be close to each other and far from those of
+other images; the loss asks for each view which of the 2B - 1 others belongs to
+it. In a long tail that is a loss of the head: a batch has few tail images, and
+they are told apart last. Four changes fight that, and can be combined:
+
+* a temperature that swings (TS), between telling images apart and grouping them;
+* a loss that counts easy images less (focal);
+* a second branch that is pruned, and so forgets the tail (SDCLR);
+* stronger augmentation of what is remembered badly (boosted, BCL).
+
+With labels, SupCon pulls all images of a class together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import density_weights, fit, memorization, models
+from ltjax import recipe as recipes
+from ltjax.models import projections
+from ltjax.stages import (
+  branches,
+  contrastive_settings,
+  encoder,
+  pretext,
+  self_supervised,
+)
+from ltjax.state import ModelState, TrainState
+
+
+def make(
+  name: str,
+  model: models.Model,
+  *,
+  images: jax.Array,
+  labels: jax.Array,
+  counts: jax.Array,
+  views: Callable[..., tuple[jax.Array, jax.Array]],
+  recipe: recipes.Recipe,
+  seed: int,
+  key: jax.Array,
+  report: Callable[[ModelState], list[dict[str, Any]]],
+  online_probe: bool = False,
+  **settings: Any,
+) -> fit.Stage:
+  """Returns the stage that trains `f` to tell images apart.
+
+  It leaves `f` and the projection, of the dense branch where there are two. Its
+  rows have the loss, log(2B - 1) where nothing can be told; `accuracy`, how
+  often a view's nearest is the other view of its image; `temperature` where it
+  changes; and `strength_correlation` where images are boosted, of an image's
+  strength with 1 / count of its class, where labels are known: above 0, the tail
+  is augmented most.
+
+  Args:
+    name: the stage's name.
+    model: the network.
+    images: uint8 `[N, H, W, C]`.
+    labels: int32 `[N]`, -1 where unknown; for SupCon and the online probe.
+    counts: float32 `[C]`, images of each class.
+    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`; with
+      `boost_decay` its third argument is the strength `[B]`, in [0, 1].
+    recipe: epochs, batch size and optimizer.
+    seed: the run's seed, for the index stream.
+    key: the stage's random key, for projection and views.
+    report: rows to write when the stage is over.
+    online_probe: whether a linear classifier is trained along, for the log.
+    **settings: those of `contrastive_settings.Settings`.
+
+  Raises:
+    ValueError: if a setting is out of its range, the images are not square, or
+      the batch is larger than the set.
+  """
+  chosen = contrastive_settings.Settings(**settings)
+  self_supervised.check_square(chosen.name, model.image_shape)
+  projection_key, step_key = jax.random.split(key)
+  projection = projections.batch_norm_mlp(
+    model.feature_dim,
+    hidden=chosen.hidden or model.feature_dim,
+    dim=chosen.dim,
+    last_norm=True,
+  )
+  return pretext.make(
+    name,
+    task(
+      encoder.make(model, projection, key=projection_key),
+      chosen,
+      views=views,
+      num_images=len(images),
+    ),
+    feature_dim=model.feature_dim,
+    images=images,
+    labels=labels,
+    counts=counts,
+    recipe=recipe,
+    seed=seed,
+    key=step_key,
+    report=report,
+    online_probe=online_probe,
+  )
+
+
+def task(
+  network: encoder.Encoder,
+  settings: contrastive_settings.Settings,
+  *,
+  views: Callable[..., tuple[jax.Array, jax.Array]],
+  num_images: int,
+) -> pretext.Pretext:
+  """Returns the pretext task of telling images apart.
+
+  Its params, statistics and extra are those of `branches`; where images are
+  boosted, extra also holds `losses` and `strengths`, float32 `[N]`. Strengths
+  change at the start of an epoch, and are 0 in the first.
+
+  Args:
+    network: `f` and a projection.
+    settings: the loss and the branches.
+    views: see `make`.
+    num_images: N.
+  """
+  boosted = settings.boost_decay is not None
+  if settings.prune is None:
+    both = branches.one(network)
+  else:
+    both = branches.dense_and_pruned(network, fraction=settings.prune)
+  metrics = ["accuracy"]
+  if settings.temperature_schedule != "constant":
+    metrics.append("temperature")
+  if boosted:
+    metrics.append("strength_correlation")
+
+  def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
+    params, stats, extra = both.init(state)
+    if boosted:
+      extra = extra | {
+        "losses": memorization.start(num_images),
+        "strengths": jnp.zeros(num_images),
+      }
+    return params, stats, extra
+
+  def refresh(state: TrainState, batch: pretext.Batch) -> Any:
+    extra = both.refresh(state, batch)
+    if not boosted:
+      return extra
+    held = state.extra
+    strengths = jax.lax.cond(
+      batch.fresh & (batch.epoch > 0),
+      lambda: memorization.strengths(held["losses"]),
+      lambda: held["strengths"],
+    )
+    return extra | {"losses": held["losses"], "strengths": strengths}
+
+  def loss(
+    params: Any, state: TrainState, batch: pretext.Batch
+  ) -> tuple[jax.Array, pretext.Outcome]:
+    extra, found = state.extra, {"temperature": 0.0}
+    if boosted:
+      strength = extra["strengths"][batch.index]
+      found["strength_correlation"] = density_weights.correlation(
+        strength,
+        1.0 / jnp.maximum(batch.counts[batch.labels], 1.0),
+        batch.labels >= 0,
+      )
+      pair = views(batch.key, batch.images, strength)
+    else:
+      pair = views(batch.key, batch.images)
+    seen = both.apply(params, state.batch_stats, extra, pair, batch.head)
+    first, second = projections.unit(seen.first), projections.unit(seen.second)
+    temperature = settings.temperature_of(batch.epoch)
+    losses = settings.losses(
+      first, second, batch.labels, temperature=temperature
+    )
+    found |= {"temperature": temperature, "accuracy": _accuracy(first, second)}
+    if boosted:
+      extra = extra | {
+        "losses": memorization.update(
+          extra["losses"],
+          jax.lax.stop_gradient(losses),
+          batch.index,
+          decay=settings.boost_decay,
+          first=batch.epoch == 0,
+        )
+      }
+    outcome = pretext.Outcome(
+      seen.features, seen.stats, {name: found[name] for name in metrics}, extra
+    )
+    return jnp.mean(losses), outcome
+
+  def finish(state: ModelState, trained: TrainState) -> ModelState:
+    params, stats = both.kept(trained.params, trained.batch_stats)
+    return encoder.left(state, params, stats)
+
+  def shapes(state: ModelState) -> ModelState:
+    params, stats, _ = jax.eval_shape(init, state)
+    return encoder.left(state, *both.kept(params, stats))
+
+  return pretext.Pretext(
+    init=init,
+    loss=loss,
+    finish=finish,
+    refresh=refresh,
+    follow=lambda params, state, outcome: outcome.found,
+    metrics=tuple(metrics),
+    shapes=shapes,
+  )
+
+
+def _accuracy(first: jax.Array, second: jax.Array) -> jax.Array:
+  """Returns how often a view's nearest is the other of its image, `[]`."""
+  units = jax.lax.stop_gradient(jnp.concatenate([first, second]))
+  size = len(units)
+  cosines = jnp.where(jnp.eye(size, dtype=bool), -jnp.inf, units @ units.T)
+  other = (jnp.arange(size) + size // 2) % size
+  return jnp.mean(jnp.argmax(cosines, axis=-1) == other)
