@@ -189,6 +189,24 @@ def by_rank(curve: np.ndarray, reference: np.ndarray) -> np.ndarray:
   return result
 
 
+def class_order(num_classes: int, seed: int) -> tuple[int, ...]:
+  """Permutes the classes, for `data.labeled.class_order`: who is in the tail.
+
+  Results over several seeds then do not hang on which classes are rare.
+
+  Args:
+    num_classes: `C`.
+    seed: Of the permutation, at least 0.
+
+  Returns:
+    Each class once, the most populated first.
+
+  Source:
+    The custom of SDCLR's splits (Jiang et al. 2021), not their permutations.
+  """
+  return tuple(np.random.default_rng(seed).permutation(num_classes).tolist())
+
+
 def _explicit(values: Sequence[int], num_classes: int) -> np.ndarray:
   if len(values) != num_classes:
     raise ValueError(

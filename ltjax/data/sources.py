@@ -161,6 +161,8 @@ def load(
   train, test, class_names = content
   if test is None:
     held = arrays.stratified_test(train[1], test_fraction, seed=seed)
+    if test_fraction > 0:
+      _check_two(name, train[1], class_names)
     test = (train[0][held], train[1][held])
     train = (train[0][~held], train[1][~held])
   if not len(train[0]):
@@ -185,6 +187,19 @@ def load(
     std=std,
     flip=known not in _NO_FLIP,
   )
+
+
+def _check_two(
+  name: str, labels: np.ndarray, class_names: tuple[str, ...]
+) -> None:
+  """Raises a ValueError if a class has one image, too few to split."""
+  counts = np.bincount(labels, minlength=len(class_names))
+  for c in np.flatnonzero(counts == 1):
+    raise ValueError(
+      f"{name}: class {c} ({class_names[c]}) has 1 image, and the set has no "
+      "test part: testing needs one image of each class and training another."
+      " Give it more, leave the class out, or bring a test part of your own."
+    )
 
 
 def _unread(

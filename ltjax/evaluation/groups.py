@@ -35,10 +35,8 @@ def by_rank(
     The 3/3/4 of ten classes: Liu et al. 2021, section 4.1, CIFAR-10-SSLT.
   """
   num_classes = len(counts)
-  third = num_classes // 3
   if sizes is None or len(sizes) == 0:
-    sizes = (num_classes - 2 * third, third, third)
-    sizes = (3, 3, 4) if num_classes == 10 else sizes
+    sizes = (3, 3, 4) if num_classes == 10 else thirds(num_classes)
   sizes = tuple(int(n) for n in sizes)
   if len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != num_classes:
     raise ValueError(
@@ -49,6 +47,22 @@ def by_rank(
   first, second = sizes[0], sizes[0] + sizes[1]
   parts = (order[:first], order[first:second], order[second:])
   return dict(zip(NAMES, map(tuple, parts)))
+
+
+def thirds(num_classes: int) -> tuple[int, int, int]:
+  """Returns the classes in many, medium and few, as `data.groups` takes them.
+
+  Few are the lowest third of the classes, rounded down, medium as many above
+  it, many the rest: 4, 3 and 3 of ten classes, 34, 33 and 33 of a hundred.
+
+  Args:
+    num_classes: `C`, at least 1.
+
+  Source:
+    Jiang et al. 2021 (SDCLR) and what builds on it.
+  """
+  third = num_classes // 3
+  return num_classes - 2 * third, third, third
 
 
 def by_count(

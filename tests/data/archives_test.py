@@ -1,7 +1,8 @@
-"""Readers of tar, idx and npz files, whole, broken and hostile."""
+"""Readers of tar, idx, npz and npy files, whole, broken and hostile."""
 
 import gzip
 import io
+import pickle
 import struct
 import tarfile
 import zipfile
@@ -220,3 +221,37 @@ class TestNpz:
         archives.read_npz(path, self.KEYS)
     with pytest.raises(FileNotFoundError, match="b.npz: no such file"):
       archives.read_npz(tmp_path / "b.npz", self.KEYS)
+
+
+class TestNpy:
+  def test_reads_an_array(self, tmp_path):
+    for array in (np.arange(7), np.zeros((0,), np.int32), np.ones((2, 3))):
+      np.save(tmp_path / "a.npy", array)
+      got = archives.read_npy(tmp_path / "a.npy")
+      np.testing.assert_array_equal(got, array)
+      assert got.dtype == array.dtype and type(got) is np.ndarray
+
+  def test_objects_are_refused(self, tmp_path):
+    np.save(tmp_path / "a.npy", np.array([print], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="a.npy: not an .npy file of numbers"):
+      archives.read_npy(tmp_path / "a.npy")
+
+  def test_header_that_claims_too_much(self, tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+      header, {"descr": "<i8", "fortran_order": False, "shape": (1 << 50,)}
+    )
+    (tmp_path / "a.npy").write_bytes(header.getvalue() + b"1234")
+    with pytest.raises(ValueError, match="not an .npy file of numbers"):
+      archives.read_npy(tmp_path / "a.npy")
+
+  def test_something_else(self, tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(100))
+    whole = (tmp_path / "a.npy").read_bytes()
+    np.savez(tmp_path / "a.npz", x=np.arange(100))
+    zipped = (tmp_path / "a.npz").read_bytes()
+    pickled = pickle.dumps(print)
+    for content in (b"", b"not", whole[:50], whole[:500], zipped, pickled):
+      (tmp_path / "a.npy").write_bytes(content)
+      with pytest.raises(ValueError, match="not an .npy file of numbers"):
+        archives.read_npy(tmp_path / "a.npy")

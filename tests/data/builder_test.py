@@ -1,16 +1,18 @@
-"""The task: labeled images first, and the truth kept apart."""
+"""From settings to a task: each set its images, and the truth kept apart."""
 
 import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 import pytest
 import toys
 
 from ltjax import sharding
 from ltjax.augment import crop_flip
-from ltjax.data import builder, record
+from ltjax.data import builder, host_images, record
+from ltjax.evaluation import groups as grouping
 
 LABELED = {"profile": "explicit", "counts": (6, 4, 3, 2)}
 UNLABELED = {"profile": "same", "factor": 2.0}
@@ -293,6 +295,162 @@ def test_a_saved_mixed_split_is_reproduced(folder, tmp_path):
     build(folder, split_file=file)
   with pytest.raises(ValueError, match="made from other data.*36 irrelevant"):
     mixed(folder, f"npz:{folder / 'unknown.npz'}", split_file=file)
+
+
+PROBE = {"images": "train"}
+
+
+@pytest.mark.parametrize("storage", ["device", "host"])
+def test_probe_images_go_with_their_true_labels(folder, storage):
+  """Labeled, unlabeled and left over; not those for validation or testing."""
+  task = build(folder, probe=PROBE, storage=storage)
+  assert len(task.probe_images) == sum(COUNTS) - 8
+  np.testing.assert_array_equal(ids(task.probe_images), task.split.probe)
+  np.testing.assert_array_equal(classes(task.probe_images), task.probe_labels)
+  assert task.probe_labels.dtype == np.int32
+  assert isinstance(task.probe_labels, np.ndarray)
+  shown = set(ids(task.probe_images).tolist())
+  assert shown >= set(ids(task.images).tolist())
+  assert not shown & set(ids(task.validation_images).tolist())
+  on_host = isinstance(task.probe_images, host_images.HostImages)
+  assert on_host == (storage == "host")
+  some = build(folder, probe=PROBE | {"per_class": 6}, storage=storage)
+  assert np.bincount(some.probe_labels).tolist() == [6, 6, 6, 6]
+  assert type(some.probe_images) is type(some.test_images) or on_host
+
+
+def test_without_a_probe_set_it_is_empty(folder):
+  for storage in ("device", "host"):
+    task = build(folder, storage=storage)
+    assert task.probe_images.shape == (0, 4, 4, 1)
+    assert task.probe_labels.shape == (0,)
+  with pytest.raises(ValueError, match="class 3 .* to 6, or to 0 for all"):
+    build(folder, probe=PROBE | {"per_class": 7})
+
+
+def test_probe_images_beside_a_pool_and_other_classes(folder):
+  """They are of the training set, in its classes alone."""
+  pool = {"source": f"npz:{folder / 'unknown.npz'}", "profile": "natural"}
+  task = build(folder, unlabeled=pool, probe=PROBE)
+  np.testing.assert_array_equal(classes(task.probe_images), task.probe_labels)
+  assert len(task.probe_labels) == sum(COUNTS) - 8
+  task = mixed(
+    folder, "classes:1", labeled=LABELED | {"counts": (4, 3, 2)}, probe=PROBE
+  )
+  shown = np.array([0, 2, 3])[task.probe_labels]
+  np.testing.assert_array_equal(classes(task.probe_images), shown)
+  assert len(shown) == 20 + 11 + 8 - 6
+
+
+def test_probe_images_of_pictures_and_of_digits(tmp_path):
+  lines = []
+  for label, count in enumerate((6, 5)):
+    for i in range(count):
+      path = tmp_path / f"c{label}" / f"{i}.png"
+      path.parent.mkdir(exist_ok=True)
+      Image.new("L", (8, 8), 100 * label + i).save(path)
+      lines.append(f"c{label}/{i}.png {label}\n")
+  (tmp_path / "train.txt").write_text("".join(lines))
+  natural = {
+    "labeled": {"profile": "natural", "fraction": 0.5},
+    "unlabeled": {"factor": 0.0},
+    "validation": {"per_class": 1},
+    "image_size": 4,
+  }
+  for source in (f"folder:{tmp_path}", f"list:{tmp_path / 'train.txt'}"):
+    for storage in ("device", "host"):
+      task = build(
+        tmp_path, source=source, storage=storage, probe=PROBE, **natural
+      )
+      assert task.split.probe_counts == (4, 3)  # one tested, one validated
+      bright = np.asarray(task.probe_images)[:, 0, 0, 0]
+      np.testing.assert_array_equal(bright >= 100, task.probe_labels == 1)
+  digits = {"max_count": 20, "rho": 10.0}
+  task = build(
+    tmp_path,
+    source="digits",
+    labeled=digits,
+    probe=PROBE | {"per_class": 30},
+  )
+  assert task.split.probe_counts == (30,) * 10
+
+
+def test_index_files_name_the_images(folder, tmp_path):
+  every = np.load(folder / "set.npz")["y"]
+
+  def some(start, stop):
+    parts = [np.flatnonzero(every == c)[start:stop] for c in range(4)]
+    return np.concatenate(parts)
+
+  files = {"D_i": some(0, 3)[1:], "val": some(3, 5), "train": some(2, 3)}
+  files["train"] = np.append(files["train"], some(6, 8))
+  for name, chosen in files.items():
+    np.save(tmp_path / f"{name}.npy", chosen)
+
+  def named(name, **others):
+    return {"index_file": str(tmp_path / f"{name}.npy"), **others}
+
+  task = build(
+    folder,
+    labeled=named("D_i"),
+    unlabeled={"factor": 0.0},
+    validation=named("val"),
+    probe=named("train", images="train"),
+  )
+  assert sorted(ids(task.images)) == sorted(files["D_i"])
+  assert sorted(ids(task.validation_images)) == sorted(files["val"])
+  assert sorted(ids(task.probe_images)) == sorted(files["train"])
+  assert task.split.labeled_counts == (2, 3, 3, 3)
+  with pytest.raises(
+    FileNotFoundError, match="data.labeled.index_file .*no.np"
+  ):
+    build(folder, labeled=named("no"))
+
+
+def test_a_saved_split_with_a_probe_set_is_reproduced(folder, tmp_path):
+  file = str(tmp_path / "split.json")
+  first = build(folder, probe=PROBE | {"per_class": 5}, seed=3)
+  first.split.save(file)
+  for probe in ({}, PROBE):  # the split says which
+    again = build(folder, split_file=file, probe=probe)
+    assert again.split.hash == first.split.hash
+    toys.assert_same(again.probe_images, first.probe_images)
+  # One without gets it, drawn as with the split.
+  build(folder, seed=3).split.save(file)
+  again = build(folder, split_file=file, probe=PROBE | {"per_class": 5})
+  assert again.split.hash == first.split.hash
+
+
+def test_a_naturally_long_tailed_set_without_a_test_part(tmp_path):
+  """Of an .npz file, made smaller: no unlabeled images, groups by thirds."""
+  sizes = (60, 31, 15, 9, 4, 3, 2)
+  labels = np.random.default_rng(0).permutation(toys.labels_of(sizes))
+  x = np.zeros((len(labels), 12, 12), np.uint8)
+  x += np.uint8(30) * labels[:, None, None].astype(np.uint8)
+  names = np.array([f"kind {c}" for c in range(7)])
+  np.savez(tmp_path / "tail.npz", x=x, y=labels, classes=names, files=names)
+  settings = {
+    "source": f"npz:{tmp_path / 'tail.npz'}",
+    "labeled": {"profile": "natural"},
+    "unlabeled": {"factor": 0.0},
+    "validation": {},
+    "image_size": 4,
+    "groups": grouping.thirds(7),
+    "probe": PROBE,
+  }
+  task = build(tmp_path, **settings)
+  assert task.image_shape == (4, 4, 1) and len(task.unlabeled_images) == 0
+  assert task.test_counts == (12, 6, 3, 2, 1, 1, 1)
+  assert task.split.labeled_counts == (48, 25, 12, 7, 3, 2, 1)
+  assert task.groups == {"many": (0, 1, 2), "medium": (3, 4), "few": (5, 6)}
+  np.testing.assert_array_equal(task.split.probe, task.split.labeled)
+  brightness = np.asarray(task.images)[:, 2, 2, 0]
+  np.testing.assert_array_equal(brightness, 30 * np.asarray(task.labels))
+  assert task.class_names[6] == "kind 6"
+  with pytest.raises(
+    ValueError, match=r"class 6 \(kind 6\) has no labeled image left.* to 0"
+  ):
+    build(tmp_path, **settings | {"validation": {"per_class": 1}})
 
 
 def test_no_unlabeled_images_at_all(folder):

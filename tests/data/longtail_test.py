@@ -48,6 +48,9 @@ PUBLISHED = [
   (100, 400, 10, (400, ..., 40), 15651),
   (100, 50, 20, (50, ..., 2), 1545),
   (100, 400, 20, (400, ..., 20), 12719),
+  # SDCLR: what 500 and 50 validation images a class leave.
+  (10, 4500, 100, (4500, ..., 45), 11165),
+  (100, 450, 100, (450, ..., 4), 9754),
 ]
 
 
@@ -252,3 +255,13 @@ def test_no_classes_and_too_small_a_total():
     ValueError, match="total is 9: 10 classes need at least 10"
   ):
     longtail.rescaled(9, 10, rho=1)
+
+
+def test_class_orders_are_permutations():
+  orders = [longtail.class_order(10, seed) for seed in range(20)]
+  assert all(sorted(order) == list(range(10)) for order in orders)
+  assert len(set(orders)) == 20
+  assert longtail.class_order(10, 3) == orders[3]
+  assert all(type(c) is int for c in orders[0])
+  # Config files and results have them: they must stay.
+  assert longtail.class_order(6, 0) == (3, 2, 5, 4, 0, 1)

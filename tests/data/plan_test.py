@@ -226,6 +226,19 @@ def test_natural_leaves_the_choice_to_the_source():
   assert make(unlabeled={"profile": "natural"}).unlabeled is None
 
 
+def test_validation_counts_of_a_file():
+  """They take the place of `per_class`, which is 0 then."""
+  have = np.array([10, 3, 100])
+  got = plan.make(
+    settings.complete("labeled", {"profile": "natural"}, settings.LABELED),
+    settings.complete("unlabeled", {"factor": 0.0}, settings.UNLABELED),
+    settings.VALIDATION | {"counts": (4, 1, 30)},
+    available=have,
+  )
+  assert got.validation.tolist() == [4, 1, 30]
+  assert got.labeled.tolist() == [6, 2, 70]
+
+
 def test_natural_labels_are_what_validation_leaves():
   have = [10, 3, 100]
   got = make({"profile": "natural"}, {"factor": 0.0}, 2, have)

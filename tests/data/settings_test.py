@@ -65,6 +65,14 @@ def test_settings_are_plain_json_and_accept_a_config_dict():
     ),
     ("validation", {"per_class": -1}, "data.validation.per_class is -1"),
     ("validation", {"fraction": 0.1}, "unknown setting data.validation.frac"),
+    ("validation", {"index_file": 3}, "index_file is 3: it must be a string"),
+    (
+      "validation",
+      {"per_class": 2, "index_file": "a.npy"},
+      "per_class is 2 but data.validation.index_file names the images: set one",
+    ),
+    ("probe", {"images": "test"}, "images is 'test': choose one of none, tr"),
+    ("probe", {"per_class": True}, "per_class is True: it must be an integer"),
   ],
 )
 def test_settings_refuse(name, given, message):
@@ -72,6 +80,7 @@ def test_settings_refuse(name, given, message):
     "labeled": settings.LABELED,
     "unlabeled": settings.UNLABELED,
     "validation": settings.VALIDATION,
+    "probe": settings.PROBE,
   }[name]
   with pytest.raises(ValueError, match=message):
     settings.complete(name, given, defaults)
@@ -85,6 +94,7 @@ def test_the_config_has_these_settings_and_these_defaults():
     ("labeled", settings.LABELED),
     ("unlabeled", settings.UNLABELED),
     ("validation", settings.VALIDATION),
+    ("probe", settings.PROBE),
   ):
     assert data[name].to_dict() == defaults
 
@@ -101,6 +111,16 @@ def test_later_settings_are_on_record_only_where_they_have_a_say():
   given = {"relevance": 0.5, "irrelevant": "cifar100"}
   unlabeled = settings.complete("unlabeled", given, settings.UNLABELED)
   assert settings.recorded(unlabeled) == unlabeled
+  held = settings.complete("validation", {}, settings.VALIDATION)
+  assert settings.recorded(held) == {"per_class": 0}
+
+
+@pytest.mark.parametrize("name", ["D_i.npy", "a/D_i.npy", "~/x/y/D_i.npy"])
+def test_an_index_file_is_recorded_by_its_name(name):
+  given = {"index_file": name}
+  block = settings.complete("validation", given, settings.VALIDATION)
+  assert block["index_file"] == name
+  assert settings.recorded(block) == {"per_class": 0, "index_file": "D_i.npy"}
 
 
 @pytest.mark.parametrize("relevance", [0, 0.6, 1, 1.0])

@@ -20,7 +20,7 @@ from ltjax.data import (
 
 def _npz(tmp_path, **extra) -> str:
   x = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3)).astype("u1")
-  arrays = {"x": x, "y": np.repeat([0, 1, 2], [12, 7, 1]), **extra}
+  arrays = {"x": x, "y": np.repeat([0, 1, 2], [12, 6, 2]), **extra}
   np.savez(tmp_path / "set.npz", **arrays)
   return f"npz:{tmp_path}/set.npz"
 
@@ -103,9 +103,9 @@ def test_npz_gets_a_stratified_test_part(tmp_path):
   name = _npz(tmp_path)
   data = sources.load(name)
   _check_shape(data)
-  # round(0.2 n): 2 of 12, 1 of 7; the only image of class 2 stays.
-  assert np.bincount(data.test_labels, minlength=3).tolist() == [2, 1, 0]
-  assert np.bincount(data.train_labels).tolist() == [10, 6, 1]
+  # round(0.2 n): 2 of 12, 1 of 6; and at least one.
+  assert np.bincount(data.test_labels, minlength=3).tolist() == [2, 1, 1]
+  assert np.bincount(data.train_labels).tolist() == [10, 5, 1]
   assert data.class_names == ("0", "1", "2")
   assert data.flip is True
   again = sources.load(name)
@@ -115,6 +115,37 @@ def test_npz_gets_a_stratified_test_part(tmp_path):
   none = sources.load(name, test_fraction=0)
   assert none.test_images.shape == (0, 6, 6, 3)
   assert len(none.train_images) == 20
+
+
+def test_a_class_of_one_image_cannot_be_tested(tmp_path):
+  """Unless the set has a test part, or nobody asks for one."""
+  labels = np.repeat([0, 1, 2], [12, 7, 1])
+  name = _npz(tmp_path, y=labels, classes=["owl", "newt", "elk"])
+  with pytest.raises(ValueError, match=r"class 2 \(elk\) has 1 image, and the"):
+    sources.load(name)
+  assert len(sources.load(name, test_fraction=0).train_labels) == 20
+  x = np.zeros((1, 6, 6, 3), np.uint8)
+  name = _npz(tmp_path, y=labels, x_test=x, y_test=np.array([2]))
+  assert len(sources.load(name).train_labels) == 20
+
+
+def test_a_naturally_long_tailed_set_is_tested_in_every_class(tmp_path):
+  """As many of each class as of all, in the small size that was asked for."""
+  sizes = np.array([99, 40, 17, 9, 4, 3, 2])
+  labels = np.random.default_rng(1).permutation(np.repeat(np.arange(7), sizes))
+  x = np.zeros((len(labels), 8, 8), np.uint8) + labels[:, None, None] * 10
+  name = _npz(tmp_path, x=x.astype(np.uint8), y=labels, files=["f"])
+  data = sources.load(name, image_size=3)
+  _check_shape(data)
+  assert data.image_shape == (3, 3, 1)
+  test = np.bincount(data.test_labels)
+  assert test.tolist() == [20, 8, 3, 2, 1, 1, 1]
+  assert (np.bincount(data.train_labels) == sizes - test).all()
+  for images, found in (
+    (data.train_images, data.train_labels),
+    (data.test_images, data.test_labels),
+  ):
+    np.testing.assert_array_equal(images[:, 1, 1, 0], found * 10)
 
 
 def test_an_official_test_part_is_kept(tmp_path):
@@ -154,7 +185,7 @@ def test_image_size_resizes_any_set(tmp_path):
   data = sources.load(_npz(tmp_path), image_size=3)
   _check_shape(data)
   assert data.image_shape == (3, 3, 3)
-  assert data.test_images.shape == (3, 3, 3, 3)
+  assert data.test_images.shape == (4, 3, 3, 3)
   assert sources.load("digits", image_size=12).image_shape == (12, 12, 1)
 
 

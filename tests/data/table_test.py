@@ -81,6 +81,21 @@ def test_a_hundred_classes_are_shortened_and_summed():
   assert any(line.startswith("total") and " 200 " in line for line in lines)
 
 
+def test_a_probe_set_is_shown_where_there_is_one():
+  probe = {"images": "train", "per_class": 77}
+  settings = {
+    "labeled": {"max_count": 50, "rho": 10.0},
+    "validation": {"per_class": 5},
+  }
+  lines = draw(build(10, 500, probe=probe, **settings), NAMES).split("\n")
+  assert lines[0].split()[-3:] == ["valid.", "probe", "test"]
+  assert lines[2].split()[-3:] == ["5", "77", "1,000"]
+  total = next(line for line in lines if line.startswith("total"))
+  assert total.split()[-3:] == ["50", "770", "10,000"]
+  assert max(map(len, lines)) <= 100
+  assert "probe" not in draw(build(10, 500, **settings), NAMES)
+
+
 def test_forty_classes_are_all_shown():
   split = build(40, 500, labeled={"max_count": 50, "rho": 10.0})
   text = draw(split)

@@ -69,3 +69,21 @@ def test_the_config_chooses_by_rank_or_by_count():
       groups.choose(counts, sizes=sizes, limits=limits)
   with pytest.raises(ValueError, match="few must not be above many"):
     groups.choose(counts, limits=(10, 100))
+
+
+@pytest.mark.parametrize(
+  "classes,sizes",
+  [
+    (1, (1, 0, 0)),
+    (2, (2, 0, 0)),
+    (3, (1, 1, 1)),
+    (10, (4, 3, 3)),
+    (100, (34, 33, 33)),
+    (121, (41, 40, 40)),
+    (200, (68, 66, 66)),
+  ],
+)
+def test_thirds_round_the_rare_ones_down(classes, sizes):
+  assert groups.thirds(classes) == sizes
+  got = groups.by_rank(range(classes, 0, -1), sizes=sizes)
+  assert tuple(map(len, got.values())) == sizes
