@@ -28,11 +28,14 @@ from ltjax.models import heads
 from ltjax.stages import (
   classifier,
   consistency,
+  contrastive,
   embedding,
   moco,
   posthoc,
+  prototypes,
   pseudo_label,
   rotation,
+  student_teacher,
   tau,
   untrained,
 )
@@ -339,6 +342,76 @@ def moco_stage(learner, name="moco", *, choices=None, **changes):
   )
 
 
+def boosted_views(key, images, strength):
+  """As `two_views`, the second with more noise."""
+  view_key, noise_key = jax.random.split(key)
+  noise = jax.random.normal(noise_key, images.shape)
+  first, second = two_views(view_key, images)
+  return first, second + 0.05 * strength[:, None, None, None] * noise
+
+
+def contrastive_stage(learner, name="contrastive", *, choices=None, **changes):
+  settings = {"dim": 8, "temperature": 0.5} | (choices or {})
+  boosted = settings.get("boost_decay") is not None
+  return contrastive.make(
+    name,
+    learner.model,
+    images=learner.task.images[:N],
+    labels=learner.task.labels,
+    counts=jnp.array(LABELED, jnp.float32),
+    views=boosted_views if boosted else two_views,
+    recipe=recipe(**changes),
+    seed=learner.seed,
+    key=learner.key(name),
+    report=nothing,
+    **settings,
+  )
+
+
+def of_contrast(name, **choices):
+  """Returns a maker of the one stage with some settings."""
+  return lambda learner, **changes: [
+    contrastive_stage(learner, name, choices=choices, **changes)
+  ]
+
+
+def prototypes_stage(learner, name="prototypes", *, choices=None, **changes):
+  return prototypes.make(
+    name,
+    learner.model,
+    images=learner.task.images[:N],
+    labels=learner.task.labels,
+    counts=jnp.array(LABELED, jnp.float32),
+    views=two_views,
+    recipe=recipe(**changes),
+    seed=learner.seed,
+    key=learner.key(name),
+    report=nothing,
+    **({"count": 10, "temperature": 0.5, "dim": 8} | (choices or {})),
+  )
+
+
+def student_stage(learner, name="student", *, choices=None, **changes):
+  """With weights it goes on where `prototypes_stage` ended."""
+  settings = {"score": "energy", "predictor_hidden": 16, "ema": 0.9}
+  settings |= choices or {}
+  return student_teacher.make(
+    name,
+    learner.model,
+    inherit=settings["score"] != "uniform",
+    images=learner.task.images[:N],
+    labels=learner.task.labels,
+    counts=jnp.array(LABELED, jnp.float32),
+    views=two_views,
+    recipe=recipe(**changes),
+    dim=8,
+    seed=learner.seed,
+    key=learner.key(name),
+    report=nothing,
+    **settings,
+  )
+
+
 # Each maps a learner to the stages to run from `learner.init()`.
 STAGES = {
   "embedding": lambda learner, **changes: [embedding_stage(learner, **changes)],
@@ -371,6 +444,20 @@ STAGES = {
   ],
   "rotation": lambda learner, **changes: [rotation_stage(learner, **changes)],
   "moco": lambda learner, **changes: [moco_stage(learner, **changes)],
+  "byol": lambda learner, **changes: [
+    student_stage(learner, "byol", choices={"score": "uniform"}, **changes)
+  ],
+  "prototypes": lambda learner, **changes: [
+    prototypes_stage(learner, **changes)
+  ],
+  "student": lambda learner, **changes: [
+    prototypes_stage(learner, choices={"init": "features"}, **changes),
+    student_stage(learner, choices={"teacher_batch_norm": "ema"}, **changes),
+  ],
+  "simclr": of_contrast("simclr", online_probe=True),
+  "supcon": of_contrast("supcon", supervised=True),
+  "sdclr": of_contrast("sdclr", prune=0.5),
+  "bcl": of_contrast("bcl", prune=0.3, boost_decay=0.9, temperature=0.3),
 }
 WITHOUT_STEPS = ("assignment", "tau_norm")
 
