@@ -11,7 +11,7 @@ import toys
 
 from ltjax import sharding
 from ltjax.augment import crop_flip
-from ltjax.data import builder, host_images, record
+from ltjax.data import builder, host_images, record, tfds_reader
 from ltjax.evaluation import groups as grouping
 
 LABELED = {"profile": "explicit", "counts": (6, 4, 3, 2)}
@@ -373,6 +373,16 @@ def test_probe_images_of_pictures_and_of_digits(tmp_path):
     probe=PROBE | {"per_class": 30},
   )
   assert task.split.probe_counts == (30,) * 10
+
+
+def test_probe_images_of_tfds(monkeypatch, tmp_path):
+  labels = toys.labels_of(COUNTS)
+  part = numbered(labels), labels
+  content = part, part, tuple("abcd")
+  monkeypatch.setattr(tfds_reader, "read", lambda name, **kw: content)
+  task = build(tmp_path, source="tfds:x", probe=PROBE)
+  assert task.split.probe_counts == tuple(n - 2 for n in COUNTS)
+  np.testing.assert_array_equal(classes(task.probe_images), task.probe_labels)
 
 
 def test_index_files_name_the_images(folder, tmp_path):

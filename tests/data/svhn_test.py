@@ -132,6 +132,7 @@ def test_a_task_with_the_extra_images(tmp_path, order, digit_counts):
     labeled={"max_count": 9, "rho": 9.0, "class_order": order},
     unlabeled={"source": "svhn_extra", "factor": 2.0},
     validation={},
+    probe={"images": "train", "per_class": 20},
     seed=0,
     mesh=toys.one_device(),
     data_dir=str(tmp_path),
@@ -142,6 +143,8 @@ def test_a_task_with_the_extra_images(tmp_path, order, digit_counts):
     task.unlabeled_images, extra[task.split.unlabeled]
   )
   np.testing.assert_array_equal(every[::-1][task.split.unlabeled], task.truth)
+  assert task.split.probe_counts == 10 * (20,)
+  np.testing.assert_array_equal(every[task.split.probe], task.probe_labels)
   assert task.test_counts == 10 * (5,) and task.flip is False
   most = 1 if order else 0
   assert most in task.groups["many"]
