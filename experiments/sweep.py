@@ -89,6 +89,7 @@ def record(run: Run, root: Path, scale: str = "") -> Record:
   summary = report.read_summary(folder)
   sessions = _sessions(folder)
   last = sessions[-1]
+  prototypes = [_scalars(row) for row in summary.get("prototypes", ())]
   return {
     "name": run.name,
     "seed": run.seed,
@@ -103,6 +104,7 @@ def record(run: Run, root: Path, scale: str = "") -> Record:
     "split_hash": summary["split_hash"],
     "evaluations": [_scalars(row) for row in summary["evaluations"]],
     "pseudo_labels": [_scalars(row) for row in summary["pseudo_labels"]],
+    **({"prototypes": prototypes} if prototypes else {}),
     "result": {
       rule: row and _scalars(row) for rule, row in summary["result"].items()
     },

@@ -15,17 +15,13 @@ import dataclasses
 import statistics
 from typing import Any
 
+from experiments import table_rows
 from ltjax import markdown
 
+Row, KEYS = table_rows.Row, table_rows.KEYS
+values = table_rows.values
 Record = Mapping[str, Any]
 
-KEYS = {
-  "overall": "accuracy",
-  "balanced": "balanced_accuracy",
-  "many": "accuracy/many",
-  "medium": "accuracy/medium",
-  "few": "accuracy/few",
-}
 MEASURES = ("accuracy", "error")
 RULES = {
   "last": "last evaluation, nothing selected",
@@ -33,42 +29,6 @@ RULES = {
   "validation_selected": "evaluation selected on validation images",
   "best_on_test": "best evaluation on the test images, as some papers choose",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """A row of a table.
-
-  Attributes:
-    key: the name that the row's runs have in the sweep.
-    title: what the paper calls the row.
-    paper: the paper's numbers as printed, in % of the section's measure, by
-      column (`overall`, `many`, `medium`, `few`); columns that it lacks are
-      left out.
-    model: an evaluation by its name, such as `Decoupling` in a run of SSLT;
-      empty for the run's result.
-    loop: the pseudo labels of this loop, from 1, instead of an evaluation.
-    note: what differs from the paper in this row alone.
-  """
-
-  key: str
-  title: str
-  paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  model: str = ""
-  loop: int = 0
-  note: str = ""
-
-  def __post_init__(self):
-    unknown = sorted(set(self.paper) - set(KEYS))
-    if unknown:
-      raise ValueError(
-        f"The row {self.title!r} has numbers for {unknown[0]!r}; columns are"
-        f" {', '.join(KEYS)}."
-      )
-    if self.model and self.loop:
-      raise ValueError(
-        f"The row {self.title!r} has both a model and a loop; choose one."
-      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +41,9 @@ class Section:
     differs: what of the protocol differs from the paper's, in sentences; never
       empty beside the paper's numbers.
     measure: `accuracy` or `error`, both in %.
-    columns: names in `KEYS`.
+    columns: names in `KEYS`. In the order of FASSL's tables: `group mean`,
+      `mean few`, `mean medium`, `mean many`, `std`; its "All" of ImageNet-100
+      is `class mean`.
     rule: which evaluation of a run is its result, a name in `RULES`.
   """
 
@@ -104,6 +66,11 @@ class Section:
             f"The {what} {name!r} of {self.title!r} is unknown; choose one of"
             f" {', '.join(known)}."
           )
+    if self.measure == "error" and any(row.prototypes for row in self.rows):
+      raise ValueError(
+        f"{self.title!r} has shares of prototypes, which have no error: set its"
+        " measure to 'accuracy'."
+      )
     if not self.differs and any(row.paper for row in self.rows):
       raise ValueError(
         f"{self.title!r} shows the paper's numbers: say in `differs` what of"
@@ -164,73 +131,32 @@ def page(
   return make
 
 
-def values(
-  row: Row, column: str, records: Sequence[Record], *, rule: str = "last"
-) -> list[float | None]:
-  """Returns a row's accuracies, a fraction for each seed; None if unknown.
-
-  Args:
-    row: the row.
-    column: a name in `KEYS`.
-    records: those of all runs.
-    rule: which evaluation of a run is its result, a name in `RULES`.
-
-  Raises:
-    ValueError: if a run of the row has no evaluation of that name, or no such
-      loop.
-  """
-  return [
-    _found(row, record, rule).get(
-      ("pseudo/" if row.loop else "") + KEYS[column]
-    )
-    for record in records
-    if record["name"] == row.key
-  ]
-
-
-def cell(fractions: Sequence[float | None], *, measure: str) -> str:
+def cell(
+  fractions: Sequence[float | None], *, measure: str, column: str = "overall"
+) -> str:
   """Returns `mean ± std` in %; a dash for nothing or where one is unknown.
 
   Args:
-    fractions: an accuracy for each seed.
+    fractions: a number for each seed.
     measure: `accuracy` or `error`.
+    column: what the numbers are; a deviation is that of an error too. Of
+      deviations the mean is told, which is not the deviation of means.
   """
   known = [f for f in fractions if f is not None]
   if not known or len(known) < len(fractions):
     return markdown.percent(None)
-  if measure == "error":
+  if measure == "error" and column != "std":
     known = [1 - f for f in known]
   deviation = statistics.stdev(known) if len(known) > 1 else None
   return markdown.spread(statistics.fmean(known), deviation)
-
-
-def _found(row: Row, record: Record, rule: str) -> Record:
-  """The numbers of a run that a row is about."""
-  if row.loop:
-    found = [r for r in record["pseudo_labels"] if r["loop"] == row.loop]
-    what = f"pseudo labels of loop {row.loop}"
-  elif row.model:
-    found = [
-      r
-      for r in record["evaluations"]
-      if (r["model"], r.get("split", "test")) == (row.model, "test")
-    ]
-    what = f"evaluation of {row.model!r}"
-  else:
-    found, what = [record["result"][rule] or {}], rule
-  if not found:
-    names = ", ".join(dict.fromkeys(r["model"] for r in record["evaluations"]))
-    raise ValueError(
-      f"The run {row.key}, seed {record['seed']}, has no {what}; it has"
-      f" {names or 'none'}, and {len(record['pseudo_labels'])} loops."
-    )
-  return found[-1]
 
 
 def _caption(section: Section) -> str:
   what, rule = f"Test {section.measure}", f"; {RULES[section.rule]}"
   if all(row.loop for row in section.rows):
     what, rule = f"{section.measure.capitalize()} of the pseudo labels", ""
+  elif all(row.prototypes for row in section.rows):
+    what, rule = "Share of the classes of each group", ""
   text = f"{what} in %, mean ± sample standard deviation over seeds{rule}."
   if section.differs:
     text += f" What differs from the paper: {section.differs}"
@@ -249,7 +175,7 @@ def _table(section: Section, records: Sequence[Record]) -> str:
     line = [row.title, str(len(seeds)) if seeds else markdown.percent(None)]
     for column in section.columns:
       found = values(row, column, records, rule=section.rule)
-      line.append(cell(found, measure=section.measure))
+      line.append(cell(found, measure=section.measure, column=column))
     for column in printed:
       number = row.paper.get(column)
       line.append(_printed(number))

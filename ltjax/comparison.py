@@ -24,6 +24,8 @@ METRICS = (
   "accuracy/many",
   "accuracy/medium",
   "accuracy/few",
+  "group_mean",
+  "group_std",
 )
 PSEUDO_METRICS = (
   "pseudo/accuracy",
@@ -33,7 +35,14 @@ PSEUDO_METRICS = (
 )
 RULES = ("last", "mean_of_last_k", "validation_selected", "best_on_test")
 MEASURES = ("accuracy", "error")
-_NAMES = {"accuracy": "overall", "balanced_accuracy": "balanced"}
+_NAMES = {
+  "accuracy": "overall",
+  "balanced_accuracy": "balanced",
+  "group_mean": "group mean",
+  "group_std": "group std",
+}
+# Which runs of earlier versions do not know: shown where one does.
+_LATER = ("group_mean", "group_std")
 _RULES = {
   "last": "the last evaluation of each run, nothing selected",
   "mean_of_last_k": "the mean of each run's last evaluations",
@@ -154,14 +163,19 @@ def _table(
   metrics: Sequence[str],
   measure: str,
 ) -> str:
+  rows = [row for row in rows if row["kind"] == kind]
+  metrics = [
+    m
+    for m in metrics
+    if m not in _LATER or any(row[m]["mean"] is not None for row in rows)
+  ]
   names = [m.removeprefix("pseudo/") for m in metrics]
   header = [title, "seeds"]
   header += [_NAMES.get(n, n.removeprefix("accuracy/")) for n in names]
   lines = [
     [str(row[key]), str(len(row["seeds"]))]
-    + [_cell(row[m], measure) for m in metrics]
+    + [_cell(row[m], measure if m != "group_std" else "") for m in metrics]
     for row in rows
-    if row["kind"] == kind
   ]
   return markdown.table(header, lines)
 

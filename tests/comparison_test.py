@@ -201,3 +201,25 @@ def test_markdown_of_errors():
   )
   assert "| 1    |     2 | 20.0 ± 0.0 |    – |" in text
   assert "ccuracy" not in text
+
+
+def test_the_mean_and_spread_of_groups_where_a_run_knows_them():
+  """The spread is the mean of each seed's, and that of errors as well."""
+  runs = [summary(seed, 0.5) for seed in (0, 1)]
+  text = comparison.to_markdown(comparison.aggregate(runs))
+  assert "group" not in text
+  for run, std in zip(runs, (0.1, 0.3)):
+    run["evaluations"][1] |= {"group_mean": 0.75, "group_std": std}
+  rows = comparison.aggregate(runs)
+  last = [r for r in rows if r.get("model") == "SSLT loop 1"][0]
+  assert last["group_mean"]["mean"] == 0.75
+  assert last["group_std"]["mean"] == pytest.approx(0.2)
+  text = comparison.to_markdown(rows, measure="error")
+  header, _, decoupling, loop = (
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in text.splitlines()
+    if line.startswith("|")
+  )
+  assert header[-2:] == ["group mean", "group std"]
+  assert decoupling[-2:] == ["–", "–"]
+  assert loop[-2:] == ["25.0 ± 0.0", "20.0 ± 14.1"]

@@ -120,6 +120,16 @@ def test_golden_record(tmp_path):
   assert scaled["scale"] == "cpu" and "--workdir=runs/cpu/" in scaled["command"]
 
 
+def test_a_record_keeps_prototypes_without_their_lists(tmp_path):
+  finish(RUNS[2], tmp_path)
+  path = RUNS[2].folder(tmp_path) / "summary.json"
+  summary = json.loads(path.read_text())
+  row = {"count": 2, "shares": {"many": 0.5, "few": None}}
+  summary["prototypes"] = [row | {"nearest": [3, 1], "classes": [0, -1]}]
+  path.write_text(json.dumps(summary))
+  assert sweep.record(RUNS[2], tmp_path)["prototypes"] == [row]
+
+
 def test_print_shows_commands_and_runs_nothing(tmp_path, executed, capsys):
   assert main(tmp_path, "--print", "--only=b") == 0
   root = tmp_path / "runs"

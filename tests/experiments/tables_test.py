@@ -160,6 +160,104 @@ def test_values_are_of_the_rows_runs_only():
   assert tables.values(row, "overall", records) == [0.5, 0.5]
 
 
+def probed(seed=0, std=0.1, **changes):
+  """A record of a run judged under two protocols, on a run's own test set."""
+  evaluations = []
+  for protocol, mean in (("knn", 0.5), ("sdclr_full", 0.75)):
+    name = f"FASSL, {protocol}"
+    more = {
+      "protocol": protocol,
+      "group_mean": mean,
+      "group_std": std,
+      "recall/few": mean / 2,
+    }
+    evaluations += [
+      evaluation(name, 0.99, "validation") | more,
+      evaluation(name, mean - 0.25) | more,
+    ]
+  shares = {"many": 0.9, "medium": 0.1, "few": 0.0}
+  base = {"many": 0.8, "medium": 0.15, "few": 0.05}
+  prototypes = [{"shares": b, "base_rate": base} for b in (base, shares)]
+  return record(
+    "fassl",
+    seed,
+    evaluations=evaluations,
+    pseudo_labels=[],
+    prototypes=prototypes,
+    result={"last": evaluations[-1]},
+    **changes,
+  )
+
+
+def test_tables_1_and_2_are_read_off_the_same_runs():
+  columns = ("group mean", "class mean", "mean few", "many", "std")
+  rows = [
+    tables.Row("fassl", "full", {"group mean": 80.69, "std": 4.23}),
+    tables.Row("fassl", "nearest", protocol="knn"),
+    tables.Row("fassl", "both", protocol="knn", model="FASSL, knn"),
+  ]
+  text = table(rows, [probed()], columns=columns)
+  last = ["75.0", "25.0", "37.5", "90.0", "10.0"]
+  assert cells(text, "full")[2:] == [*last, "80.69", "4.23"]
+  nearest = ["50.0", "12.5", "25.0", "90.0", "10.0"]
+  assert cells(text, "nearest")[2:-2] == cells(text, "both")[2:-2] == nearest
+
+
+def test_std_is_the_mean_of_each_seeds_and_not_of_the_means():
+  """Two seeds whose groups differ in opposite ways have equal means."""
+  records = [probed(0, std=0.1), probed(1, std=0.3)]
+  row = tables.Row("fassl", "FASSL")
+  text = table([row], records, columns=("std",))
+  assert cells(text, "FASSL")[2] == "20.0 ± 14.1"
+  # Accuracies and errors spread alike.
+  text = table([row], records, columns=("group mean", "std"), measure="error")
+  assert cells(text, "FASSL")[2:] == ["25.0 ± 0.0", "20.0 ± 14.1"]
+
+
+def test_tables_4_and_5_show_prototypes_beside_the_base_rate():
+  columns = ("many", "medium", "few")
+  rows = [
+    tables.Row("fassl", "K 128", {"many": 90.63}, prototypes="shares"),
+    tables.Row("fassl", "images", prototypes="base_rate"),
+  ]
+  text = table(rows, [probed()], columns=columns)
+  assert "\nShare of the classes of each group in %, mean ± sample" in text
+  assert cells(text, "K 128")[2:] == ["90.0", "10.0", "0.0", "90.63"]
+  assert cells(text, "images")[2:5] == ["80.0", "15.0", "5.0"]
+
+
+def test_records_of_earlier_versions_have_dashes():
+  row = tables.Row("sslt", "SSLT")
+  columns = ("overall", "group mean", "std")
+  assert cells(table([row], [record()], columns=columns), "SSLT")[2:] == (
+    ["50.0", "–", "–"]
+  )
+
+
+@pytest.mark.parametrize(
+  "choices, message",
+  [
+    (
+      {"protocol": "byol"},
+      "no evaluation under 'byol'; it has FASSL, knn, FAS",
+    ),
+    (
+      {"protocol": "knn", "model": "FASSL, sdclr_full"},
+      "no evaluation of 'FASSL, sdclr_full' under 'knn'",
+    ),
+  ],
+)
+def test_a_protocol_that_the_runs_do_not_have(choices, message):
+  with pytest.raises(ValueError, match=message):
+    table([tables.Row("fassl", "FASSL", **choices)], [probed()])
+
+
+def test_prototypes_that_the_runs_do_not_have():
+  row = tables.Row("sslt", "SSLT", prototypes="shares")
+  with pytest.raises(ValueError, match="seed 0, has no prototypes; it has"):
+    table([row], [record()])
+
+
 @pytest.mark.parametrize(
   "choices, message",
   [
@@ -182,6 +280,20 @@ def test_a_row_that_its_runs_do_not_have(choices, message):
     (
       lambda: tables.Row("k", "T", model="M", loop=1),
       "both a model and a loop",
+    ),
+    (
+      lambda: tables.Row("k", "T", protocol="knn", prototypes="shares"),
+      "both a protocol and prototypes; choose one",
+    ),
+    (
+      lambda: tables.Row("k", "T", prototypes="share"),
+      "prototypes' 'share'; choose one of shares, base_rate, random, matched",
+    ),
+    (
+      lambda: tables.Section(
+        "S", [tables.Row("k", "T", prototypes="shares")], measure="error"
+      ),
+      "'S' has shares of prototypes, which have no error",
     ),
     (
       lambda: tables.Section("S", [], measure="loss"),
