@@ -1,0 +1,264 @@
+"""SwAV: pre-training by assigning views to prototypes, without labels.
+
+K *prototypes* are directions in the space of embeddings. Each view of an image
+is assigned to them softly, and from one view the network has to predict the
+*code* of the other: what they share is the content. So that not all images get
+the same code, a batch as a whole has to spread over the prototypes; Sinkhorn's
+algorithm finds the assignment that does. In which shares is a choice, see
+`ltjax.stages.swav_settings`.
+
+A batch much smaller than K cannot spread. Then the embeddings of earlier batches
+are kept in a queue and take part in the assignment, not in the loss. There are
+two views of equal size; the small views of the paper's multi-crop are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import fit, models, sampling, sinkhorn
+from ltjax import recipe as recipes
+from ltjax.losses import swapped
+from ltjax.models import projections
+from ltjax.stages import encoder, pretext, self_supervised, swav_settings
+from ltjax.state import ModelState, TrainState
+
+
+def make(
+  name: str,
+  model: models.Model,
+  *,
+  images: jax.Array,
+  labels: jax.Array,
+  counts: jax.Array,
+  views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  recipe: recipes.Recipe,
+  dim: int = 128,
+  hidden: int = 0,
+  seed: int,
+  key: jax.Array,
+  report: Callable[[ModelState], list[dict[str, Any]]],
+  online_probe: bool = False,
+  **settings: Any,
+) -> fit.Stage:
+  """Returns the stage that trains `f` to predict codes of other views.
+
+  It leaves `f`, the projection and the prototypes `[K, D]`, of length 1. Its
+  rows have the loss, log K where nothing can be told; `code_entropy`, the mean
+  entropy of an image's code in nats, 0 where codes are hard; and
+  `prototypes_used`, how many are the nearest to some view of a step.
+
+  Args:
+    name: the stage's name.
+    model: the network.
+    images: uint8 `[N, H, W, C]`.
+    labels: int32 `[N]`, -1 where unknown; for the online probe alone.
+    counts: float32 `[C]`, images of each class.
+    views: makes two random views of each image, see `ltjax.augment.views`.
+    recipe: epochs, batch size and optimizer.
+    dim: D, of the embeddings.
+    hidden: width of the projection's hidden layer; 0: as wide as the features.
+    seed: the run's seed, for the index stream.
+    key: the stage's random key, for projection, prototypes and views.
+    report: rows to write when the stage is over.
+    online_probe: whether a linear classifier is trained along, for the log.
+    **settings: those of `swav_settings.Settings`.
+
+  Raises:
+    ValueError: if a setting is out of its range, the images are not square, or
+      the batch is larger than the set.
+  """
+  self_supervised.check_square("swav", model.image_shape)
+  chosen = swav_settings.Settings(**settings)
+  if dim < 1 or hidden < 0:
+    raise ValueError(
+      f"pretrain.dim is {dim} and pretrain.hidden is {hidden}; dim must be 1 or"
+      " more, and hidden too, or 0 for the width of the features."
+    )
+  steps = sampling.steps_per_epoch(len(images), recipe.batch_size, "pretrain")
+  projection_key, prototype_key, step_key = jax.random.split(key, 3)
+  projection = projections.batch_norm_mlp(
+    model.feature_dim,
+    hidden=hidden or model.feature_dim,
+    dim=dim,
+    last_norm=False,
+  )
+  frozen_steps = round(chosen.freeze * recipe.epochs * steps)
+  stage = pretext.make(
+    name,
+    task(
+      encoder.make(model, projection, key=projection_key),
+      chosen,
+      views=views,
+      frozen_steps=frozen_steps,
+      queue_from=chosen.queue_from(
+        batch_size=recipe.batch_size, epochs=recipe.epochs, steps=steps
+      ),
+      key=prototype_key,
+    ),
+    feature_dim=model.feature_dim,
+    images=images,
+    labels=labels,
+    counts=counts,
+    recipe=recipe,
+    seed=seed,
+    key=step_key,
+    report=report,
+    online_probe=online_probe,
+  )
+  assert stage.step is not None
+  return dataclasses.replace(
+    stage, step=_normalised(stage.step, frozen_steps=frozen_steps)
+  )
+
+
+def task(
+  network: encoder.Encoder,
+  settings: swav_settings.Settings,
+  *,
+  views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  frozen_steps: int,
+  queue_from: int,
+  key: jax.Array,
+) -> pretext.Pretext:
+  """Returns the pretext task of SwAV.
+
+  Its params are those of the encoder and `prototypes [K, D]`; with a queue its
+  extra is `{"queue": [2, Q, D]}`, of each view.
+
+  Args:
+    network: `f` and a projection.
+    settings: of SwAV.
+    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
+    frozen_steps: first steps, in which prototypes get no gradient.
+    queue_from: the first step whose codes see the queue.
+    key: draws the prototypes.
+  """
+  num, size = settings.prototypes, settings.code_queue
+  marginal = swav_settings.shares(
+    settings.marginal, num, settings.marginal_exponent
+  )
+
+  def assign(scores: jax.Array) -> jax.Array:
+    """Codes of both views, `[2, B, K]`, each by itself."""
+    return jnp.stack(
+      [
+        sinkhorn.codes(
+          of_view,
+          epsilon=settings.epsilon,
+          iterations=settings.iterations,
+          marginal=marginal,
+        )
+        for of_view in scores
+      ]
+    )
+
+  def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
+    params, stats = network.init(state)
+    directions = jax.random.normal(key, (num, network.dim), jnp.float32)
+    params = params | {"prototypes": projections.unit(directions)}
+    queue = {"queue": jnp.zeros((2, size, network.dim))} if size else {}
+    return params, stats, queue
+
+  def loss(
+    params: Any, state: TrainState, batch: pretext.Batch
+  ) -> tuple[jax.Array, pretext.Outcome]:
+    num_images = len(batch.index)
+    pair = jnp.concatenate(views(batch.key, batch.images))
+    features, embeddings, stats = network.apply(
+      params, state.batch_stats, pair, batch.head, True
+    )
+    units = projections.unit(embeddings).reshape(2, num_images, -1)
+    held = jax.lax.stop_gradient(params["prototypes"])
+    prototypes = jnp.where(
+      state.step < frozen_steps, held, params["prototypes"]
+    )
+    scores = _similarities(units, prototypes)
+    constant = jax.lax.stop_gradient(scores)
+    if size:
+      earlier = state.extra["queue"]
+      codes = jax.lax.cond(
+        state.step >= queue_from,
+        lambda: assign(
+          jnp.concatenate([_similarities(earlier, held), constant], axis=1)
+        )[:, -num_images:],
+        lambda: assign(constant),
+      )
+    else:
+      codes = assign(constant)
+    losses = swapped.swapped_prediction(
+      scores[0],
+      scores[1],
+      codes[0],
+      codes[1],
+      temperature=settings.temperature,
+    )
+    nearest = jnp.argmax(constant, axis=-1).reshape(-1)
+    used = jnp.zeros(num).at[nearest].set(1.0)
+    metrics = {
+      "code_entropy": jnp.mean(jnp.sum(jax.scipy.special.entr(codes), -1)),
+      "prototypes_used": jnp.sum(used),
+    }
+    outcome = pretext.Outcome(
+      features[:num_images], stats, metrics, jax.lax.stop_gradient(units)
+    )
+    return jnp.mean(losses), outcome
+
+  def follow(params: Any, state: TrainState, outcome: pretext.Outcome) -> Any:
+    del params
+    if not size:
+      return state.extra
+    units, queue = outcome.found, state.extra["queue"]
+    num_images = units.shape[1]
+    oldest = state.step % (size // num_images) * num_images
+    return {"queue": jax.lax.dynamic_update_slice(queue, units, (0, oldest, 0))}
+
+  def finish(state: ModelState, trained: TrainState) -> ModelState:
+    params = trained.params
+    return encoder.left(
+      state, params, trained.batch_stats, prototypes=params["prototypes"]
+    )
+
+  def shapes(state: ModelState) -> ModelState:
+    params, stats, _ = jax.eval_shape(init, state)
+    return encoder.left(state, params, stats, prototypes=params["prototypes"])
+
+  return pretext.Pretext(
+    init=init,
+    loss=loss,
+    finish=finish,
+    follow=follow,
+    metrics=("code_entropy", "prototypes_used"),
+    shapes=shapes,
+  )
+
+
+def _similarities(units: jax.Array, prototypes: jax.Array) -> jax.Array:
+  """Cosines `[2, B, K]` of both views with the prototypes."""
+  highest = jax.lax.Precision.HIGHEST
+  return jnp.matmul(units, prototypes.T, precision=highest)
+
+
+def _normalised(step: fit.Step, *, frozen_steps: int) -> fit.Step:
+  """Returns the step that leaves prototypes of length 1, frozen ones as found.
+
+  The optimizer's decay would move them even without a gradient.
+  """
+
+  def normalised(state: TrainState, index: jax.Array, arrays: Any):
+    after = step(state, index, arrays)
+    prototypes = jnp.where(
+      state.step < frozen_steps,
+      state.params["prototypes"],
+      projections.unit(after.params["prototypes"]),
+    )
+    return after.replace(  # type: ignore[attr-defined]
+      params=after.params | {"prototypes": prototypes}
+    )
+
+  return normalised
