@@ -117,7 +117,7 @@ def task(
 
   Its params, statistics and extra are those of `branches`; where images are
   boosted, extra also holds `losses` and `strengths`, float32 `[N]`. Strengths
-  change at the start of an epoch, and are 0 in the first.
+  change at the start of an epoch, and are 0 in the first, before any loss.
 
   Args:
     network: `f` and a projection.
@@ -126,15 +126,11 @@ def task(
     num_images: N.
   """
   boosted = settings.boost_decay is not None
+  scheduled = settings.temperature_schedule != "constant"
   if settings.prune is None:
     both = branches.one(network)
   else:
     both = branches.dense_and_pruned(network, fraction=settings.prune)
-  metrics = ["accuracy"]
-  if settings.temperature_schedule != "constant":
-    metrics.append("temperature")
-  if boosted:
-    metrics.append("strength_correlation")
 
   def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
     params, stats, extra = both.init(state)
@@ -151,7 +147,7 @@ def task(
       return extra
     held = state.extra
     strengths = jax.lax.cond(
-      batch.fresh & (batch.epoch > 0),
+      batch.fresh,
       lambda: memorization.strengths(held["losses"]),
       lambda: held["strengths"],
     )
@@ -160,10 +156,10 @@ def task(
   def loss(
     params: Any, state: TrainState, batch: pretext.Batch
   ) -> tuple[jax.Array, pretext.Outcome]:
-    extra, found = state.extra, {"temperature": 0.0}
+    extra, metrics = state.extra, {}
     if boosted:
       strength = extra["strengths"][batch.index]
-      found["strength_correlation"] = density_weights.correlation(
+      metrics["strength_correlation"] = density_weights.correlation(
         strength,
         1.0 / jnp.maximum(batch.counts[batch.labels], 1.0),
         batch.labels >= 0,
@@ -173,24 +169,23 @@ def task(
       pair = views(batch.key, batch.images)
     seen = both.apply(params, state.batch_stats, extra, pair, batch.head)
     first, second = projections.unit(seen.first), projections.unit(seen.second)
+    metrics["accuracy"] = _accuracy(first, second)
     temperature = settings.temperature_of(batch.epoch)
+    if scheduled:
+      metrics["temperature"] = temperature
     losses = settings.losses(
       first, second, batch.labels, temperature=temperature
     )
-    found |= {"temperature": temperature, "accuracy": _accuracy(first, second)}
-    if boosted:
-      extra = extra | {
-        "losses": memorization.update(
-          extra["losses"],
-          jax.lax.stop_gradient(losses),
-          batch.index,
-          decay=settings.boost_decay,
-          first=batch.epoch == 0,
-        )
-      }
-    outcome = pretext.Outcome(
-      seen.features, seen.stats, {name: found[name] for name in metrics}, extra
-    )
+    if settings.boost_decay is not None:
+      memory = memorization.update(
+        extra["losses"],
+        losses,
+        batch.index,
+        decay=settings.boost_decay,
+        first=batch.epoch == 0,
+      )
+      extra = extra | {"losses": memory}
+    outcome = pretext.Outcome(seen.features, seen.stats, metrics, extra)
     return jnp.mean(losses), outcome
 
   def finish(state: ModelState, trained: TrainState) -> ModelState:
@@ -207,7 +202,11 @@ def task(
     finish=finish,
     refresh=refresh,
     follow=lambda params, state, outcome: outcome.found,
-    metrics=tuple(metrics),
+    metrics=(
+      "accuracy",
+      *(("temperature",) if scheduled else ()),
+      *(("strength_correlation",) if boosted else ()),
+    ),
     shapes=shapes,
   )
 
