@@ -36,6 +36,7 @@ from ltjax.stages import (
   pseudo_label,
   rotation,
   student_teacher,
+  swav,
   tau,
   untrained,
 )
@@ -412,6 +413,26 @@ def student_stage(learner, name="student", *, choices=None, **changes):
   )
 
 
+def swav_stage(learner, name="swav", *, choices=None, **changes):
+  """With a queue of a batch, used from the second step on."""
+  queue = changes.get("batch_size", BATCH)
+  settings = {"dim": 8, "hidden": 16, "prototypes": 6, "freeze": 0.2}
+  settings |= {"code_queue": queue, "queue_start": 0.0}
+  return swav.make(
+    name,
+    learner.model,
+    images=learner.task.images[:N],
+    labels=learner.task.labels,
+    counts=jnp.array(LABELED, jnp.float32),
+    views=two_views,
+    recipe=recipe(**changes),
+    seed=learner.seed,
+    key=learner.key(name),
+    report=nothing,
+    **(settings | (choices or {})),
+  )
+
+
 # Each maps a learner to the stages to run from `learner.init()`.
 STAGES = {
   "embedding": lambda learner, **changes: [embedding_stage(learner, **changes)],
@@ -454,6 +475,7 @@ STAGES = {
     prototypes_stage(learner, choices={"init": "features"}, **changes),
     student_stage(learner, choices={"teacher_batch_norm": "ema"}, **changes),
   ],
+  "swav": lambda learner, **changes: [swav_stage(learner, **changes)],
   "simclr": of_contrast("simclr", online_probe=True),
   "supcon": of_contrast("supcon", supervised=True),
   "sdclr": of_contrast("sdclr", prune=0.5),
