@@ -472,7 +472,9 @@ STAGES = {
     prototypes_stage(learner, **changes)
   ],
   "student": lambda learner, **changes: [
-    prototypes_stage(learner, choices={"init": "features"}, **changes),
+    prototypes_stage(
+      learner, choices={"init": "features", "temperature": 0.2}, **changes
+    ),
     student_stage(learner, choices={"teacher_batch_norm": "ema"}, **changes),
   ],
   "swav": lambda learner, **changes: [swav_stage(learner, **changes)],
