@@ -97,10 +97,29 @@ def embed(
   return tsne.fit_transform(np.asarray(features, np.float32))
 
 
+def narrow(
+  found: np.ndarray, classes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Leaves the images of some classes, and numbers these anew.
+
+  Args:
+    found: integers `[N]`, the class of each image.
+    classes: those to keep, each once.
+
+  Returns:
+    The kept images, int64 `[n]`, sorted; and int64 `[n]`, their classes as
+    places in `classes`.
+  """
+  place = {c: number for number, c in enumerate(classes)}
+  kept = np.flatnonzero(np.isin(found, list(classes)))
+  return kept, np.array([place[int(c)] for c in found[kept]], np.int64)
+
+
 def project(
   workdir: str | Path,
   *,
   title: str = "",
+  classes: Sequence[int] = (),
   images: int = IMAGES,
   perplexity: float = PERPLEXITY,
   seed: int = 0,
@@ -111,6 +130,7 @@ def project(
   Args:
     workdir: the run's folder.
     title: of the panels; the folder's name if empty.
+    classes: those to map; all if empty.
     images: the most to draw of each of the two sets.
     perplexity: see `embed`.
     seed: of the draw and the projection.
@@ -119,10 +139,12 @@ def project(
   Raises:
     FileNotFoundError: if there is no run, or its data is gone.
     ValueError: if the run is not finished or its files do not belong together,
-      or there are too few images.
+      there are too few images, or a class is there twice or not at all.
   """
   run = reopened.reopen(workdir, data_dir)
   task = run.task
+  kept = tuple(classes) or tuple(range(task.num_classes))
+  _check_classes(kept, task.num_classes)
   sets = {
     "train": (task.images[: task.num_labeled], np.asarray(task.labels)),
     "test": (task.test_images, np.asarray(task.test_labels)),
@@ -137,24 +159,39 @@ def project(
   )
   state = run.state()
   features, labels = {}, {}
-  for name, (pictures, classes) in sets.items():
-    index = choose(classes, images, seed=seed)
-    found = predictor.features(state, pictures[index])
+  for name, (pictures, every) in sets.items():
+    among, numbers = narrow(every, kept)
+    index = choose(numbers, images, seed=seed)
+    found = predictor.features(state, pictures[among[index]])
     features[name] = np.asarray(jax.device_get(found))
-    labels[name] = classes[index]
+    labels[name] = numbers[index]
   both = embed(
     np.concatenate(list(features.values())), perplexity=perplexity, seed=seed
   )
   num = len(labels["train"])
-  counts = np.asarray(task.split.labeled_counts)
+  counts = np.asarray(task.split.labeled_counts)[list(kept)]
   return maps.Map(
     title=title or Path(workdir).resolve().name,
     points={"train": both[:num], "test": both[num:]},
     labels=labels,
-    class_names=tuple(task.class_names),
+    class_names=tuple(task.class_names[c] for c in kept),
     order=tuple(int(c) for c in np.argsort(-counts, kind="stable")),
-    groups=task.groups,
+    groups={
+      group: tuple(kept.index(c) for c in ids if c in kept)
+      for group, ids in task.groups.items()
+    },
   )
+
+
+def _check_classes(classes: Sequence[int], num_classes: int) -> None:
+  for c in classes:
+    if not 0 <= c < num_classes:
+      raise ValueError(
+        f"--classes has {c}; there are {num_classes} classes, 0 to"
+        f" {num_classes - 1}."
+      )
+    if list(classes).count(c) > 1:
+      raise ValueError(f"--classes has {c} twice; name each class once.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,6 +208,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   parser.add_argument(
     "--images", type=int, default=IMAGES, help="at most, train and test each"
+  )
+  parser.add_argument(
+    "--classes",
+    type=_numbers,
+    default=(),
+    metavar="0,1,...",
+    help="the classes to draw, comma-separated numbers; else all",
   )
   parser.add_argument("--perplexity", type=float, default=PERPLEXITY)
   parser.add_argument("--seed", type=int, default=0)
@@ -197,6 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       project(
         run,
         title=title,
+        classes=options.classes,
         images=options.images,
         perplexity=options.perplexity,
         seed=options.seed,
@@ -210,6 +255,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
   print(path)
   return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+  return tuple(int(number) for number in text.split(","))
 
 
 if __name__ == "__main__":

@@ -145,6 +145,30 @@ class TestProject:
     np.testing.assert_allclose(quick[0][0][20:], features, atol=1e-4)
     np.testing.assert_allclose(found.points["test"], features[:, :2], atol=1e-4)
 
+  def test_chosen_classes_only_numbered_anew(self, quick):
+    task = reopened.reopen(finished.run()).task
+    rare, head = task.groups["few"][0], task.groups["many"][0]
+    found = tsne.project(finished.run(), classes=(rare, head), images=9)
+    names = (task.class_names[rare], task.class_names[head])
+    assert found.class_names == names and found.order == (1, 0)
+    assert found.groups == {"many": (1,), "medium": (), "few": (0,)}
+    for name, every in (("train", task.labels), ("test", task.test_labels)):
+      assert set(found.labels[name]) == {0, 1}
+      among = np.flatnonzero(np.isin(every, [rare, head]))
+      index = among[tsne.choose(np.asarray(every)[among] == head, 9, seed=0)]
+      np.testing.assert_array_equal(
+        np.array([rare, head])[found.labels[name]], np.asarray(every)[index]
+      )
+
+  def test_the_features_of_chosen_classes_are_of_their_images(self, quick):
+    """All images, so that nothing depends on the draw."""
+    tsne.project(finished.run(), classes=(3,), images=10**6)
+    some = quick[0][0]
+    tsne.project(finished.run(), images=10**6)
+    task = reopened.reopen(finished.run()).task
+    labels = np.concatenate([task.labels, task.test_labels])
+    np.testing.assert_allclose(some, quick[1][0][labels == 3], atol=1e-4)
+
   def test_a_title(self, quick):
     assert tsne.project(finished.run(), title="CE", images=10).title == "CE"
 
@@ -167,6 +191,18 @@ class TestMain:
     assert path == run / "plots" / "tsne_runs.png"
     assert [options["seed"] for _, options in quick] == [4, 4]
 
+  def test_five_classes_are_drawn(self, run, once, quick, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(maps, "draw", lambda found, path: drawn.append(found))
+    assert tsne.main([str(run), "--classes=0,2,4,6,8", "--images=10"]) == 0
+    task = reopened.reopen(finished.run()).task
+    assert drawn[0][0].class_names == tuple(task.class_names[0:10:2])
+
+  def test_classes_are_numbers(self, run, capsys):
+    with pytest.raises(SystemExit):
+      tsne.main([str(run), "--classes=cat"])
+    assert "argument --classes: invalid" in capsys.readouterr().err
+
   def test_a_file_of_choice(self, run, once, quick, tmp_path):
     path = tmp_path / "new" / "map.png"
     assert tsne.main([str(run), "--images=10", f"--out={path}"]) == 0
@@ -178,6 +214,8 @@ class TestMain:
       (["--perplexity=90", "--images=40"], "80 images are too few for t-SNE"),
       (["--perplexity=0"], "--perplexity is 0; it must be above 0."),
       (["--images=9"], "--images is 9; the 10 classes need one image each"),
+      (["--classes=3,10"], "--classes has 10; there are 10 classes, 0 to 9."),
+      (["--classes=3,3"], "--classes has 3 twice; name each class once."),
       (["--titles=CE,SSL"], "--titles has 2 titles for 1 runs; give one each."),
     ],
   )
