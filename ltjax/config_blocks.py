@@ -119,6 +119,9 @@ def probe() -> ml_collections.ConfigDict:
       "protocols": "knn,sdclr_fewshot",
       "shots": 0,  # few-shot images a class; 0: those of the smallest class
       "neighbors": 10,  # of knn
+      # Of the protocols sdclr_*, 30 in the paper. Features of other networks
+      # may be larger than those of a ResNet-18, and need less.
+      "sdclr_learning_rate": 30.0,
       # The protocol "custom" has the recipe above, and these.
       "images": "labeled",  # or "few_shot", "pool"
       "views": 10,  # augmented, cached per image; 0: the plain image

@@ -111,8 +111,9 @@ def of(block: Mapping[str, Any]) -> tuple[Protocol, ...]:
   """Returns the protocols that the block `probe` of a config names.
 
   Args:
-    block: `protocols`, names joined by commas. `custom` is the block's own
-      recipe, with its `images`, `views` and `select`.
+    block: `protocols`, names joined by commas; `sdclr_learning_rate`, of those
+      of SDCLR. `custom` is the block's own recipe, with its `images`, `views`
+      and `select`.
 
   Raises:
     ValueError: if a name is unknown or there twice, there is none, the last has
@@ -134,7 +135,7 @@ def of(block: Mapping[str, Any]) -> tuple[Protocol, ...]:
       )
     if name in names[:place]:
       raise ValueError(f"probe.protocols names {name!r} twice; once will do.")
-  chosen = tuple(PRESETS.get(name) or _custom(block) for name in names)
+  chosen = tuple(_called(name, block) for name in names)
   if chosen[-1].recipe is None:
     raise ValueError(
       f"probe.protocols ends with {names[-1]!r}; the last one is the run's"
@@ -164,6 +165,22 @@ def fitted(protocol: Protocol, size: int, *, devices: int) -> Protocol:
   return dataclasses.replace(
     protocol, recipe=dataclasses.replace(recipe, batch_size=whole)
   )
+
+
+def _called(name: str, block: Mapping[str, Any]) -> Protocol:
+  if name == "custom":
+    return _custom(block)
+  preset = PRESETS[name]
+  if preset.recipe is None or not name.startswith("sdclr"):
+    return preset
+  recipe = dataclasses.replace(
+    preset.recipe, learning_rate=block["sdclr_learning_rate"]
+  )
+  try:
+    recipe.make_schedule(1)
+  except ValueError as error:
+    raise ValueError(f"probe.sdclr_learning_rate: {error}") from None
+  return dataclasses.replace(preset, recipe=recipe)
 
 
 def _custom(block: Mapping[str, Any]) -> Protocol:

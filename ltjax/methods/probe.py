@@ -80,13 +80,15 @@ def linear(
         " --config.data.validation.per_class to 1 or more, or"
         " --config.probe.select=last."
       )
-  name = f"{protocol.name}/probe"
+  name, title = f"{protocol.name}/probe", protocol.name
+  assert protocol.recipe is not None
+  preset = protocols.PRESETS.get(protocol.name)
+  if preset is not None and preset.recipe != protocol.recipe:
+    title += f" (learning rate {protocol.recipe.learning_rate:g})"
   selected = probe.selection(protocol, num_validation)
 
   def report(state: ModelState) -> Rows:
-    rows = learner.evaluate(
-      state, model=_title(config, protocol.name), head="balanced"
-    )
+    rows = learner.evaluate(state, model=_title(config, title), head="balanced")
     return _judged(rows, protocol, selection=selected)
 
   return probe.make(
@@ -166,9 +168,11 @@ def _check_read(block: Any, chosen: tuple[protocols.Protocol, ...]) -> None:
   custom = any(p.name == "custom" for p in chosen)
   few_shot = any(p.images == "few_shot" for p in chosen)
   knns = any(p.recipe is None for p in chosen)
+  sdclr = any(p.name.startswith("sdclr") for p in chosen)
   for field, read, reader in (
     ("shots", few_shot, "sdclr_fewshot"),
     ("neighbors", knns, "knn"),
+    ("sdclr_learning_rate", sdclr, "sdclr_full"),
     ("images", custom, "custom"),
     ("views", custom, "custom"),
     ("select", custom, "custom"),

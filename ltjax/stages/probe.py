@@ -92,6 +92,7 @@ def make(
     "protocol": protocol.name,
     "images": len(labels),
     "batch_size": stage.batch_size,
+    "learning_rate": protocol.recipe.learning_rate,
     "selection": selection(protocol, len(validation_labels)),
     "epoch": stage.epochs,
   }

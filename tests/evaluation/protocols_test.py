@@ -87,6 +87,20 @@ def test_the_default_needs_no_probe_set():
   assert [p.images for p in protocols.of(block())] == ["labeled", "few_shot"]
 
 
+def test_the_rate_of_sdclr_can_be_lowered_for_it_alone():
+  names = "simclr,sdclr_full,sdclr_fewshot"
+  chosen = protocols.of(block(protocols=names, sdclr_learning_rate=0.5))
+  assert [p.recipe.learning_rate for p in chosen] == [0.1, 0.5, 0.5]
+  for protocol in chosen:
+    preset = protocols.PRESETS[protocol.name]
+    rate = preset.recipe.learning_rate
+    recipe = dataclasses.replace(protocol.recipe, learning_rate=rate)
+    assert dataclasses.replace(protocol, recipe=recipe) == preset
+  assert protocols.of(block(protocols=names)) == tuple(
+    protocols.PRESETS[name] for name in names.split(",")
+  )
+
+
 def test_custom_is_the_block_itself():
   (custom,) = protocols.of(
     block(
@@ -121,6 +135,7 @@ def test_custom_is_the_block_itself():
     ({"protocols": "custom", "select": "best"}, "select is 'best'.*validation"),
     ({"protocols": "custom", "views": -1}, "views is -1; it must be 0 or more"),
     ({"protocols": "custom", "epochs": 0}, "probe: epochs is 0"),
+    ({"sdclr_learning_rate": 0.0}, "sdclr_learning_rate: .*above 0 .* not 0.0"),
   ],
 )
 def test_names_and_settings_that_do_not_fit(changes, message):

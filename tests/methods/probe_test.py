@@ -115,6 +115,17 @@ def test_the_embedding_stays_as_it_is(tmp_path):
   assert titles == ["Untrained, knn@10", "Untrained, sdclr_fewshot"]
 
 
+def test_another_rate_than_the_papers_is_in_the_title():
+  learner = toys.learner()
+  (stage,) = stages(
+    learner, probe__protocols="sdclr_fewshot", probe__sdclr_learning_rate=0.5
+  )
+  told, row = stage.report(learner.init())
+  assert told["learning_rate"] == 0.5
+  assert row["model"] == "Untrained, sdclr_fewshot (learning rate 0.5)"
+  assert row["protocol"] == "sdclr_fewshot"
+
+
 @pytest.mark.parametrize("name", ["cached_adam", "simclr", "byol"])
 def test_the_long_protocols_fit_the_toy_without_waste(name):
   """Not run: what they would do."""
@@ -156,6 +167,10 @@ def test_few_shot_images_are_of_the_split_not_of_the_run():
     (
       {"protocols": "sdclr_fewshot", "neighbors": 5},
       "neighbors is 5, but nothing .* protocol knn",
+    ),
+    (
+      {"protocols": "custom", "sdclr_learning_rate": 1.0},
+      "sdclr_learning_rate is 1.0, but nothing",
     ),
     ({"images": "pool"}, "images is 'pool', but nothing .* protocol custom"),
     ({"views": 3}, "views is 3, but nothing reads"),

@@ -123,6 +123,7 @@ def test_the_last_epoch_counts_without_a_choice(select, validation):
     "protocol": "custom",
     "images": toys.N,
     "batch_size": toys.BATCH,
+    "learning_rate": 2.0,
     "selection": "last",
     "epoch": EPOCHS,
   }
