@@ -14,8 +14,9 @@ prototypes P, `[K, D]`:
     numbers, and so for `-P`. But `s` changes sign with P. From a random start,
     it is chance whether the rare or the frequent images get more weight.
 *   `energy`, `s = -|P z|^2`. It depends on P through `P^T P` only, as that loss
-    does, so that neither O nor the sign matters. The loss spreads `h` where
-    images crowd: on toy data, images of rare kinds have the larger `|P z|`.
+    does, so that neither O nor the sign matters. To tell images of
+    a crowd apart, the loss shrinks what they have in common; on toy data,
+    images of frequent kinds are left with the smaller `|P z|`.
 
 Where labels exist, `correlation` of the weights with 1 / count tells which way
 they went.
@@ -110,7 +111,7 @@ def weights(
     temperature: T, above 0; the larger, the more even the weights.
 
   Returns:
-    fp32 `[B]`, above 0, without a gradient.
+    fp32 `[B]`, 0 or more, without a gradient.
 
   Raises:
     ValueError: if `clip` or `temperature` is not above 0.

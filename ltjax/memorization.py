@@ -40,10 +40,10 @@ def update(
 
   Args:
     memory: L, fp32 `[N]`, as from `start`.
-    losses: l, `[B]`, float, 0 or more: one a image, the mean of its two views.
+    losses: l, `[B]`, float, 0 or more: one an image, the mean of its two views.
     index: integer `[B]`, in [0, N): the images of the batch. As of an epoch,
       each at most once; of one that is there twice, one of the losses counts.
-    decay: in [0, 1), 0.97 in the paper.
+    decay: in [0, 1), 0.97 in the published code.
     first: bool `[]`: whether this is the first epoch, when each image takes its
       loss as it is. An image not seen before does so at any time.
 
@@ -54,7 +54,7 @@ def update(
     ValueError: if `decay` is outside [0, 1).
 
   Source: Zhou et al. (2022), "Contrastive learning with boosted memorization"
-    (BCL), Equation 2.
+    (BCL).
   """
   if not 0 <= decay < 1:
     raise ValueError(
@@ -88,7 +88,7 @@ def strengths(memory: jax.Array) -> jax.Array:
     fp32 `[N]`, in [0, 1]; 0, no more than the usual augmentation, for images
     not seen yet.
 
-  Source: Zhou et al. (2022), Equation 3.
+  Source: Zhou et al. (2022) and their code.
   """
   chex.assert_rank(memory, 1)
   chex.assert_type(memory, float)

@@ -52,7 +52,7 @@ def effective_rank(features: jax.Array) -> jax.Array:
     directions. 0 where features do not vary, up to rounding.
 
   Source: Gao et al. (2017), "A theory of multineuronal dimensionality, dynamics
-    and measurement", Equation 2.
+    and measurement".
   """
   chex.assert_rank(features, 2)
   chex.assert_type(features, float)

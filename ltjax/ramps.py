@@ -59,7 +59,7 @@ def cosine_wave(
     ValueError: if `period` is not above 0.
 
   Source: Kukleva et al. (2023), "Temperature schedules for self-supervised
-    contrastive methods on long-tail data", Equation 5.
+    contrastive methods on long-tail data".
   """
   if not period > 0:
     raise ValueError(

@@ -56,3 +56,36 @@ def test_bfloat16_is_averaged_in_float32_and_kept():
 def test_trees_must_match():
   with pytest.raises(AssertionError):
     ema.update({"a": jnp.zeros(2)}, {"a": jnp.zeros(3)}, decay=jnp.float32(0))
+
+
+def cosine(step, start=0.99, total=100):
+  return float(ema.cosine_decay(jnp.int32(step), start=start, total=total))
+
+
+def test_cosine_decay_golden():
+  found = [cosine(step, start=0.9, total=4) for step in range(5)]
+  expected = [0.9, 0.9146447, 0.95, 0.9853553, 1.0]
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_cosine_decay_end_points():
+  assert cosine(0) == np.float32(0.99)
+  for step in (100, 101, 10**9):
+    assert cosine(step) == 1.0
+
+
+def test_cosine_decay_rises():
+  values = [cosine(step, start=0.5, total=20) for step in range(21)]
+  assert all(a < b for a, b in zip(values[:-1], values[1:], strict=True))
+  assert {cosine(step, start=1.0) for step in range(0, 120, 7)} == {1.0}
+
+
+@pytest.mark.parametrize("start", [-0.1, 1.1, float("nan")])
+def test_cosine_decay_start_is_checked(start):
+  with pytest.raises(ValueError, match=r"must be in \[0, 1\], such as 0\.99"):
+    cosine(0, start=start)
+
+
+def test_cosine_decay_needs_a_step():
+  with pytest.raises(ValueError, match="total is 0.* 1 step or more"):
+    cosine(0, total=0)

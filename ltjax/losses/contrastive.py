@@ -187,8 +187,8 @@ def sup_con(
   Raises:
     ValueError: if B is 1 or a number `temperature` not above 0.
 
-  Source: Khosla et al. (2020), "Supervised contrastive learning", Equation 2
-    (the sum outside of the logarithm).
+  Source: Khosla et al. (2020), "Supervised contrastive learning", Equation 2,
+    with the sum outside of the logarithm.
   """
   log_probs = _log_probabilities(first, second, temperature)
   chex.assert_shape(labels, (len(first),))
