@@ -15,6 +15,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+# Names in jax.image; "cubic" is Keys' kernel with a = -1/2, as Pillow's BICUBIC.
+INTERPOLATIONS = ("linear", "cubic")
+
 _TRIES = 10
 
 
@@ -77,21 +80,38 @@ def random_box(
   return jnp.stack([top, left, box_height, box_width])
 
 
-def resized_window(image: jax.Array, box: jax.Array, *, size: int) -> jax.Array:
-  """Rescales a window of an image to a square, bilinearly and antialiased.
+def resized_window(
+  image: jax.Array,
+  box: jax.Array,
+  *,
+  size: int,
+  interpolation: str = "linear",
+) -> jax.Array:
+  """Rescales a window of an image to a square, antialiased.
 
-  As Pillow's `resize(size, BILINEAR, box=...)`: at the window's border the
-  filter reads the pixels beyond it, where the image has them.
+  As Pillow's `resize(size, BILINEAR, box=...)`, or BICUBIC: at the window's
+  border the filter reads the pixels beyond it, where the image has them.
 
   Args:
     image: `[H, W, C]`, bytes or floats.
     box: `[4]` top, left, height, width, in pixels.
     size: pixels of the result's sides.
+    interpolation: "linear", or "cubic" (a = -1/2), which is sharper and may
+      leave the range of the image a little.
 
   Returns:
-    `[size, size, C]`, dtype as given; bytes are rounded.
+    `[size, size, C]`, dtype as given; bytes are clipped and rounded, floats are
+    neither.
+
+  Raises:
+    ValueError: if the interpolation is unknown.
   """
   chex.assert_rank([image, box], [3, 1])
+  if interpolation not in INTERPOLATIONS:
+    raise ValueError(
+      f"The interpolation of a crop is {interpolation!r}; choose one of"
+      f" {', '.join(INTERPOLATIONS)}."
+    )
   top_left, sides = box[:2].astype(jnp.float32), box[2:].astype(jnp.float32)
   zoom = size / sides
   result = jax.image.scale_and_translate(
@@ -100,7 +120,7 @@ def resized_window(image: jax.Array, box: jax.Array, *, size: int) -> jax.Array:
     (0, 1),
     zoom,
     -top_left * zoom,
-    method="linear",
+    method=interpolation,
     antialias=True,
   )
   if jnp.issubdtype(image.dtype, jnp.integer):
@@ -115,6 +135,7 @@ def random_resized_crop(
   size: int,
   scale: tuple[float, float] = (0.08, 1.0),
   ratio: tuple[float, float] = (3 / 4, 4 / 3),
+  interpolation: str = "linear",
 ) -> jax.Array:
   """Cuts a random window out of each image and rescales it to a square.
 
@@ -124,12 +145,14 @@ def random_resized_crop(
     size: pixels of the result's sides, at least 1.
     scale: least and largest share of the image's area, in (0, 1].
     ratio: least and largest width / height.
+    interpolation: one of `INTERPOLATIONS`; see `resized_window`.
 
   Returns:
     `[B, size, size, C]`, dtype as given; bytes are rounded.
 
   Raises:
-    ValueError: if `size`, `scale` or `ratio` is out of its range.
+    ValueError: if `size`, `scale` or `ratio` is out of its range, or the
+      interpolation is unknown.
 
   Source: Szegedy et al. (2015), Section 6; see `random_box`.
   """
@@ -141,7 +164,10 @@ def random_resized_crop(
     random_box, height=height, width=width, scale=scale, ratio=ratio
   )
   boxes = jax.vmap(draw)(jax.random.split(key, images.shape[0]))
-  return jax.vmap(functools.partial(resized_window, size=size))(images, boxes)
+  cut = functools.partial(
+    resized_window, size=size, interpolation=interpolation
+  )
+  return jax.vmap(cut)(images, boxes)
 
 
 def center_crop(images: jax.Array, *, size: int) -> jax.Array:

@@ -1,0 +1,172 @@
+"""The fifteen operations of RandAugment, a batch at a time.
+
+Each image has its own operation. Computing all fifteen for every image and
+choosing would be dear; instead they share four passes, of which the ones an
+operation does not need change nothing:
+
+1. a table of 256 bytes (AutoContrast, Invert, Equalize, Solarize, Posterize,
+   Contrast, Brightness),
+2. a blend with another picture (Color: its grays; Sharpness: it, smoothed),
+3. an affine warp (ShearX, ShearY, TranslateX, TranslateY, Rotate),
+4. a filled square (Cutout).
+
+Everything is as Pillow does it with bytes. Gray images have no colour: there
+Color changes nothing.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ltjax.augment import affine, color_tables
+
+# Name and range: what magnitudes 0 and 30 mean.
+RANGES = {
+  "ShearX": (0.0, 0.6),
+  "ShearY": (0.0, 0.6),
+  "TranslateX": (0.0, 0.66),  # of the width
+  "TranslateY": (0.0, 0.66),  # of the height
+  "Rotate": (0.0, 60.0),  # degrees
+  "AutoContrast": (0.0, 1.0),
+  "Invert": (0.0, 1.0),
+  "Equalize": (0.0, 1.0),
+  "Solarize": (0.0, 110.0),  # threshold
+  "Posterize": (4.0, 8.0),  # bits
+  "Contrast": (0.1, 1.9),  # factor, as in the next three
+  "Color": (0.1, 1.9),
+  "Brightness": (0.1, 1.9),
+  "Sharpness": (0.1, 1.9),
+  "Cutout": (0.0, 0.4),  # of the width
+}
+NAMES = tuple(RANGES)
+# Those of which half are done with the negative value.
+SIGNED = NAMES[:5]
+
+_FILL = (125, 123, 114)  # of Cutout: the mean colour of photographs
+
+
+def apply(
+  images: jax.Array,
+  operations: jax.Array,
+  values: jax.Array,
+  centers: jax.Array,
+) -> jax.Array:
+  """Applies to each image its own operation.
+
+  Args:
+    images: uint8 `[B, H, W, C]`, of 3 channels or 1.
+    operations: int32 `[B]`, places in `NAMES`.
+    values: float32 `[B]`, within `RANGES`, or its negative for `SIGNED`.
+    centers: float32 `[B, 2]`, of Cutout: row and column, as shares in [0, 1).
+
+  Returns:
+    As `images`.
+
+  Raises:
+    ValueError: if the images have neither 1 nor 3 channels.
+  """
+  chex.assert_rank(images, 4)
+  chex.assert_type(images, jnp.uint8)
+  batch = images.shape[0]
+  chex.assert_shape([operations, values], (batch,))
+  chex.assert_shape(centers, (batch, 2))
+  if images.shape[-1] not in (1, 3):
+    raise ValueError(
+      "Images must have 3 channels (red, green, blue) or 1 (gray), not"
+      f" {images.shape[-1]}."
+    )
+  images = color_tables.lookup(images, _tables(images, operations, values))
+  images = _blended(images, operations, values)
+  images = affine.warp(images, _matrices(images, operations, values))
+  hidden = _square(images, values, centers) & _is(operations, "Cutout")
+  return jnp.where(hidden, _fill(images.shape[-1]), images)
+
+
+def _is(operations: jax.Array, name: str) -> jax.Array:
+  """Returns bool `[B, 1, 1, 1]`."""
+  return (operations == NAMES.index(name))[:, None, None, None]
+
+
+def _tables(
+  images: jax.Array, operations: jax.Array, values: jax.Array
+) -> jax.Array:
+  counts = color_tables.histograms(images)
+  made = {
+    "AutoContrast": color_tables.auto_contrast(counts),
+    "Invert": color_tables.invert(images),
+    "Equalize": color_tables.equalize(counts),
+    "Solarize": color_tables.solarize(images, values),
+    "Posterize": color_tables.posterize(images, values),
+    "Contrast": color_tables.contrast(images, values),
+    "Brightness": color_tables.brightness(images, values),
+  }
+  tables = color_tables.identity(images)
+  for name, table in made.items():
+    tables = jnp.where(_is(operations, name)[..., 0], table, tables)
+  return tables
+
+
+def _blended(
+  images: jax.Array, operations: jax.Array, values: jax.Array
+) -> jax.Array:
+  sharpness, color = _is(operations, "Sharpness"), _is(operations, "Color")
+  other = jnp.where(sharpness, _smooth(images), color_tables.gray(images))
+  blended = color_tables.blend(other, images, values[:, None, None, None])
+  return jnp.where(sharpness | color, blended, images)
+
+
+def _smooth(images: jax.Array) -> jax.Array:
+  """Rounds the mean over 3 x 3 pixels, the middle fivefold; borders stay."""
+  x = images.astype(jnp.int32)
+  height, width = x.shape[1:3]
+  if min(height, width) < 3:
+    return x
+  total = 4 * x[:, 1:-1, 1:-1]
+  for row in range(3):
+    for column in range(3):
+      total += x[:, row : height - 2 + row, column : width - 2 + column]
+  return x.at[:, 1:-1, 1:-1].set((2 * total + 13) // 26)
+
+
+def _matrices(
+  images: jax.Array, operations: jax.Array, values: jax.Array
+) -> jax.Array:
+  batch, height, width, _ = images.shape
+  zero = jnp.zeros_like(values)
+  made = {
+    "ShearX": affine.shear_x(values),
+    "ShearY": affine.shear_y(values),
+    "TranslateX": affine.translate(values * width, zero),
+    "TranslateY": affine.translate(zero, values * height),
+    "Rotate": affine.rotate(values, height=height, width=width),
+  }
+  matrices = affine.identity(batch)
+  for name, matrix in made.items():
+    matrices = jnp.where(_is(operations, name)[..., 0], matrix, matrices)
+  return matrices
+
+
+def _square(
+  images: jax.Array, values: jax.Array, centers: jax.Array
+) -> jax.Array:
+  """Returns bool `[B, H, W, 1]`: the pixels that Cutout hides.
+
+  From `max(0, center - side / 2)`, rounded down, to `side` pixels on, both
+  ends counted.
+  """
+  height, width = images.shape[1:3]
+  side = values * width
+  inside = []
+  for axis, length in enumerate((height, width)):
+    first = jnp.floor(jnp.maximum(0, centers[:, axis] * length - side / 2))
+    last = jnp.floor(first + side)
+    place = jnp.arange(length)[None]
+    inside.append((place >= first[:, None]) & (place <= last[:, None]))
+  return (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
+
+
+def _fill(channels: int) -> jax.Array:
+  color = jnp.array(_FILL, jnp.uint8)[None, None, None]
+  return color if channels == 3 else color_tables.gray(color).astype(jnp.uint8)
