@@ -2,8 +2,8 @@
 
 A block of the config is read by some methods only, and a number by some choices
 only. Where nothing reads a setting that was changed, somebody expects what will
-not happen. Lengths, batch sizes and schedules are left alone: config files set
-those of all blocks, whatever the method.
+not happen. Lengths, sizes, schedules and the random views are left alone: config
+files set those of all blocks, whatever the method.
 """
 
 from __future__ import annotations
@@ -19,9 +19,26 @@ from ltjax import config as configs
 Readers = tuple[Mapping[str, tuple[Any, ...]], ...]
 
 _SEMI = ("mean_teacher", "pi_model", "temporal_ensembling", "vat")
-_METHODS = ("decoupling", "pseudo_label", "sslt", "supervised", *_SEMI)
+_METHODS = (
+  *("decoupling", "probe", "pseudo_label", "sslt", "supervised"),
+  *_SEMI,
+)
 _RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
 _POSTHOC = ("logit_adjustment", "threshold_moving", "tau_norm")
+
+_CONTRASTIVE = ("simclr", "supcon", "sdclr")
+_VIEWED = (*_CONTRASTIVE, "byol", "swav")
+_LABEL_FREE = ("rotation", "moco", *_VIEWED, "fassl")
+_FASSL: Readers = ({"pretrain.name": ("fassl",)},)
+
+
+def _started(*names: str) -> Readers:
+  """Pre-training by one of the names, or FASSL that starts from it."""
+  return (
+    {"pretrain.name": names},
+    {"pretrain.name": ("fassl",), "prototypes.start": names},
+  )
+
 
 # A second classifier, after the one that is trained along with the embedding.
 _SECOND: Readers = (
@@ -40,16 +57,55 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   ("sampler", ("exponent",), ({"sampler.name": ("power",)},)),
   ("sampler", ("beta",), ({"sampler.name": ("effective_number",)},)),
   ("model", ("head_scale",), ({"model.head": ("cosine",)},)),
+  ("pretrain", ("data",), _started(*_LABEL_FREE)),
+  ("pretrain", ("online_probe",), _started(*_LABEL_FREE)),
+  ("pretrain", ("rotations",), _started("rotation")),
+  ("pretrain", ("temperature",), _started("moco", "swav", *_CONTRASTIVE)),
   (
     "pretrain",
-    ("data",),
-    ({"pretrain.name": ("rotation", "moco")},),
+    ("temperature_schedule",),
+    _started(*_CONTRASTIVE),
   ),
-  ("pretrain", ("rotations",), ({"pretrain.name": ("rotation",)},)),
   (
     "pretrain",
-    ("dim", "queue", "ema", "key_batch_norm", "temperature"),
-    ({"pretrain.name": ("moco",)},),
+    ("temperature_low", "temperature_high", "temperature_period"),
+    ({"pretrain.temperature_schedule": ("cosine",)},),
+  ),
+  ("pretrain", ("focal_gamma",), _started("simclr", "sdclr")),
+  ("pretrain", ("queue", "ema", "key_batch_norm"), _started("moco")),
+  ("pretrain", ("prune",), _started("sdclr")),
+  ("pretrain", ("boost_ops",), _started("simclr", "sdclr")),
+  (
+    "pretrain",
+    (
+      *("prototypes", "epsilon", "sinkhorn_iterations", "marginal"),
+      *("freeze", "code_queue"),
+    ),
+    _started("swav"),
+  ),
+  ("prototypes", ("temperature", "start", "init"), _FASSL),
+  (
+    "student",
+    ("ema", "ema_schedule", "teacher_batch_norm"),
+    _started("byol", "fassl"),
+  ),
+  (
+    "student",
+    ("score",),
+    _FASSL,
+  ),
+  (
+    "student",
+    ("clip", "weight_temperature", "normalize_prototypes", "score_from"),
+    ({"pretrain.name": ("fassl",), "student.score": ("paper", "energy")},),
+  ),
+  (
+    "probe",
+    (
+      *("protocols", "shots", "neighbors", "images", "views", "select"),
+      "sdclr_learning_rate",
+    ),
+    ({"method": ("probe",)},),
   ),
   ("classifier", ("kind",), _SECOND),
   ("classifier", ("batch_norm",), _SECOND),

@@ -3,196 +3,96 @@
 A config file sets the protocol (data, network, schedule); a row chooses the
 method, the loss and the sampler: `--config=configs/cifar10_sslt.py:row=
 pseudo_label_l` is the row "Pseudo-Label + L" of Table 1 of Liu et al.
-
-What the papers leave open is stated where it is chosen. LDAM-DRW brings its
-own schedule and head (Cao et al., 2019), also into the tables of Liu et al.,
-who ran "all comparison methods with the hyper-parameters in their papers".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import difflib
 from typing import Any
 
-Change = Callable[[Any], None]
+from ltjax import preset_changes as changes
 
+ldam_schedule = changes.ldam_schedule
+sdclr_protocol = changes.sdclr_protocol
+sdclr_recipe = changes.sdclr_recipe
 
-def _method(name: str) -> Change:
-  def change(config):
-    config.method = name
+_CE = (changes.method("supervised"),)
+_L = (*_CE, changes.ldam, changes.drw)
 
-  return change
-
-
-def ldam_schedule(config: Any) -> None:
-  """Sets the schedule of Cao et al.: warm-up, x 0.01 at 160 and 180 of 200.
-
-  It is also that of Yang & Xu, in all rows.
-
-  Args:
-    config: the blocks that train the whole network are changed.
-  """
-  for name in ("pretrain", "embedding", "pseudo", "semi"):
-    block = config[name]
-    block.schedule = "step"
-    block.milestones = (0.8, 0.9)
-    block.factor = 0.01
-    block.weight_decay = 2e-4
-    block.warmup_epochs = round(block.epochs * 5 / 200)
-    if config.variant == "author_code":
-      block.warmup_every = "epoch"
-
-
-def _focal(config: Any) -> None:
-  config.loss.name = "focal"
-  config.loss.gamma = 1.0
-
-
-def _balanced(config: Any) -> None:
-  """Class weights by effective number of samples, from the start (CB)."""
-  config.loss.weights = "effective_number"
-  config.loss.reduction = "weighted_mean"
-  if config.loss.name == "focal":
-    # The authors' code focuses by the weighted loss, and takes a plain mean.
-    config.loss.weighted_focal = config.variant == "author_code"
-    config.loss.reduction = "mean"
-
-
-def _drw(config: Any) -> None:
-  _balanced(config)
-  config.loss.defer = 0.8
-
-
-def _drs(config: Any) -> None:
-  config.sampler.name = "effective_number"
-  config.sampler.defer = 0.8
-
-
-def _ldam(config: Any) -> None:
-  ldam_schedule(config)
-  config.loss.name = "ldam"
-  config.loss.reduction = "weighted_mean"
-  config.model.head = "cosine"
-  config.model.head_scale = 30.0
-
-
-def _ssp(config: Any) -> None:
-  """Rotation prediction first, as Yang & Xu on CIFAR."""
-  config.pretrain.name = "rotation"
-
-
-def _moco(config: Any) -> None:
-  config.pretrain.name = "moco"
-
-
-def _pseudo(base: str) -> Change:
-  """Self-training: label the pool once, then train anew on everything."""
-
-  def change(config):
-    config.method = "pseudo_label"
-    config.pseudo.base = base
-    # Margins and weights by labels and pseudo labels, as the authors' code.
-    config.loss.counts = "all"
-    config.refit.data = "all"
-    if config.variant == "author_code":
-      config.pseudo.batch_size = 256
-
-  return change
-
-
-def _classifier(kind: str) -> Change:
-  def change(config):
-    config.method = "decoupling"
-    config.classifier.kind = kind
-
-  return change
-
-
-def _post(name: str) -> Change:
-  def change(config):
-    config.posthoc.name = name
-
-  return change
-
-
-def _loss(**settings: Any) -> Change:
-  return lambda config: config.loss.update(settings)
-
-
-def _sample(name: str) -> Change:
-  def change(config):
-    config.sampler.name = name
-
-  return change
-
-
-def _sslt(**settings: Any) -> Change:
-  """Alternate sampling with choices of Table 3."""
-
-  def change(config):
-    config.method = "sslt"
-    for name, value in settings.items():
-      block, field = name.split("__")
-      config[block][field] = value
-
-  return change
-
-
-_CE = (_method("supervised"),)
-_L = (*_CE, _ldam, _drw)
-
-ROWS: dict[str, tuple[Change, ...]] = {
+ROWS: dict[str, tuple[changes.Change, ...]] = {
   # Liu et al., Tables 1 and 2.
   "ldam_drw": _L,
-  "pseudo_label_l": (*_L, _pseudo("supervised")),
-  "mean_teacher_l": (*_L, _method("mean_teacher")),
-  "decoupling": (_classifier("crt"),),
-  "pseudo_label_d": (_classifier("crt"), _pseudo("decoupling")),
-  "sslt": (_sslt(),),
+  "pseudo_label_l": (*_L, changes.pseudo("supervised")),
+  "mean_teacher_l": (*_L, changes.method("mean_teacher")),
+  "decoupling": (changes.classifier("crt"),),
+  "pseudo_label_d": (changes.classifier("crt"), changes.pseudo("decoupling")),
+  "sslt": (changes.sslt(),),
   # Liu et al., Table 3: sampling in Stage 2 + Stage 3; data of the stages.
-  "sslt_r_r": (_sslt(refit__sampler="random"),),
+  "sslt_r_r": (changes.sslt(refit__sampler="random"),),
   "sslt_c_r": (
-    _sslt(consistency__sampler="class_balanced", refit__sampler="random"),
+    changes.sslt(
+      consistency__sampler="class_balanced", refit__sampler="random"
+    ),
   ),
-  "sslt_c_c": (_sslt(consistency__sampler="class_balanced"),),
-  "sslt_classifier_all": (_sslt(refit__data="all"),),
+  "sslt_c_c": (changes.sslt(consistency__sampler="class_balanced"),),
+  "sslt_classifier_all": (changes.sslt(refit__data="all"),),
   "sslt_embedding_labeled": (
-    _sslt(refit__data="all", consistency__data="labeled"),
+    changes.sslt(refit__data="all", consistency__data="labeled"),
   ),
   # Yang & Xu, Table 1.
   "ce": _CE,
-  "ce_du": (*_CE, _pseudo("supervised")),
-  "ldam_drw_du": (*_L, _pseudo("supervised")),
+  "ce_du": (*_CE, changes.pseudo("supervised")),
+  "ldam_drw_du": (*_L, changes.pseudo("supervised")),
   # Yang & Xu, Table 2.
-  "cb_ce": (*_CE, _balanced),
-  "cb_ce_ssp": (*_CE, _balanced, _ssp),
-  "focal": (*_CE, _focal),
-  "cb_focal": (*_CE, _focal, _balanced),
-  "cb_focal_ssp": (*_CE, _focal, _balanced, _ssp),
-  "ce_drw": (*_CE, _drw),
-  "ce_drs": (*_CE, _drs),
-  "ce_drw_ssp": (*_CE, _drw, _ssp),
-  "ldam": (*_CE, _ldam),
-  "ldam_drw_ssp": (*_L, _ssp),
+  "cb_ce": (*_CE, changes.balanced),
+  "cb_ce_ssp": (*_CE, changes.balanced, changes.ssp),
+  "focal": (*_CE, changes.focal),
+  "cb_focal": (*_CE, changes.focal, changes.balanced),
+  "cb_focal_ssp": (*_CE, changes.focal, changes.balanced, changes.ssp),
+  "ce_drw": (*_CE, changes.drw),
+  "ce_drs": (*_CE, changes.drs),
+  "ce_drw_ssp": (*_CE, changes.drw, changes.ssp),
+  "ldam": (*_CE, changes.ldam),
+  "ldam_drw_ssp": (*_L, changes.ssp),
   # Yang & Xu, Appendices E.1 and F.1: other semi- and self-supervised methods.
-  "ce_ssp": (*_CE, _ssp),
-  "ce_moco": (*_CE, _moco),
-  "ce_mean_teacher": (*_CE, _method("mean_teacher")),
-  "ce_vat": (*_CE, _method("vat")),
-  "ce_pi_model": (*_CE, _method("pi_model")),
-  "ce_temporal_ensembling": (*_CE, _method("temporal_ensembling")),
-  "vat_l": (*_L, _method("vat")),
-  # Not in either paper, and what a reader asks for next.
-  "class_balanced": (*_CE, _sample("class_balanced")),
-  "square_root": (*_CE, _sample("square_root")),
-  "progressive": (*_CE, _sample("progressive")),
-  "logit_adjustment": (*_CE, _loss(name="logit_adjustment")),
-  "logit_adjustment_posthoc": (*_CE, _post("logit_adjustment")),
-  "vs": (*_CE, _loss(name="vs")),
-  "ncm": (_classifier("ncm"),),
-  "tau_norm": (_classifier("tau_norm"),),
-  "lws": (_classifier("lws"),),
+  "ce_ssp": (*_CE, changes.ssp),
+  "ce_moco": (*_CE, changes.moco),
+  "ce_mean_teacher": (*_CE, changes.method("mean_teacher")),
+  "ce_vat": (*_CE, changes.method("vat")),
+  "ce_pi_model": (*_CE, changes.method("pi_model")),
+  "ce_temporal_ensembling": (*_CE, changes.method("temporal_ensembling")),
+  "vat_l": (*_L, changes.method("vat")),
+  # FASSL, Tables 1 and 2.
+  "simclr": (changes.pretrained("simclr"),),
+  "swav": (changes.pretrained("swav", temperature=0.1),),
+  "byol": (changes.byol,),
+  "bcl_i": (changes.pretrained("simclr", boost_ops=1),),
+  "sdclr": (changes.pretrained("sdclr"),),
+  "fassl": (changes.fassl("paper"),),
+  "probe_supervised": (changes.pretrained("supervised"),),
+  # FASSL's missing ablation, and what may do better.
+  "fassl_uniform": (changes.fassl("uniform"),),
+  "fassl_energy": (changes.fassl("energy"),),
+  "fassl_features": (changes.fassl("paper", init="features"),),
+  # Others of the field, probed alike.
+  "bcl_d": (changes.pretrained("sdclr", boost_ops=2),),
+  "temperature_schedule": (
+    changes.pretrained("simclr", temperature_schedule="cosine"),
+  ),
+  "focal_contrastive": (changes.pretrained("simclr", focal_gamma=2.0),),
+  "supcon": (changes.pretrained("supcon"),),
+  "moco": (changes.pretrained("moco"),),
+  "probe_untrained": (changes.pretrained("none"),),
+  # In no paper here, and what a reader asks for next.
+  "class_balanced": (*_CE, changes.sample("class_balanced")),
+  "square_root": (*_CE, changes.sample("square_root")),
+  "progressive": (*_CE, changes.sample("progressive")),
+  "logit_adjustment": (*_CE, changes.loss(name="logit_adjustment")),
+  "logit_adjustment_posthoc": (*_CE, changes.post("logit_adjustment")),
+  "vs": (*_CE, changes.loss(name="vs")),
+  "ncm": (changes.classifier("ncm"),),
+  "tau_norm": (changes.classifier("tau_norm"),),
+  "lws": (changes.classifier("lws"),),
 }
 
 
@@ -225,6 +125,6 @@ def needs_unlabeled(config: Any) -> bool:
   Args:
     config: a row has been applied to it.
   """
-  return config.method not in ("supervised", "decoupling") or (
+  return config.method not in ("supervised", "decoupling", "probe") or (
     config.pretrain.name != "none" and config.pretrain.data == "all"
   )

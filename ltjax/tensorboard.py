@@ -103,6 +103,8 @@ def scalars(record: Mapping[str, Any]) -> dict[str, float]:
     }
   if kind == "pseudo":
     return numbers
+  if kind in ("probe", "prototypes"):
+    return {}  # One number a run: nothing to draw over steps.
   return {
     _TRAIN_TAGS.get(key, f"losses/{key}"): value
     for key, value in numbers.items()

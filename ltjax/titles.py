@@ -32,7 +32,17 @@ _SEMI = {
   "mean_teacher": "Mean Teacher",
   "vat": "VAT",
 }
-_PRETRAININGS = {"rotation": " + SSP", "moco": " + MoCo"}
+_PRETRAININGS = {
+  "rotation": "SSP",
+  "moco": "MoCo",
+  "simclr": "SimCLR",
+  "supcon": "SupCon",
+  "sdclr": "SDCLR",
+  "byol": "BYOL",
+  "swav": "SwAV",
+  "supervised": "Supervised",
+  "none": "Untrained",
+}
 CLASSIFIERS = {
   "crt": "Decoupling",
   "ncm": "NCM",
@@ -62,6 +72,38 @@ def objective(config: Any) -> str:
   return name
 
 
+def pretraining(config: Any) -> str:
+  """Returns the name of the pre-training of a run.
+
+  Args:
+    config: a run's config; its blocks `pretrain`, `prototypes` and `student` are
+      read, and for supervised pre-training `loss` and `sampler`.
+  """
+  block = config.pretrain
+  if block.name == "fassl":
+    return _fassl(config)
+  name = _PRETRAININGS.get(block.name, block.name)
+  if block.name == "supervised" and objective(config) != "CE":
+    name = f"{name} ({objective(config)})"
+  if block.name in ("simclr", "sdclr") and block.boost_ops:
+    name = {"simclr": "BCL-I", "sdclr": "BCL-D"}[block.name]
+  if block.focal_gamma:
+    name = f"Focal {name}"
+  if block.temperature_schedule != "constant":
+    name += " + TS"
+  return name
+
+
+def _fassl(config: Any) -> str:
+  start = _PRETRAININGS.get(config.prototypes.start, config.prototypes.start)
+  changes = [] if start == "SDCLR" else [f"from {start}"]
+  if config.prototypes.init != "random":
+    changes.append(f"P from {config.prototypes.init}")
+  if config.student.score != "paper":
+    changes.append(f"{config.student.score} weights")
+  return f"FASSL ({', '.join(changes)})" if changes else "FASSL"
+
+
 def base(config: Any) -> str:
   """Returns the name of the supervised model that a run starts from.
 
@@ -76,7 +118,7 @@ def base(config: Any) -> str:
       name = f"{name} ({objective(config)})"
   else:
     name = objective(config)
-  return name + _PRETRAININGS.get(config.pretrain.name, "")
+  return name + _started(config)
 
 
 def final(config: Any) -> str:
@@ -93,5 +135,14 @@ def final(config: Any) -> str:
     name = "SSLT"
     if objective(config) != "CE":
       name = f"{name} ({objective(config)})"
-    return name + _PRETRAININGS.get(config.pretrain.name, "")
+    return name + _started(config)
+  if config.method == "probe":
+    return pretraining(config)
   return base(config)
+
+
+def _started(config: Any) -> str:
+  """Returns what follows a name where pre-training came before the method."""
+  if config.pretrain.name == "none":
+    return ""
+  return f" + {pretraining(config)}"

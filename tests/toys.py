@@ -49,7 +49,7 @@ BATCH = 8
 # The blocks of a config which are recipes.
 BLOCKS = (
   *("pretrain", "embedding", "classifier", "consistency", "refit"),
-  *("pseudo", "semi", "probe"),
+  *("pseudo", "semi", "prototypes", "student", "probe"),
 )
 
 
@@ -312,6 +312,8 @@ def rotation_stage(learner, name="rotation", *, rotations="one", **changes):
     name,
     learner.model,
     images=learner.task.images[:N],
+    labels=learner.task.labels,
+    counts=jnp.array(LABELED, jnp.float32),
     transform=learner.transform,
     recipe=recipe(**changes),
     rotations=rotations,
@@ -334,6 +336,8 @@ def moco_stage(learner, name="moco", *, choices=None, **changes):
     name,
     learner.model,
     images=learner.task.images[:N],
+    labels=learner.task.labels,
+    counts=jnp.array(LABELED, jnp.float32),
     views=two_views,
     recipe=recipe(**changes),
     seed=learner.seed,

@@ -1,0 +1,40 @@
+"""FASSL on scikit-learn's digits, long-tailed and without labels: embedded.
+
+    python -m ltjax.main --config=configs/digits_fassl.py --workdir=runs/digits_fassl
+
+Arguments, as in `:row=sdclr,split=1`: those of configs/cifar10_fassl.py.
+
+1,797 grey images of 8 x 8 pixels, which come with scikit-learn: nothing is
+downloaded. 100 images in the first class, 10 in the last (rho 10); ResNet-8;
+20 images of each class for validation, a probe on the labels of the others.
+MEASURED
+"""
+
+from ltjax import config as configs
+from ltjax import presets
+
+
+def get_config(arg=None):
+  arg = configs.parse_arg(arg, row="fassl", split=0, rho=10.0, variant="paper")
+  config = configs.sslt(arg.variant)
+  config.data.source = "digits"
+  config.data.pad = 1
+  config.data.labeled.max_count = 100
+  config.data.labeled.rho = arg.rho
+  config.data.validation.per_class = 20
+  presets.sdclr_protocol(config, num_classes=10, split=arg.split)
+  presets.sdclr_recipe(config)
+  config.model.name = "resnet8"
+  for block, epochs in (("pretrain", 60), ("prototypes", 20), ("student", 60)):
+    config[block].epochs = epochs
+    config[block].batch_size = 64
+    config[block].learning_rate /= 4
+    config[block].warmup_epochs = 2
+  config.pretrain.crop_scale = (0.3, 1.0)
+  config.prototypes.count = 64
+  config.student.hidden = 128
+  config.pretrain.dim = 64
+  presets.apply(config, arg.row)
+  if config.method != "probe":
+    config.data.probe.images = "none"
+  return config

@@ -1,0 +1,223 @@
+"""Pretext tasks by name: the stage that `config.pretrain` describes.
+
+All see the same images through the same views and may have the same online
+probe, so that they can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from ltjax import fit
+from ltjax import recipe as recipes
+from ltjax.methods import views
+from ltjax.methods.learner import Learner
+from ltjax.stages import (
+  contrastive,
+  embedding,
+  moco,
+  rotation,
+  student_teacher,
+  swav,
+)
+from ltjax.state import ModelState
+
+DATA = ("labeled", "all")
+Report = Callable[[ModelState], list[dict[str, Any]]]
+
+
+def nothing(state: ModelState) -> list[dict[str, Any]]:
+  """An embedding is not a classifier yet: there is nothing to evaluate."""
+  del state
+  return []
+
+
+def common(
+  learner: Learner, config: Any, *, name: str, report: Report = nothing
+) -> dict[str, Any]:
+  """Returns the arguments that all stages of pre-training have.
+
+  Args:
+    learner: the network and the task.
+    config: the block `name` has the recipe, the block `pretrain` the images.
+    name: of the stage and its block.
+    report: rows to write when the stage is over.
+
+  Raises:
+    ValueError: if the images do not exist or a setting does not fit.
+  """
+  block, task = config.pretrain, learner.task
+  if block.data not in DATA:
+    raise ValueError(
+      f"pretrain.data is {block.data!r}; choose one of {', '.join(DATA)}."
+    )
+  images, labels = task.images[: task.num_labeled], task.labels
+  if block.data == "all":
+    num = len(task.unlabeled_images)
+    if not num:
+      raise ValueError(
+        "pretrain.data is 'all', but there are no unlabeled images; raise"
+        " data.unlabeled.factor, name a pool in data.unlabeled.source, or set"
+        " --config.pretrain.data=labeled."
+      )
+    images = task.images
+    labels = jnp.concatenate([labels, jnp.full(num, -1, labels.dtype)])
+  return {
+    "images": images,
+    "labels": labels,
+    "counts": jnp.bincount(task.labels, length=task.num_classes).astype(
+      jnp.float32
+    ),
+    "recipe": recipes.of(name, config[name]),
+    "online_probe": block.online_probe,
+    "seed": learner.seed,
+    "key": learner.key(name),
+    "report": report,
+  }
+
+
+def _rotation(learner: Learner, config: Any, given: dict[str, Any]):
+  return rotation.make(
+    "pretrain",
+    learner.model,
+    transform=learner.transform,
+    rotations=config.pretrain.rotations,
+    **given,
+  )
+
+
+def _moco(learner: Learner, config: Any, given: dict[str, Any]):
+  block, images = config.pretrain, given["images"]
+  if block.batch_size <= len(images) < block.queue:
+    raise ValueError(
+      f"pretrain.queue is {block.queue}, but there are only {len(images)} images:"
+      " older keys of an image would be its own negatives. Set"
+      " --config.pretrain.queue to a tenth of them or so."
+    )
+  return moco.make(
+    "pretrain",
+    learner.model,
+    views=views.two(learner, config),
+    dim=block.dim,
+    queue=block.queue,
+    ema=block.ema,
+    temperature=block.temperature,
+    key_batch_norm=block.key_batch_norm,
+    **given,
+  )
+
+
+def _contrastive(learner: Learner, config: Any, given: dict[str, Any]):
+  block = config.pretrain
+  return contrastive.make(
+    "pretrain",
+    learner.model,
+    views=views.two(learner, config, boosted=block.boost_ops > 0),
+    dim=block.dim,
+    hidden=block.hidden,
+    temperature=block.temperature,
+    temperature_schedule=block.temperature_schedule,
+    temperature_low=block.temperature_low,
+    temperature_high=block.temperature_high,
+    temperature_period=block.temperature_period,
+    focal_gamma=block.focal_gamma,
+    supervised=_chosen(config) == "supcon",
+    prune=block.prune if _chosen(config) == "sdclr" else None,
+    boost_decay=block.boost_decay if block.boost_ops else None,
+    **given,
+  )
+
+
+def _byol(learner: Learner, config: Any, given: dict[str, Any]):
+  block, student = config.pretrain, config.student
+  return student_teacher.make(
+    "pretrain",
+    learner.model,
+    views=views.two(learner, config),
+    inherit=False,
+    dim=block.dim,
+    hidden=block.hidden,
+    predictor_hidden=student.hidden,
+    ema=student.ema,
+    ema_schedule=student.ema_schedule,
+    teacher_batch_norm=student.teacher_batch_norm,
+    score="uniform",
+    **given,
+  )
+
+
+def _swav(learner: Learner, config: Any, given: dict[str, Any]):
+  block = config.pretrain
+  return swav.make(
+    "pretrain",
+    learner.model,
+    views=views.two(learner, config),
+    dim=block.dim,
+    hidden=block.hidden,
+    prototypes=block.prototypes,
+    temperature=block.temperature,
+    epsilon=block.epsilon,
+    iterations=block.sinkhorn_iterations,
+    marginal=block.marginal,
+    marginal_exponent=block.marginal_exponent,
+    freeze=block.freeze,
+    code_queue=block.code_queue,
+    queue_start=block.queue_start,
+    **given,
+  )
+
+
+def _supervised(learner: Learner, config: Any, given: dict[str, Any]):
+  """The whole network on labels, with `config.loss` and `config.sampler`."""
+  if config.pretrain.data != "labeled":
+    raise ValueError(
+      f"pretrain.data is {config.pretrain.data!r}, but pretrain.name="
+      "'supervised' needs labels; set --config.pretrain.data=labeled."
+    )
+  names = ("images", "labels", "recipe", "seed", "key", "report")
+  return embedding.make(
+    "pretrain",
+    learner.model,
+    transform=learner.transform,
+    minimize=learner.objective(config),
+    sampler=config.sampler,
+    field="pretrain",
+    **{name: given[name] for name in names},
+  )
+
+
+_MAKERS: dict[str, Callable[[Learner, Any, dict[str, Any]], fit.Stage]] = {
+  "rotation": _rotation,
+  "moco": _moco,
+  "simclr": _contrastive,
+  "supcon": _contrastive,
+  "sdclr": _contrastive,
+  "byol": _byol,
+  "swav": _swav,
+  "supervised": _supervised,
+}
+NAMES = tuple(_MAKERS)
+
+
+def make(learner: Learner, config: Any) -> fit.Stage:
+  """Returns the stage `pretrain` of a single pretext task.
+
+  Args:
+    learner: the network and the task.
+    config: its block `pretrain` names the task; with FASSL it is the one that
+      FASSL starts from, `prototypes.start`.
+
+  Raises:
+    ValueError: if a setting of the block does not fit.
+  """
+  return _MAKERS[_chosen(config)](
+    learner, config, common(learner, config, name="pretrain")
+  )
+
+
+def _chosen(config: Any) -> str:
+  name = config.pretrain.name
+  return config.prototypes.start if name == "fassl" else name
