@@ -21,57 +21,56 @@ devices, and a shuffle would change nothing. There are two ways instead:
 from __future__ import annotations
 
 from collections.abc import Callable
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ltjax import ema as averages
 from ltjax import fit, models
 from ltjax import recipe as recipes
-from ltjax import state as states
 from ltjax.losses import contrastive
-from ltjax.models import projections
-from ltjax.stages import self_supervised
+from ltjax.models import heads, projections
+from ltjax.stages import pretext, self_supervised
 from ltjax.state import ModelState, TrainState
 
-METRICS = ("loss", "accuracy")
 KEY_BATCH_NORMS = ("batch", "ema")
 
 
-def make_step(
+def task(
   model: models.Model,
-  optimizer: optax.GradientTransformation,
+  projection: heads.Head,
   *,
-  project: Callable[[Any, jax.Array], jax.Array],
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-  steps_per_epoch: int,
+  dim: int,
+  queue: int,
   ema: float = 0.999,
   temperature: float = 0.2,
   key_batch_norm: str = "batch",
-) -> fit.Step:
-  """Returns the pure step of momentum contrast.
+  projection_key: jax.Array,
+  queue_key: jax.Array,
+) -> pretext.Pretext:
+  """Returns the pretext task of momentum contrast.
 
   The key network moves first, then makes the keys; the keys enter the queue, in
   the place of the oldest, after the loss has been taken.
 
   Args:
     model: the network.
-    optimizer: moves `{"backbone", "projection"}` of the query network.
-    project: `(params, features [B, F]) -> [B, D]`.
+    projection: from features to embeddings.
     views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
-    steps_per_epoch: when the epoch's metrics start anew.
+    dim: D, of the embeddings.
+    queue: K, a multiple of B.
     ema: what the key network keeps of itself in a step, in [0, 1].
     temperature: of the loss, above 0.
     key_batch_norm: `batch` or `ema`, see above.
+    projection_key: draws the projection.
+    queue_key: draws the first queue, random directions.
 
   Returns:
-    `(train_state, index [B] int32, arrays) -> train_state`, where arrays holds
-    `images` uint8 `[N, H, W, C]` and `head`, the classifier's parameters, which
-    stay as they are. `train_state.extra` holds the key network's `params` and
-    `batch_stats`, and `queue` float32 `[K, D]`, K a multiple of B.
+    A task whose params are `{"backbone", "projection"}` of the query network;
+    its extra holds `params` and `batch_stats` of the key network, and `queue`
+    float32 `[K, D]`.
 
   Source: He et al. (2020), "Momentum contrast for unsupervised visual
     representation learning", Algorithm 1.
@@ -80,51 +79,73 @@ def make_step(
   def embed(params, batch_stats, images, head, train):
     network = {"backbone": params["backbone"], "head": head}
     features, _, batch_stats = model.apply(network, batch_stats, images, train)
-    units = projections.unit(project(params["projection"], features))
-    return units, batch_stats
+    projected = projection.apply(params["projection"], features)
+    return projections.unit(projected), features, batch_stats
 
-  def step(state: TrainState, index: jax.Array, arrays: Any) -> TrainState:
-    key = jax.random.fold_in(state.key, state.step)
-    first, second = views(key, arrays["images"][index])
-    head, queue = arrays["head"], state.extra["queue"]
+  def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
+    params = {
+      "backbone": state.backbone,
+      "projection": projection.init(projection_key),
+    }
+    directions = jax.random.normal(queue_key, (queue, dim), jnp.float32)
+    extra = {
+      "params": params,
+      "batch_stats": state.batch_stats,
+      "queue": projections.unit(directions),
+    }
+    return params, state.batch_stats, extra
+
+  def refresh(state: TrainState, batch: pretext.Batch) -> Any:
+    del batch
+    held = state.extra
+    params = {part: state.params[part] for part in held["params"]}
     follower, follower_stats = averages.update(
-      (state.extra["params"], state.extra["batch_stats"]),
-      (state.params, state.batch_stats),
+      (held["params"], held["batch_stats"]),
+      (params, state.batch_stats),
       decay=jnp.float32(ema),
     )
-    keys, _ = embed(
-      follower, follower_stats, second, head, key_batch_norm == "batch"
+    return held | {"params": follower, "batch_stats": follower_stats}
+
+  def loss(
+    params: Any, state: TrainState, batch: pretext.Batch
+  ) -> tuple[jax.Array, pretext.Outcome]:
+    held, head = state.extra, batch.head
+    first, second = views(batch.key, batch.images)
+    keys, *_ = embed(
+      held["params"],
+      held["batch_stats"],
+      second,
+      head,
+      key_batch_norm == "batch",
     )
-
-    def loss_fn(params):
-      queries, batch_stats = embed(params, state.batch_stats, first, head, True)
-      losses = contrastive.info_nce(
-        queries, keys, queue, temperature=temperature
-      )
-      return jnp.mean(losses), (queries, batch_stats)
-
-    (loss, (queries, batch_stats)), grads = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    logits = contrastive.info_nce_logits(queries, keys, queue)
+    queries, features, batch_stats = embed(
+      params, state.batch_stats, first, head, True
+    )
+    losses = contrastive.info_nce(
+      queries, keys, held["queue"], temperature=temperature
+    )
+    logits = contrastive.info_nce_logits(queries, keys, held["queue"])
     nearest = logits[:, 0] > jnp.max(logits[:, 1:], axis=-1)
-    oldest = state.step % (len(queue) // len(index)) * len(index)
-    return states.advance(
-      state,
-      {"loss": loss, "accuracy": jnp.mean(nearest)},
-      steps_per_epoch=steps_per_epoch,
-      params=optax.apply_updates(state.params, updates),
-      batch_stats=batch_stats,
-      opt_state=opt_state,
-      extra={
-        "params": follower,
-        "batch_stats": follower_stats,
-        "queue": jax.lax.dynamic_update_slice(queue, keys, (oldest, 0)),
-      },
-    )
+    metrics = {"accuracy": jnp.mean(nearest)}
+    outcome = pretext.Outcome(features, batch_stats, metrics, keys)
+    return jnp.mean(losses), outcome
 
-  return step
+  def follow(params: Any, state: TrainState, outcome: pretext.Outcome) -> Any:
+    del params
+    keys, held = outcome.found, state.extra["queue"]
+    oldest = state.step % (queue // len(keys)) * len(keys)
+    return state.extra | {
+      "queue": jax.lax.dynamic_update_slice(held, keys, (oldest, 0))
+    }
+
+  return pretext.Pretext(
+    init=init,
+    loss=loss,
+    finish=self_supervised.left,
+    refresh=refresh,
+    follow=follow,
+    metrics=("accuracy",),
+  )
 
 
 def make(
@@ -132,6 +153,8 @@ def make(
   model: models.Model,
   *,
   images: jax.Array,
+  labels: jax.Array,
+  counts: jax.Array,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
   recipe: recipes.Recipe,
   dim: int = 128,
@@ -142,6 +165,7 @@ def make(
   seed: int,
   key: jax.Array,
   report: Callable[[ModelState], list[dict[str, Any]]],
+  online_probe: bool = False,
 ) -> fit.Stage:
   """Returns the stage that trains `f` to tell images apart.
 
@@ -153,8 +177,10 @@ def make(
     name: the stage's name.
     model: the network.
     images: uint8 `[N, H, W, C]`.
+    labels: int32 `[N]`, -1 where unknown; for the online probe alone.
+    counts: float32 `[C]`, images of each class.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    recipe: epochs, batch size and SGD settings.
+    recipe: epochs, batch size and optimizer.
     dim: D, numbers in which views are compared.
     queue: K, keys to compare with, a multiple of the batch size. It starts with
       random directions. Some K / N of the images meet a key of their own in it.
@@ -164,6 +190,7 @@ def make(
     seed: the run's seed, for the index stream.
     key: the stage's random key, for the projection, the queue and the views.
     report: rows to write when the stage is over.
+    online_probe: whether a linear classifier is trained along, for the log.
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square, or
@@ -186,52 +213,35 @@ def make(
   )
   projection_key, queue_key, step_key = jax.random.split(key, 3)
 
-  def init(
-    state: ModelState, optimizer: optax.GradientTransformation
-  ) -> TrainState:
-    params = {
-      "backbone": state.backbone,
-      "projection": projection.init(projection_key),
-    }
-    directions = jax.random.normal(queue_key, (queue, dim), jnp.float32)
-    follower = {"params": params, "batch_stats": state.batch_stats}
-    return states.create(
-      params=params,
-      batch_stats=state.batch_stats,
-      opt_state=optimizer.init(params),
-      memory=state.memory[:0],
-      key=step_key,
-      metrics=METRICS,
-      extra=states.copy(follower) | {"queue": projections.unit(directions)},
-    )
-
-  return self_supervised.make(
+  return pretext.make(
     name,
-    images=images,
-    recipe=recipe,
-    init=init,
-    make_step=functools.partial(
-      make_step,
+    task(
       model,
-      project=projection.apply,
+      projection,
       views=views,
+      dim=dim,
+      queue=queue,
       ema=ema,
       temperature=temperature,
       key_batch_norm=key_batch_norm,
+      projection_key=projection_key,
+      queue_key=queue_key,
     ),
+    feature_dim=model.feature_dim,
+    images=images,
+    labels=labels,
+    counts=counts,
+    recipe=recipe,
     seed=seed,
+    key=step_key,
     report=report,
+    online_probe=online_probe,
   )
 
 
 def _check(
   batch_size: int, dim: int, queue: int, ema: float, temperature: float
 ) -> None:
-  if batch_size < 2:
-    raise ValueError(
-      f"pretrain.batch_size is {batch_size}; a contrastive loss with BatchNorm"
-      " needs 2 or more."
-    )
   if dim < 1:
     raise ValueError(f"pretrain.dim is {dim}; it must be 1 or more.")
   if queue < batch_size or queue % batch_size:

@@ -12,22 +12,18 @@ above, and little where they are other images of the set, such as a 6 and a 9.
 from __future__ import annotations
 
 from collections.abc import Callable
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ltjax import fit, models
 from ltjax import recipe as recipes
-from ltjax import state as states
 from ltjax.losses import classification
 from ltjax.models import heads
-from ltjax.stages import self_supervised
+from ltjax.stages import pretext, self_supervised
 from ltjax.state import ModelState, TrainState
 
-METRICS = ("loss", "accuracy")
 ROTATIONS = ("one", "four")
 TURNS = 4
 
@@ -77,64 +73,60 @@ def every_turn(images: jax.Array) -> tuple[jax.Array, jax.Array]:
   return turned, jnp.tile(jnp.arange(TURNS, dtype=jnp.int32), len(images))
 
 
-def make_step(
+def task(
   model: models.Model,
-  optimizer: optax.GradientTransformation,
   *,
   transform: Callable[[jax.Array, jax.Array], jax.Array],
-  steps_per_epoch: int,
   rotations: str = "one",
-) -> fit.Step:
-  """Returns the pure step that learns to tell rotations.
+  key: jax.Array,
+) -> pretext.Pretext:
+  """Returns the pretext task of telling rotations.
 
   Args:
     model: the network.
-    optimizer: moves `{"backbone", "head"}`, the head with 4 outputs.
     transform: `(key, uint8 [B, H, W, C]) -> float [B, S, S, C]`, applied before
       the rotation.
-    steps_per_epoch: when the epoch's metrics start anew.
     rotations: `one` random rotation of each image, or all `four`.
+    key: draws the head.
 
   Returns:
-    `(train_state, index [B] int32, arrays) -> train_state`, where arrays holds
-    `images` uint8 `[N, H, W, C]` and `head`, the classifier's parameters, which
-    stay as they are.
+    A task whose params are `{"backbone", "head"}`, the head with 4 outputs. The
+    features that it shows are those of the turned images, with `four` those of
+    the images as they are.
   """
-  head_apply = heads.linear(model.feature_dim, TURNS).apply
+  head = heads.linear(model.feature_dim, TURNS)
 
-  def step(state: TrainState, index: jax.Array, arrays: Any) -> TrainState:
-    key = jax.random.fold_in(state.key, state.step)
-    transform_key, turns_key = jax.random.split(key)
-    images = transform(transform_key, arrays["images"][index])
+  def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
+    params = {"backbone": state.backbone, "head": head.init(key)}
+    return params, state.batch_stats, {}
+
+  def loss(
+    params: Any, state: TrainState, batch: pretext.Batch
+  ) -> tuple[jax.Array, pretext.Outcome]:
+    transform_key, turns_key = jax.random.split(batch.key)
+    images = transform(transform_key, batch.images)
     if rotations == "four":
       images, turns = every_turn(images)
     else:
-      turns = draw_turns(turns_key, len(index))
+      turns = draw_turns(turns_key, len(batch.index))
       images = rotate(images, turns)
-
-    def loss_fn(params):
-      network = {"backbone": params["backbone"], "head": arrays["head"]}
-      features, _, batch_stats = model.apply(
-        network, state.batch_stats, images, True
-      )
-      logits = head_apply(params["head"], features)
-      losses = classification.cross_entropy(logits, turns)
-      return jnp.mean(losses), (logits, batch_stats)
-
-    (loss, (logits, batch_stats)), grads = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    return states.advance(
-      state,
-      {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == turns)},
-      steps_per_epoch=steps_per_epoch,
-      params=optax.apply_updates(state.params, updates),
-      batch_stats=batch_stats,
-      opt_state=opt_state,
+    network = {"backbone": params["backbone"], "head": batch.head}
+    features, _, batch_stats = model.apply(
+      network, state.batch_stats, images, True
     )
+    logits = head.apply(params["head"], features)
+    losses = classification.cross_entropy(logits, turns)
+    metrics = {"accuracy": jnp.mean(jnp.argmax(logits, -1) == turns)}
+    if rotations == "four":
+      features = features[::TURNS]
+    return jnp.mean(losses), pretext.Outcome(features, batch_stats, metrics)
 
-  return step
+  return pretext.Pretext(
+    init=init,
+    loss=loss,
+    finish=self_supervised.left,
+    metrics=("accuracy",),
+  )
 
 
 def make(
@@ -142,12 +134,15 @@ def make(
   model: models.Model,
   *,
   images: jax.Array,
+  labels: jax.Array,
+  counts: jax.Array,
   transform: Callable[[jax.Array, jax.Array], jax.Array],
   recipe: recipes.Recipe,
   rotations: str = "one",
   seed: int,
   key: jax.Array,
   report: Callable[[ModelState], list[dict[str, Any]]],
+  online_probe: bool = False,
 ) -> fit.Stage:
   """Returns the stage that trains `f` to tell rotations.
 
@@ -158,14 +153,17 @@ def make(
     name: the stage's name.
     model: the network.
     images: uint8 `[N, H, W, C]`.
+    labels: int32 `[N]`, -1 where unknown; for the online probe alone.
+    counts: float32 `[C]`, images of each class.
     transform: the training transform; its images are turned.
-    recipe: epochs, batch size and SGD settings.
+    recipe: epochs, batch size and optimizer.
     rotations: `one` random rotation of each image, as often each in a batch
       (the code of Yang & Xu), or all `four` (Gidaris et al.), four times the
       work.
     seed: the run's seed, for the index stream.
     key: the stage's random key, for the head, augmentation and rotations.
     report: rows to write when the stage is over.
+    online_probe: whether a linear classifier is trained along, for the log.
 
   Raises:
     ValueError: if `rotations` is unknown, the images are not square, or the
@@ -182,28 +180,16 @@ def make(
   self_supervised.check_square("rotation", model.image_shape)
   head_key, step_key = jax.random.split(key)
 
-  def init(
-    state: ModelState, optimizer: optax.GradientTransformation
-  ) -> TrainState:
-    head = heads.linear(model.feature_dim, TURNS).init(head_key)
-    params = {"backbone": state.backbone, "head": head}
-    return states.create(
-      params=params,
-      batch_stats=state.batch_stats,
-      opt_state=optimizer.init(params),
-      memory=state.memory[:0],
-      key=step_key,
-      metrics=METRICS,
-    )
-
-  return self_supervised.make(
+  return pretext.make(
     name,
+    task(model, transform=transform, rotations=rotations, key=head_key),
+    feature_dim=model.feature_dim,
     images=images,
+    labels=labels,
+    counts=counts,
     recipe=recipe,
-    init=init,
-    make_step=functools.partial(
-      make_step, model, transform=transform, rotations=rotations
-    ),
     seed=seed,
+    key=step_key,
     report=report,
+    online_probe=online_probe,
   )

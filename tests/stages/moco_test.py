@@ -3,12 +3,13 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
 
 from ltjax.models import projections
-from ltjax.stages import moco
+from ltjax.stages import moco, pretext
 
 BATCH, QUEUE, DIM = 8, 24, 3
 
@@ -18,11 +19,13 @@ def learner():
   return toys.learner()
 
 
-def make_stage(learner, *, recipe=None, **settings):
+def make_stage(learner, *, recipe=None, name="moco", **settings):
   return moco.make(
-    "moco",
+    name,
     learner.model,
     images=learner.task.images[: toys.N],
+    labels=learner.task.labels,
+    counts=jnp.array(toys.LABELED, jnp.float32),
     views=toys.two_views,
     recipe=toys.recipe(**(recipe or {})),
     seed=learner.seed,
@@ -151,13 +154,22 @@ def test_ema_zero_copies_the_query_network(learner):
 def test_ema_one_freezes_the_key_network(learner):
   """It is refused in a config, but is the limit of the step."""
   stage = make_stage(learner)
-  step = moco.make_step(
+  task = moco.task(
     learner.model,
-    toys.recipe().make_optimizer(0.05),
-    project=projections.mlp(toys.D, hidden=toys.D, dim=DIM).apply,
+    projections.mlp(toys.D, hidden=toys.D, dim=DIM),
     views=toys.two_views,
-    steps_per_epoch=5,
+    dim=DIM,
+    queue=QUEUE,
     ema=1.0,
+    projection_key=jax.random.key(0),
+    queue_key=jax.random.key(1),
+  )
+  step = pretext.make_step(
+    task,
+    toys.recipe().make_optimizer(0.05),
+    steps_per_epoch=5,
+    epochs=2,
+    online_probe=False,
   )
   states, *_ = train(dataclasses.replace(stage, step=step), learner.init(), 3)
   start = states[0].extra
@@ -235,7 +247,21 @@ def test_leaves_the_embedding_and_nothing_else(learner, tmp_path):
   assert toys.differ(after.batch_stats, fresh.batch_stats)
   for name in ("head", "balanced_head", "pseudo_labels", "memory"):
     toys.assert_same(getattr(after, name), getattr(fresh, name))
-  assert {"loss", "accuracy"} <= rows[-1].keys()
+  names = {"loss", "accuracy", "feature_std", "effective_rank"}
+  assert names <= rows[-1].keys()
+  assert not after.pretrained
+
+
+def test_online_probe_reads_labels_and_f_does_not_feel_it(learner):
+  """Nor does the key network follow it."""
+  (*_, plain), *_ = train(make_stage(learner), learner.init(), 3)
+  stage = make_stage(learner, online_probe=True)
+  (*_, probed), *_ = train(stage, learner.init(), 3)
+  params = dict(probed.params)
+  assert toys.norm(params.pop("online_probe")) > 0
+  assert probed.totals["online_accuracy"] > 0
+  toys.assert_same(params, plain.params)
+  toys.assert_same(probed.extra, plain.extra)
 
 
 @pytest.mark.parametrize("key_batch_norm", ["batch", "ema"])
@@ -261,7 +287,7 @@ def test_no_key_is_used_twice(learner, key_reuse):
 @pytest.mark.parametrize(
   "settings, message",
   [
-    ({"recipe": {"batch_size": 1}}, "batch_size is 1; a contrastive loss"),
+    ({"recipe": {"batch_size": 1}}, "pretrain.batch_size is 1; .* 2 or more"),
     ({"dim": 0}, "pretrain.dim is 0; it must be 1 or more"),
     ({"queue": 30}, "queue is 30; it must be a multiple of .* 24 or 32"),
     ({"queue": 4}, "queue is 4; it must be a multiple of .* 8 or 16"),
@@ -283,7 +309,7 @@ def test_no_key_is_used_twice(learner, key_reuse):
 )
 def test_bad_settings(learner, settings, message):
   with pytest.raises(ValueError, match=message):
-    make_stage(learner, **settings)
+    make_stage(learner, name="pretrain", **settings)
 
 
 def test_images_must_be_square(learner):

@@ -164,6 +164,52 @@ def test_leaves_the_embedding_and_nothing_else(learner, tmp_path):
     toys.assert_same(getattr(after, name), getattr(fresh, name))
 
 
+@pytest.mark.parametrize("rotations", ["one", "four"])
+def test_online_probe_reads_labels_and_f_does_not_feel_it(rotations):
+  """Of four turns it sees the image as it is: these look like their class."""
+  learner = toys.learner()
+
+  def make(name, online_probe):
+    return rotation.make(
+      name,
+      learner.model,
+      images=learner.task.images[: toys.N],
+      labels=learner.task.labels,
+      counts=jnp.array(toys.LABELED, jnp.float32),
+      transform=learner.transform,
+      recipe=toys.recipe(),
+      rotations=rotations,
+      seed=0,
+      key=learner.key("rotation"),
+      report=toys.nothing,
+      online_probe=online_probe,
+    )
+
+  plain = one_step(make("rotation", False), learner.init())[-1]
+  before, arrays, index, after = one_step(
+    make("rotation", True), learner.init()
+  )
+  params = dict(after.params)
+  probe = params.pop("online_probe")
+  toys.assert_same(params, plain.params)
+  # The first step of the probe, from zero: its bias moves by the class counts.
+  labels = np.asarray(arrays["labels"])[index]
+  rate = -0.05 * (0.25 - np.bincount(labels, minlength=4) / len(index))
+  np.testing.assert_allclose(probe["bias"], rate, rtol=1e-5)
+  if rotations == "four":
+    key, _ = jax.random.split(jax.random.fold_in(before.key, 0))
+    images = learner.transform(key, arrays["images"][index])
+    turned, _ = rotation.every_turn(images)
+    network = {"backbone": before.params["backbone"], "head": arrays["head"]}
+    features, *_ = learner.model.apply(
+      network, before.batch_stats, turned, True
+    )
+    upright = np.asarray(features).reshape(len(index), 4, -1)[:, 0]
+    units = upright / np.linalg.norm(upright, axis=1, keepdims=True)
+    change = 4 * units.T @ (np.eye(4)[labels] - 0.25) / len(index)
+    np.testing.assert_allclose(probe["kernel"], 0.05 * change, atol=1e-5)
+
+
 def test_labels_are_not_seen(learner):
   lie = dataclasses.replace(
     learner.task, labels=jnp.zeros_like(learner.task.labels)
@@ -184,6 +230,8 @@ def test_learns_which_way_is_up(tmp_path):
     "rotation",
     learner.model,
     images=bright,
+    labels=jnp.zeros(20, jnp.int32),
+    counts=jnp.array([20.0, 0, 0, 0]),
     transform=learner.transform,
     recipe=toys.recipe(epochs=20, learning_rate=0.1, batch_size=20),
     seed=0,
@@ -206,7 +254,11 @@ def test_bad_settings(learner):
   with pytest.raises(ValueError, match="'two'; choose one of one, four"):
     toys.rotation_stage(learner, rotations="two")
   with pytest.raises(ValueError, match=r"pretrain.batch_size is 41, but .* 40"):
-    toys.rotation_stage(learner, batch_size=41)
+    toys.rotation_stage(learner, "pretrain", batch_size=41)
+  with pytest.raises(
+    ValueError, match="pretrain.batch_size is 1; .* 2 or more"
+  ):
+    toys.rotation_stage(learner, "pretrain", batch_size=1)
   wide = toys.model()._replace(image_shape=(4, 6, 1))
   wide_learner = dataclasses.replace(learner, model=wide)
   with pytest.raises(ValueError, match="'rotation', .* square .* 4 x 6 pixels"):
