@@ -25,7 +25,13 @@ from ltjax import fit, models, sampling, sinkhorn
 from ltjax import recipe as recipes
 from ltjax.losses import swapped
 from ltjax.models import projections
-from ltjax.stages import encoder, pretext, self_supervised, swav_settings
+from ltjax.stages import (
+  encoder,
+  inheritance,
+  pretext,
+  self_supervised,
+  swav_settings,
+)
 from ltjax.state import ModelState, TrainState
 
 
@@ -75,24 +81,16 @@ def make(
   """
   self_supervised.check_square("swav", model.image_shape)
   chosen = swav_settings.Settings(**settings)
-  if dim < 1 or hidden < 0:
-    raise ValueError(
-      f"pretrain.dim is {dim} and pretrain.hidden is {hidden}; dim must be 1 or"
-      " more, and hidden too, or 0 for the width of the features."
-    )
   steps = sampling.steps_per_epoch(len(images), recipe.batch_size, "pretrain")
   projection_key, prototype_key, step_key = jax.random.split(key, 3)
-  projection = projections.batch_norm_mlp(
-    model.feature_dim,
-    hidden=hidden or model.feature_dim,
-    dim=dim,
-    last_norm=False,
+  network = inheritance.fresh(
+    model, hidden=hidden, dim=dim, last_norm=False, key=projection_key
   )
   frozen_steps = round(chosen.freeze * recipe.epochs * steps)
   stage = pretext.make(
     name,
     task(
-      encoder.make(model, projection, key=projection_key),
+      network,
       chosen,
       views=views,
       frozen_steps=frozen_steps,
