@@ -41,6 +41,10 @@ def get_config(arg=None):
   config.pretrain.dim = 64
   config.student.hidden = 128
   presets.apply(config, arg.row)
-  if config.method != "probe":
+  if config.pretrain.name == "moco":
+    config.pretrain.ema = 0.99  # a run has 360 steps
+    config.pretrain.queue = 128  # of 1,236 images: few are their own negatives
+  if config.method != "probe":  # a supervised row: it has no probe set
     config.data.probe.images = "none"
+    config.data.probe.per_class = 0
   return config
