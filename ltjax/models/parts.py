@@ -1,8 +1,8 @@
 """Parts of a network's parameters: its kernels, and its normalisation.
 
-Parameters are nested dictionaries. A part has the same nesting, but only some of
-the leaves, and can be put back in their place. So two branches of a network can
-share the one part and have another each for themselves.
+Parameters are nested dictionaries. A part has the same nesting, but only some
+of the leaves, and can be put back in their place. So two branches of a network
+can share the one part and have another each for themselves.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Branches: how the two views of an image become embeddings.
 
 One branch sees both views (SimCLR), in one batch of 2B. Or there are two
-(SDCLR): a *dense* one for the first view, and for the second a *pruned* one, the
-same network without its smallest weights. As the pruned network forgets the tail
-first, the two disagree on it most, and the loss attends to it without a label.
+(SDCLR): a *dense* one for the first view, and for the second a *pruned* one,
+the same network without its smallest weights. As the pruned network forgets the
+tail first, the two disagree on it most, and the loss attends to it without a
+label.
 
 The branches share all weights, but each has its own BatchNorm: scales, biases
 and statistics, for activations of a pruned network are of another size. The
@@ -106,7 +107,8 @@ def dense_and_pruned(network: encoder.Encoder, *, fraction: float) -> Branches:
     network: `f` and a projection.
     fraction: share of the weights to prune, in [0, 1), see `pruning.masks`.
 
-  Source: Jiang et al. (2021), "Self-damaging contrastive learning", Section 3.2.
+  Source: Jiang et al. (2021), "Self-damaging contrastive learning", Section
+    3.2.
   """
 
   def init(state: ModelState) -> tuple[Any, Any, dict[str, Any]]:

@@ -5,7 +5,7 @@ other images; the loss asks for each view which of the 2B - 1 others belongs to
 it. In a long tail that is a loss of the head: a batch has few tail images, and
 they are told apart last. Four changes fight that, and can be combined:
 
-* a temperature that swings (TS), between telling images apart and grouping them;
+* a temperature that swings (TS), between grouping images and telling each apart;
 * a loss that counts easy images less (focal);
 * a second branch that is pruned, and so forgets the tail (SDCLR);
 * stronger augmentation of what is remembered badly (boosted, BCL).
@@ -55,8 +55,8 @@ def make(
   rows have the loss, log(2B - 1) where nothing can be told; `accuracy`, how
   often a view's nearest is the other view of its image; `temperature` where it
   changes; and `strength_correlation` where images are boosted, of an image's
-  strength with 1 / count of its class, where labels are known: above 0, the tail
-  is augmented most.
+  strength with 1 / count of its class, where labels are known: above 0, the
+  tail is augmented most.
 
   Args:
     name: the stage's name.

@@ -1,4 +1,4 @@
-"""Settings of contrastive pre-training: the loss, its temperature, its branches."""
+"""Settings of contrastive pre-training: loss, temperature and branches."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Settings:
 
   Source: Chen et al. (2020), "A simple framework for contrastive learning of
     visual representations"; Kukleva et al. (2023), "Temperature schedules for
-    self-supervised contrastive methods on long-tail data", Equation 5; Khosla et
-    al. (2020), "Supervised contrastive learning"; Jiang et al. (2021),
+    self-supervised contrastive methods on long-tail data", Equation 5; Khosla
+    et al. (2020), "Supervised contrastive learning"; Jiang et al. (2021),
     "Self-damaging contrastive learning"; Zhou et al. (2022), "Contrastive
     learning with boosted memorization".
   """
@@ -71,8 +71,8 @@ class Settings:
       )
     if self.temperature_schedule not in SCHEDULES:
       raise ValueError(
-        f"pretrain.temperature_schedule is {self.temperature_schedule!r}; choose"
-        f" one of {', '.join(SCHEDULES)}."
+        f"pretrain.temperature_schedule is {self.temperature_schedule!r};"
+        f" choose one of {', '.join(SCHEDULES)}."
       )
     for field in ("temperature", "temperature_low", "temperature_period"):
       value = getattr(self, field)
@@ -102,8 +102,8 @@ class Settings:
       )
     if self.boost_decay is not None and not 0 <= self.boost_decay < 1:
       raise ValueError(
-        f"pretrain.boost_decay is {self.boost_decay}; it must be in [0, 1), such"
-        " as 0.97."
+        f"pretrain.boost_decay is {self.boost_decay}; it must be in [0, 1),"
+        " such as 0.97."
       )
 
   @property
