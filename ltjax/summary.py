@@ -55,7 +55,7 @@ def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
   """Returns the result of a run under each selection rule.
 
   The candidates are the evaluations of the balanced head, one a loop, and the
-  initialization's.
+  initialization's; of probes, those of the last protocol.
 
   Args:
     evaluations: rows with `model`, `head`, `split` and metrics, in order.
@@ -72,6 +72,9 @@ def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
   if last_k < 1:
     raise ValueError(f"eval.last_k is {last_k}; it must be 1 or more.")
   balanced = [r for r in evaluations if r["head"] == "balanced"]
+  # Protocols of probing answer different questions: only the last one counts.
+  protocol = balanced[-1].get("protocol")
+  balanced = [r for r in balanced if r.get("protocol") == protocol]
   test = [r for r in balanced if r["split"] == "test"]
   validation = [r for r in balanced if r["split"] == "validation"]
   selected = None

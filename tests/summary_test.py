@@ -185,3 +185,21 @@ def test_the_mean_is_over_evaluations_of_one_model():
   rows = [row("CE", 0.1), row("PL + CE", 0.5), row("PL + CE + LA", 0.7)]
   got = summary.select(rows, last_k=3)["mean_of_last_k"]
   assert got["k"] == 1 and got["accuracy"] == 0.7
+
+
+def test_only_the_last_protocol_of_probing_counts():
+  """A protocol that is easier is neither the best nor selected."""
+  rows = [
+    row("SDCLR, knn@10", 0.9, protocol="knn"),
+    row("SDCLR, knn@10", 0.95, split="validation", protocol="knn"),
+    row("SDCLR, sdclr_full", 0.7, protocol="sdclr_full"),
+    row("SDCLR, sdclr_full", 0.8, split="validation", protocol="sdclr_full"),
+  ]
+  found = summary.select(rows, last_k=3)
+  for rule in ("last", "validation_selected", "best_on_test"):
+    assert found[rule]["protocol"] == "sdclr_full"
+  assert found["mean_of_last_k"] == {
+    "k": 1,
+    "accuracy": 0.7,
+    "balanced_accuracy": 0.7,
+  }
