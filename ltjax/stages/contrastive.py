@@ -5,7 +5,7 @@ other images; the loss asks for each view which of the 2B - 1 others belongs to
 it. In a long tail that is a loss of the head: a batch has few tail images, and
 they are told apart last. Four changes fight that, and can be combined:
 
-* a temperature that swings (TS), between grouping images and telling each apart;
+* a temperature that swings (TS), between grouping and telling images apart;
 * a loss that counts easy images less (focal);
 * a second branch that is pruned, and so forgets the tail (SDCLR);
 * stronger augmentation of what is remembered badly (boosted, BCL).
