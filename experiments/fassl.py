@@ -7,16 +7,18 @@ which classes are frequent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from experiments import sweep
+from experiments import sweep, tables
 
 SEEDS = (0, 1, 2)
 COLUMNS = ("group mean", "mean few", "mean medium", "mean many", "std")
 CONFIGS = {
   "cpu": "configs/cifar10_fassl_small.py",
   "full": "configs/cifar10_fassl.py",
+  "cifar100": "configs/cifar100_fassl.py",
 }
+SCALES = ("cpu", "full")
 PROTOCOLS = "knn,cached_adam,sdclr_fewshot,sdclr_full"
 # "All" is the mean of the groups.
 DIFFERS = {
@@ -45,7 +47,7 @@ def run(
 
   Args:
     name: the setting.
-    scale: `cpu` or `full`.
+    scale: a name in `CONFIGS`.
     seed: of the run and of its split.
     arguments: of the config file, such as `row=sdclr`.
     changes: further flags.
@@ -58,13 +60,41 @@ def run(
   )
 
 
-def probed(scale: str, rows: tuple[str, ...]) -> Iterator[sweep.Run]:
+def probed(
+  scale: str, rows: tuple[str, ...], *, prefix: str = ""
+) -> Iterator[sweep.Run]:
   """Yields the runs of rows that pre-train and are probed, seed by seed.
 
   Args:
-    scale: `cpu` or `full`.
+    scale: a name in `CONFIGS`.
     rows: names of `ltjax.presets.ROWS`.
+    prefix: of the runs' names.
   """
   for seed in SEEDS:
     for row in rows:
-      yield run(row, scale, seed, arguments=f"row={row}")
+      yield run(f"{prefix}{row}", scale, seed, arguments=f"row={row}")
+
+
+def cifar100(
+  paper: Mapping[str, tuple[str, tuple[float, ...]]], protocol: str
+) -> tables.Section:
+  """Returns the table of CIFAR-100-LT, at full scale.
+
+  Args:
+    paper: titles and the paper's numbers in `COLUMNS`, by row.
+    protocol: of the probe.
+  """
+  return tables.Section(
+    "CIFAR-100-LT, rho 100",
+    [
+      tables.Row(
+        f"cifar100-{row}",
+        title,
+        dict(zip(COLUMNS, numbers)),
+        protocol=protocol,
+      )
+      for row, (title, numbers) in paper.items()
+    ],
+    DIFFERS["full"],
+    columns=COLUMNS,
+  )

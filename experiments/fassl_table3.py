@@ -84,7 +84,7 @@ def sections(scale: str) -> Iterator[tables.Section]:
 if __name__ == "__main__":
   sys.exit(
     sweep.main(
-      {scale: list(runs(scale)) for scale in fassl.CONFIGS},
+      {scale: list(runs(scale)) for scale in fassl.SCALES},
       Path(__file__).with_suffix(""),
       tables.page("Table 3 of FASSL", sections),
     )

@@ -130,7 +130,7 @@ SCORES = {"paper": "weights of the paper", "energy": "weights by energy"}
 if __name__ == "__main__":
   sys.exit(
     sweep.main(
-      {scale: list(runs(scale)) for scale in fassl.CONFIGS},
+      {scale: list(runs(scale)) for scale in fassl.SCALES},
       Path(__file__).with_suffix(""),
       page,
     )
