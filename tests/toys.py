@@ -476,9 +476,7 @@ STAGES = {
     prototypes_stage(learner, **changes)
   ],
   "student": lambda learner, **changes: [
-    prototypes_stage(
-      learner, choices={"init": "features", "temperature": 0.2}, **changes
-    ),
+    prototypes_stage(learner, **changes),
     student_stage(learner, choices={"teacher_batch_norm": "ema"}, **changes),
   ],
   "swav": lambda learner, **changes: [swav_stage(learner, **changes)],
