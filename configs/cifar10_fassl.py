@@ -35,14 +35,12 @@ def get_config(arg=None):
   config.data.labeled.max_count = 4500
   config.data.labeled.rho = arg.rho
   config.data.validation.per_class = 500
-  presets.sdclr_protocol(config, num_classes=10, split=arg.split)
   presets.sdclr_recipe(config)
   config.pretrain.epochs = 2000
   config.prototypes.epochs = 200
   config.student.epochs = 500
   presets.apply(config, arg.row)
-  if config.method != "probe":  # a supervised row: it has no probe set
-    config.data.probe.images = "none"
+  presets.sdclr_protocol(config, num_classes=10, split=arg.split)
   if config.pretrain.name in ("supervised", "rotation"):
     config.pretrain.epochs = 200
     config.pretrain.batch_size = 128

@@ -25,10 +25,7 @@ def get_config(arg=None):
   config.data.labeled.max_count = 500
   config.data.labeled.rho = arg.rho
   config.data.validation.per_class = 100
-  presets.sdclr_protocol(config, num_classes=10, split=arg.split)
-  config.data.probe.per_class = 300
   presets.sdclr_recipe(config)
-  config.probe.sdclr_learning_rate = 0.3
   config.model.name = "resnet8"
   for block, epochs in (("pretrain", 40), ("prototypes", 15), ("student", 40)):
     config[block].epochs = epochs
@@ -41,10 +38,10 @@ def get_config(arg=None):
   config.pretrain.dim = 64
   config.student.hidden = 128
   presets.apply(config, arg.row)
+  presets.sdclr_protocol(config, num_classes=10, split=arg.split, per_class=300)
+  if config.method == "probe":
+    config.probe.sdclr_learning_rate = 0.3
   if config.pretrain.name == "moco":
     config.pretrain.ema = 0.99  # a run has 360 steps
     config.pretrain.queue = 128  # of 1,236 images: few are their own negatives
-  if config.method != "probe":  # a supervised row: it has no probe set
-    config.data.probe.images = "none"
-    config.data.probe.per_class = 0
   return config

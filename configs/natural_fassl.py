@@ -41,13 +41,12 @@ def get_config(arg=None):
   config.data.labeled.fraction = arg.fraction
   config.data.unlabeled.factor = 0.0
   config.data.groups = groups.thirds(arg.classes)
-  config.data.probe.images = "train"
-  config.probe.protocols = "knn,cached_adam"
   presets.sdclr_recipe(config)
   config.pretrain.epochs = 200
   config.prototypes.epochs = 50
   config.student.epochs = 200
   presets.apply(config, arg.row)
-  if config.method != "probe":  # a supervised row: it has no probe set
-    config.data.probe.images = "none"
+  if config.method == "probe":
+    config.data.probe.images = "train"
+    config.probe.protocols = "knn,cached_adam"
   return config

@@ -179,20 +179,26 @@ def fassl(score: str, **prototypes: Any) -> Change:
   return change
 
 
-def sdclr_protocol(config: Any, *, num_classes: int, split: int) -> None:
+def sdclr_protocol(
+  config: Any, *, num_classes: int, split: int, per_class: int = 0
+) -> None:
   """Sets the data of Jiang et al. (2021): a permuted tail, probes on the pool.
 
   Args:
-    config: its blocks `data` and `probe` are changed.
+    config: a row has been applied to it; its block `data` is changed, and where
+      it probes `probe`.
     num_classes: C.
     split: 0, 1, ...: which classes are frequent, and which images are drawn.
+    per_class: images of each class for the probe; 0 for all.
   """
   config.data.seed = split
   config.data.groups = grouping.thirds(num_classes)
   config.data.labeled.class_order = longtail.class_order(num_classes, split)
   config.data.unlabeled.factor = 0.0
-  config.data.probe.images = "train"
-  config.probe.protocols = "knn,sdclr_fewshot,sdclr_full"
+  if config.method == "probe":
+    config.data.probe.images = "train"
+    config.data.probe.per_class = per_class
+    config.probe.protocols = "knn,sdclr_fewshot,sdclr_full"
 
 
 def sdclr_recipe(config: Any) -> None:

@@ -89,8 +89,8 @@ def test_loads_and_passes_its_check(name):
   config = load(name)
   config_check.check(config)
   assert config.variant == "paper"
-  if "imagenet" not in name:
-    source = re.sub(r"(_14)?_(sslt|lt).*", "", name)
+  if "imagenet" not in name and "natural" not in name:
+    source = re.sub(r"(_14)?_(sslt|lt|fassl).*", "", name)
     assert config.data.source == source
 
 
@@ -146,8 +146,9 @@ def test_builds_its_stages(name, variant, official):
 def test_rho_sets_the_imbalance(name, official):
   config = load(name, "rho=10")
   assert config.data.labeled.rho == 10.0
-  counts = build(config)[0].split.labeled_counts
-  assert counts[0] // counts[-1] == 10
+  # FASSL's sets are long-tailed over a permutation of the classes.
+  counts = sorted(build(config)[0].split.labeled_counts)
+  assert counts[-1] // counts[0] == 10
 
 
 # -- CIFAR-10, as the paper has it.
@@ -337,3 +338,60 @@ def test_imagenet_sslt_by_lists():
   assert config.data.unlabeled.profile == "natural"
   author = load("imagenet_sslt", "variant=author_code")
   assert tuple(author.data.group_counts) == (99, 10)
+
+
+# -- FASSL: the data of SDCLR, probed.
+
+
+def test_fassl_has_the_data_of_sdclr(official):
+  task, stages = build(load("cifar10_fassl", "split=3"))
+  counts = task.split.labeled_counts
+  assert sum(counts) == 11_165 and min(counts) == 45
+  assert len(task.probe_labels) == 45_000
+  assert len(task.validation_labels) == 5_000
+  assert [len(task.groups[g]) for g in ("many", "medium", "few")] == [4, 3, 3]
+  assert [stage.name for stage in stages] == [
+    *("pretrain", "prototypes", "student"),
+    *("knn/probe", "sdclr_fewshot/probe", "sdclr_full/probe"),
+  ]
+  assert [stage.epochs for stage in stages[:3]] == [2000, 200, 500]
+  task, _ = build(load("cifar100_fassl"))
+  counts = task.split.labeled_counts
+  assert sum(counts) == 9_754 and min(counts) == 4
+  assert len(task.probe_labels) == 40_000
+
+
+def test_splits_of_fassl_differ_in_their_tails():
+  orders = {
+    tuple(load("cifar10_fassl", f"split={split}").data.labeled.class_order)
+    for split in range(5)
+  }
+  assert len(orders) == 5
+
+
+@pytest.mark.parametrize(
+  "row",
+  [
+    *("simclr", "swav", "byol", "bcl_i", "bcl_d", "sdclr", "fassl"),
+    *("fassl_uniform", "fassl_energy", "fassl_features", "supcon", "moco"),
+    *("probe_supervised", "probe_untrained", "ldam_drw_ssp"),
+  ],
+)
+@pytest.mark.parametrize(
+  "name", ["cifar10_fassl", "cifar10_fassl_small", "digits_fassl"]
+)
+def test_rows_of_fassl_build(name, row, official):
+  config = load(name, f"row={row}")
+  task, stages = build(config)
+  assert len(task.probe_labels) == 0 or config.method == "probe"
+  assert stages[-1].steps > 0
+
+
+def test_any_natural_set_builds():
+  """Every image that is not a test image trains, and the probe sees the same."""
+  task, stages = build(load("natural_fassl", "classes=10,size=8"))
+  assert task.num_labeled == len(task.probe_labels) > 1200
+  assert [stage.name for stage in stages[-2:]] == [
+    "knn/probe",
+    "cached_adam/probe",
+  ]

@@ -33,6 +33,7 @@ def test_a_row_builds_its_stages(row):
   if config.pretrain.name == "moco":
     config.pretrain.queue = 2 * toys.BATCH
   config.classifier.select_tau = False
+  config.prototypes.count = toys.N
   stages = methods.stages(config.method, toys.learner(), config)
   assert stages[-1].report is not None
   assert len({stage.name for stage in stages}) == len(stages)
