@@ -83,6 +83,11 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
     ),
     _started("swav"),
   ),
+  (
+    "pretrain",
+    ("marginal_exponent",),
+    ({"pretrain.name": ("swav",), "pretrain.marginal": ("power",)},),
+  ),
   ("prototypes", ("temperature", "start", "init"), _FASSL),
   (
     "student",
