@@ -8,6 +8,8 @@ and how far it goes. The operations are those of `ltjax.augment.operations`.
 
 from __future__ import annotations
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,40 @@ def random_augment(
   """
   chex.assert_rank([images, strength], [4, 1])
   chex.assert_type(images, float)
+  one = functools.partial(draw, num_ops=num_ops, min_magnitude=min_magnitude)
+  keys = jax.random.split(key, images.shape[0])
+  which, done, values, centers = jax.vmap(one)(keys, strength)
+  changed = jnp.round(images * 255).astype(jnp.uint8)
+  for i in range(num_ops):
+    after = operations.apply(changed, which[:, i], values[:, i], centers[:, i])
+    changed = jnp.where(done[:, i, None, None, None], after, changed)
+  touched = jnp.any(done, axis=1)[:, None, None, None]
+  return jnp.where(touched, changed.astype(images.dtype) / 255, images)
+
+
+def draw(
+  key: jax.Array,
+  strength: jax.Array,
+  *,
+  num_ops: int,
+  min_magnitude: float | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """Draws what to do to one image.
+
+  Args:
+    key: the image's key.
+    strength: M, `[]` in [0, 1].
+    num_ops: K, operations drawn, 1 or more.
+    min_magnitude: see `random_augment`.
+
+  Returns:
+    the operations, int32 `[K]`, places in `operations.NAMES`; whether each is
+    done, bool `[K]`; their values, float32 `[K]`; and the centers of their
+    squares, float32 `[K, 2]`, of which Cutout takes notice.
+
+  Raises:
+    ValueError: if `num_ops` or `min_magnitude` is out of its range.
+  """
   if num_ops < 1:
     raise ValueError(f"num_ops is {num_ops}; it must be 1 or more.")
   if min_magnitude is None:
@@ -66,28 +102,17 @@ def random_augment(
     raise ValueError(
       f"min_magnitude is {min_magnitude}; it must be in [0, {_MOST:g}]."
     )
-
-  def draw(key: jax.Array, strength: jax.Array) -> tuple[jax.Array, ...]:
-    keys = jax.random.split(key, 5)
-    which = jax.random.randint(keys[0], (num_ops,), 0, len(operations.NAMES))
-    done = jax.random.uniform(keys[1], (num_ops,)) < strength
-    negative = jax.random.bernoulli(keys[2], shape=(num_ops,))
-    centers = jax.random.uniform(keys[3], (num_ops, 2))
-    factor = jax.random.uniform(keys[4]) if num_ops > 1 else 1.0
-    magnitude = min_magnitude + (_MOST - min_magnitude) * strength * factor
-    values = operation_values(
-      which, jnp.full(num_ops, magnitude), negative=negative
-    )
-    return which, done, values, centers
-
-  keys = jax.random.split(key, images.shape[0])
-  which, done, values, centers = jax.vmap(draw)(keys, strength)
-  changed = jnp.round(images * 255).astype(jnp.uint8)
-  for i in range(num_ops):
-    after = operations.apply(changed, which[:, i], values[:, i], centers[:, i])
-    changed = jnp.where(done[:, i, None, None, None], after, changed)
-  touched = jnp.any(done, axis=1)[:, None, None, None]
-  return jnp.where(touched, changed.astype(images.dtype) / 255, images)
+  keys = jax.random.split(key, 5)
+  which = jax.random.randint(keys[0], (num_ops,), 0, len(operations.NAMES))
+  done = jax.random.uniform(keys[1], (num_ops,)) < strength
+  negative = jax.random.bernoulli(keys[2], shape=(num_ops,))
+  centers = jax.random.uniform(keys[3], (num_ops, 2))
+  factor = jax.random.uniform(keys[4]) if num_ops > 1 else 1.0
+  magnitude = min_magnitude + (_MOST - min_magnitude) * strength * factor
+  values = operation_values(
+    which, jnp.full(num_ops, magnitude), negative=negative
+  )
+  return which, done, values, centers
 
 
 def operation_values(
