@@ -52,6 +52,46 @@ def test_window_is_pillows(box, size, channels):
   assert gap.max() <= 1
 
 
+@pytest.mark.parametrize(
+  "box", [(0, 0, 37, 29), (5, 3, 20, 22), (30, 20, 3, 4)]
+)
+@pytest.mark.parametrize(
+  "interpolation, resampling",
+  [
+    ("linear", Image.Resampling.BILINEAR),
+    ("cubic", Image.Resampling.BICUBIC),
+  ],
+)
+def test_interpolations_are_pillows(box, interpolation, resampling):
+  """In floats, where Pillow neither rounds nor clips."""
+  image = picture(channels=1).astype(np.float32)
+  for size in (8, 41):
+    ours = crops.resized_window(
+      jnp.asarray(image),
+      jnp.asarray(box, jnp.int32),
+      size=size,
+      interpolation=interpolation,
+    )
+    top, left, height, width = box
+    expected = Image.fromarray(image[..., 0]).resize(
+      (size, size), resampling, box=(left, top, left + width, top + height)
+    )
+    np.testing.assert_allclose(ours[..., 0], expected, atol=0.01)
+
+
+def test_cubic_bytes_are_clipped_and_floats_overshoot():
+  edge = np.zeros((8, 8, 1), np.uint8)
+  edge[:, 4:] = 255
+  box = jnp.asarray([0, 0, 8, 8], jnp.int32)
+  cubic = functools.partial(
+    crops.resized_window, box=box, size=16, interpolation="cubic"
+  )
+  floats = cubic(jnp.asarray(edge, jnp.float32) / 255)
+  assert floats.min() < -0.02 and floats.max() > 1.02
+  expected = np.round(np.clip(floats, 0, 1) * 255)
+  np.testing.assert_allclose(cubic(jnp.asarray(edge)), expected, atol=1)
+
+
 def test_window_of_the_same_size_is_a_cut():
   image = picture(20, 20)
   ours = crops.resized_window(
@@ -159,6 +199,10 @@ def test_bad_settings():
   key = jax.random.key(0)
   with pytest.raises(ValueError, match="size of a crop is 0"):
     crops.random_resized_crop(key, images, size=0)
+  with pytest.raises(
+    ValueError, match="'nearest'; choose one of linear, cubic"
+  ):
+    crops.random_resized_crop(key, images, size=4, interpolation="nearest")
   for scale in ((0, 1), (0.5, 0.2), (0.5, 1.5), (math.nan, 1)):
     with pytest.raises(ValueError, match="scale of a crop"):
       crops.random_resized_crop(key, images, size=4, scale=scale)
