@@ -157,6 +157,11 @@ def _caption(section: Section) -> str:
     what, rule = f"{section.measure.capitalize()} of the pseudo labels", ""
   elif all(row.prototypes for row in section.rows):
     what, rule = "Share of the classes of each group", ""
+  elif all(row.protocol for row in section.rows):
+    rule = (
+      "; the epoch of the probe is the protocol's choice (sdclr_*: the best on"
+      " validation images, others: the last)"
+    )
   text = f"{what} in %, mean ± sample standard deviation over seeds{rule}."
   if section.differs:
     text += f" What differs from the paper: {section.differs}"

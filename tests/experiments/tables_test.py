@@ -310,3 +310,14 @@ def test_a_row_that_its_runs_do_not_have(choices, message):
 def test_mistakes_are_told(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_the_caption_says_that_probes_may_choose_their_epoch():
+  rows = [tables.Row("a", "A", protocol="sdclr_full")]
+  text = tables.to_markdown("T", [tables.Section("S", rows)], [])
+  assert "the best on validation images" in text
+  assert "nothing selected" not in text
+  plain = tables.to_markdown(
+    "T", [tables.Section("S", [tables.Row("a", "A")])], []
+  )
+  assert "nothing selected" in plain
