@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 PyTree = Any
 
@@ -48,6 +49,42 @@ def batched(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
   """Puts every array of `tree` on all devices of the mesh."""
   return jax.device_put(tree, replicated(mesh))
+
+
+def local(index: np.ndarray, mesh: Mesh) -> np.ndarray:
+  """Returns the part of a batch that the devices of this process hold.
+
+  Args:
+    index: `[B]` of the whole batch, the same in every process.
+    mesh: the devices; their number divides `B`.
+
+  Returns:
+    `[B * L / D]`, where `L` of the `D` devices are of this process; all of
+    `index` where there is one process.
+  """
+  return np.asarray(index)[_local_rows(len(index), mesh)]
+
+
+def assemble(rows: np.ndarray, mesh: Mesh) -> jax.Array:
+  """Returns the whole batch, split over the devices, from the local parts.
+
+  Args:
+    rows: `[B * L / D, ...]`, what belongs to `local` of the batch's index.
+    mesh: the `D` devices, of which `L` are of this process.
+
+  Returns:
+    `[B, ...]`, of which each process holds the rows it gave.
+  """
+  here = sum(d.process_index == jax.process_index() for d in mesh.devices.flat)
+  shape = (len(rows) // here * mesh.size, *rows.shape[1:])
+  return jax.make_array_from_process_local_data(batched(mesh), rows, shape)
+
+
+def _local_rows(count: int, mesh: Mesh) -> np.ndarray:
+  """Returns the rows `[L]` of `count` that this process holds, rising."""
+  parts = batched(mesh).addressable_devices_indices_map((count,)).values()
+  rows = np.arange(count)
+  return np.sort(np.concatenate([rows[part] for part in parts]))
 
 
 def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
