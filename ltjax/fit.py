@@ -150,21 +150,22 @@ def fit(
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     steps_per_call = 1 if on_cpu else stage.steps_per_epoch
   steps_per_call = min(steps_per_call, stage.steps_per_epoch)
-  call = compiled(stage.step, mesh, steps_per_call > 1)
+  split = not sharding.of_state(state, mesh).memory.is_fully_replicated
+  call = compiled(stage.step, mesh, steps_per_call > 1, split)
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
-  state = sharding.replicate(state, mesh)
+  state = sharding.place(state, mesh)
 
   start, last = int(state.step), None
   now, later = itertools.tee(_chunks(stage, stream, start, steps_per_call))
   given = gather.ahead(arrays, (chunk[0] for _, chunk in later), mesh)
   for (step, chunk), read in zip(now, given):
     if steps_per_call == 1:
-      index = jax.device_put(chunk[0], batch_sharding)
+      index = sharding.put(chunk[0], batch_sharding)
       state, read_now = call(state, index, read)
     else:
       padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
       padded[: len(chunk)] = chunk
-      index = jax.device_put(padded, batch_sharding)
+      index = sharding.put(padded, batch_sharding)
       state, read_now = call(state, index, read, len(chunk))
     step += len(chunk)
     done = step % stage.steps_per_epoch == 0
@@ -213,7 +214,9 @@ def check(stage: Stage, read: dict[str, Any]) -> dict[str, float]:
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(step: Step, mesh: Mesh, many: bool) -> Callable[..., Any]:
+def compiled(
+  step: Step, mesh: Mesh, many: bool, split: bool = False
+) -> Callable[..., Any]:
   """Returns the jitted step, or the jitted loop over a chunk of steps.
 
   The state is donated. The loop's length is an argument, so that the last,
@@ -224,6 +227,7 @@ def compiled(step: Step, mesh: Mesh, many: bool) -> Callable[..., Any]:
     mesh: the devices.
     many: whether the index holds many steps `[K, B]`, of which the call's
       fourth argument counts the valid ones.
+    split: whether the memory is split over the devices.
   """
 
   def one_step(state, index, arrays):
@@ -236,10 +240,13 @@ def compiled(step: Step, mesh: Mesh, many: bool) -> Callable[..., Any]:
     )
     return state, watch(state)
 
+  whole = sharding.replicated(mesh)
+  fields = {field.name: whole for field in dataclasses.fields(TrainState)}
+  fields["memory"] = sharding.batched(mesh) if split else whole
   return jax.jit(
     many_steps if many else one_step,
     donate_argnums=0,
-    out_shardings=sharding.replicated(mesh),
+    out_shardings=(TrainState(**fields), whole),
   )
 
 

@@ -106,7 +106,7 @@ class Predictor:
           state.batch_stats,
           state.head,
           rows,
-          jax.device_put(index, sharding.batched(self._mesh)),
+          sharding.put(index, sharding.batched(self._mesh)),
           None if key is None else jax.random.fold_in(key, batch),
           augment=key is not None,
         )

@@ -1,9 +1,14 @@
 """Data parallelism: one mesh axis, the same step function on any device count.
 
-The state and the images are replicated, a batch (a vector of indices) is split
-over the devices. Under `jit` the program is one global program: means over the
-batch and BatchNorm statistics are global, not per device, so the results equal
-those of one device up to the order of summation.
+Parameters and images are replicated; a batch (a vector of indices) and the
+per-sample memory are split over the devices. Under `jit` the program is one
+global program: means over the batch and BatchNorm statistics are global, not
+per device, so the results equal those of one device up to the order of
+summation.
+
+The devices may belong to several processes, on several hosts (see
+`ltjax.distributed`). Each process then holds a part of every array; what it
+puts there comes from its own memory, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
   """Returns a 1-D mesh named `data` over the first `num_devices` devices.
 
   Args:
-    num_devices: how many; all local devices by default.
+    num_devices: how many; by default all, those of other processes included.
 
   Raises:
     ValueError: if there are fewer devices.
@@ -46,9 +51,76 @@ def batched(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(*([None] * batch_axis), "data"))
 
 
+def of_state(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Returns the sharding of each array of a state.
+
+  This is the one rule for what is split: per-sample memories, the leaves of
+  name `memory` and shape `[R, C]`, by rows, if there are rows and the devices
+  divide them. `padded` gives such an `R`. All else is replicated.
+
+  Args:
+    tree: holds arrays or `jax.ShapeDtypeStruct`s.
+    mesh: the devices.
+  """
+  whole, rows = replicated(mesh), batched(mesh)
+
+  def rule(path, leaf):
+    memory = path and getattr(path[-1], "name", None) == "memory"
+    divides = leaf.ndim == 2 and leaf.size and leaf.shape[0] % mesh.size == 0
+    return rows if memory and divides else whole
+
+  return jax.tree_util.tree_map_with_path(rule, tree)
+
+
+def padded(num_rows: int, mesh: Mesh) -> int:
+  """Returns the least number of rows, `num_rows` or more, that can be split.
+
+  Memory is padded, not replicated, where the devices do not divide it: sample
+  counts are odd numbers, and what does not fit on one device is why there are
+  many. The rows added belong to no sample and are never read.
+
+  Args:
+    num_rows: samples.
+    mesh: the devices.
+  """
+  return -(-num_rows // mesh.size) * mesh.size
+
+
+def place(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Puts a state on the devices, as `of_state` says.
+
+  Args:
+    tree: holds arrays, the same in every process.
+    mesh: the devices.
+  """
+  return jax.tree.map(put, tree, of_state(tree, mesh))
+
+
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
   """Puts every array of `tree` on all devices of the mesh."""
-  return jax.device_put(tree, replicated(mesh))
+  whole = replicated(mesh)
+  return jax.tree.map(lambda x: put(x, whole), tree)
+
+
+def put(array: Any, sharding: NamedSharding) -> jax.Array:
+  """Puts an array on devices, of other processes too.
+
+  Args:
+    array: of any kind; on the host or in one process the same in each.
+    sharding: where to.
+  """
+  local_only = not isinstance(array, jax.Array) or array.is_fully_addressable
+  if sharding.is_fully_addressable or not local_only:
+    return jax.device_put(array, sharding)
+  # `device_put` would first compare the values of all processes; and it does
+  # not know random keys there.
+  if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    data = put(jax.random.key_data(array), sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+  host = np.asarray(array)
+  return jax.make_array_from_callback(
+    host.shape, sharding, lambda part: host[part]
+  )
 
 
 def local(index: np.ndarray, mesh: Mesh) -> np.ndarray:

@@ -58,9 +58,11 @@ class Learner:
       pseudo_labels=jnp.full(
         (num - self.task.num_labeled,), -1, dtype=jnp.int32
       ),
-      memory=jnp.zeros((num, self.task.num_classes), jnp.float32),
+      memory=jnp.zeros(
+        (sharding.padded(num, self.mesh), self.task.num_classes), jnp.float32
+      ),
     )
-    return sharding.replicate(state, self.mesh)
+    return sharding.place(state, self.mesh)
 
   def objective(self, config: Any) -> objective.Objective:
     """Returns the loss that `config.loss` describes.
