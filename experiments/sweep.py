@@ -23,8 +23,8 @@ import shlex
 import sys
 from typing import Any
 
-from experiments import jobs as processes
-from ltjax import report
+from ltjax import interrupts, places, report
+from ltjax import jobs as processes
 
 Record = dict[str, Any]
 
@@ -130,7 +130,7 @@ def main(
     argv: the arguments; those of the process by default.
 
   Returns:
-    The exit status: 1 if a run failed, 130 if the sweep was interrupted.
+    The exit status: 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM.
   """
   scales = dict(runs) if isinstance(runs, Mapping) else {"": runs}
   options = _parser(list(scales)).parse_args(argv)
@@ -150,8 +150,11 @@ def main(
       failed = _execute(chosen, root, options.jobs, options.data_dir)
     except ValueError as error:
       return _fail(str(error))
-    except KeyboardInterrupt:
+    except interrupts.Interrupted as stop:
       print("Stopped; the same command goes on.")
+      return 128 + stop.signum
+    except KeyboardInterrupt:
+      print("Stopped at once; the same command goes on.")
       return 130
   path = results / f"results{scale and '_' + scale}.jsonl"
   found = _collect(scales[scale], root, path, scale)
@@ -179,7 +182,10 @@ def _parser(scales: Sequence[str]) -> argparse.ArgumentParser:
   parser.add_argument("--root", type=Path, default=Path("runs"))
   parser.add_argument("--only", default="", help="names that start so")
   parser.add_argument(
-    "--jobs", type=int, default=1, help="so many at a time, one core each"
+    "--jobs",
+    type=int,
+    default=1,
+    help="so many at a time, each on its share of the cores",
   )
   parser.add_argument("--print", action="store_true", help="commands only")
   parser.add_argument("--collect", action="store_true", help="results only")
@@ -191,7 +197,7 @@ def _execute(
   runs: Sequence[Run], root: Path, at_once: int, data_dir: str
 ) -> list[str]:
   """Runs what is not finished; returns the names of what failed."""
-  pins = processes.cores(at_once)
+  shares = places.cores(at_once)
   flag = [f"--data_dir={data_dir}"] if data_dir else []
   todo = []
   for run in runs:
@@ -201,7 +207,7 @@ def _execute(
     else:
       command = [sys.executable, *run.command(root)[1:], *flag]
       todo.append(processes.Job(name, command, run.log(root)))
-  return processes.execute(todo, pins, say=lambda s: print(s, flush=True))
+  return processes.execute(todo, shares, say=lambda s: print(s, flush=True))
 
 
 def _collect(

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 import shlex
+import signal
 
 import pytest
 
-from experiments import jobs, sweep
+from experiments import sweep
+from ltjax import interrupts, jobs, places
 
 RUNS = [
   sweep.Run("a", "configs/a.py", 0),
@@ -66,7 +68,7 @@ def executed(monkeypatch):
     return [job.name for job in todo if job.name in seen["fail"]]
 
   monkeypatch.setattr(jobs, "execute", execute)
-  monkeypatch.setattr(jobs, "cores", lambda n: [None] * n)
+  monkeypatch.setattr(places, "cores", lambda n: [places.WHOLE] * n)
   return seen
 
 
@@ -199,7 +201,7 @@ def test_failed_runs_are_named_at_the_end(tmp_path, executed, capsys):
 
 def test_jobs_and_data_dir_reach_the_children(tmp_path, executed):
   assert main(tmp_path, "--jobs=2", "--data_dir=/d", "--only=a") == 0
-  assert executed["pins"] == [None, None]
+  assert executed["pins"] == [places.WHOLE] * 2
   assert all(j.command[-1] == "--data_dir=/d" for j in executed["jobs"])
   assert len(results(tmp_path)) == 2
 
@@ -276,12 +278,22 @@ def test_mistakes_are_told(tmp_path, flag, message, capsys):
   assert capsys.readouterr().err == message
 
 
-def test_an_interrupt_leaves_the_results_alone(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+  "stop, code",
+  [
+    (interrupts.Interrupted(signal.SIGINT), 130),
+    (interrupts.Interrupted(signal.SIGTERM), 143),
+    (KeyboardInterrupt(), 130),
+  ],
+)
+def test_an_interrupt_leaves_the_results_alone(
+  tmp_path, monkeypatch, capsys, stop, code
+):
   def execute(*unused, **settings):
-    raise KeyboardInterrupt
+    raise stop
 
   monkeypatch.setattr(jobs, "execute", execute)
-  assert main(tmp_path) == 130
+  assert main(tmp_path) == code
   assert "the same command goes on" in capsys.readouterr().out
   assert not (tmp_path / "results").exists()
 
