@@ -37,6 +37,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.method = "sslt"
   config.variant = variant  # which preset this config started from
   config.seed = 0  # of initialization, index streams and augmentation
+  config.seeds = 1  # so many runs, of seeds `seed`, `seed + 1`, ...
 
   config.data = ml_collections.ConfigDict()
   config.data.source = "digits"

@@ -16,6 +16,7 @@ from ltjax import config as configs
 # Checked here, as they are used late or by others.
 _LEAST = {
   "seed": 0,
+  "seeds": 1,
   "data.seed": 0,
   "eval.last_k": 1,
   "run.keep": 2,
@@ -44,6 +45,28 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> None:
       value = value[part]
     if value < least:
       raise ValueError(f"{name} is {value}; it must be {least} or more.")
+
+
+def of_run(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Returns the config of one run: without `seeds`, which are runs each.
+
+  So a run is the same, and is known by the same config, alone or among others.
+
+  Args:
+    config: as a config file returned it.
+
+  Raises:
+    ValueError: if it is of several seeds.
+  """
+  if config.seeds > 1:
+    raise ValueError(
+      f"seeds is {config.seeds}, and this trains one; ltjax.seeds.train, or"
+      " python -m ltjax.main, trains several."
+    )
+  alone = ml_collections.ConfigDict(config)
+  with alone.unlocked():
+    del alone.seeds
+  return alone
 
 
 def completed(

@@ -113,6 +113,7 @@ def train(
     CheckpointError: if a checkpoint cannot be written.
   """
   config_check.check(config)
+  config = config_check.of_run(config)
   with workdirs.Workdir(workdir) as folder:
     folder.check_config(config.to_dict())
     if (folder / "summary.json").exists():

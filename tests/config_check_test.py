@@ -123,6 +123,7 @@ def replaced(name, value):
       " most 2 ** 53.",
     ),
     ("seed", -1, "seed is -1; it must be 0 or more."),
+    ("seeds", 0, "seeds is 0; it must be 1 or more."),
     ("data.seed", -2, "data.seed is -2; it must be 0 or more."),
     ("eval.last_k", 0, "eval.last_k is 0; it must be 1 or more."),
     ("run.keep", 1, "run.keep is 1; it must be 2 or more."),
@@ -162,6 +163,22 @@ def test_what_is_no_config_is_refused(config):
     ValueError, match=r"get_config\(\) must return the ConfigDict of"
   ):
     config_check.check(config)
+
+
+def test_the_config_of_a_run_does_not_say_with_how_many_others():
+  config = changed(seed=3, data__groups=(2, 2)).lock()
+  alone = config_check.of_run(config)
+  assert alone.to_dict() | {"seeds": 1} == config.to_dict()
+  assert "seeds" not in alone and config.seeds == 1
+
+
+def test_several_seeds_are_not_one_run():
+  with pytest.raises(ValueError) as caught:
+    config_check.of_run(changed(seeds=5))
+  assert str(caught.value) == (
+    "seeds is 5, and this trains one; ltjax.seeds.train, or python -m"
+    " ltjax.main, trains several."
+  )
 
 
 @pytest.mark.parametrize("variant", configs.VARIANTS)

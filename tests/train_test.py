@@ -70,7 +70,10 @@ def test_files_of_a_run(finished):
 def test_config_json_is_the_config(finished):
   config = runs.config(data__validation__per_class=1)
   stored = json.loads((finished[0] / "config.json").read_text())
-  assert stored == json.loads(json.dumps(config.to_dict()))
+  whole = json.loads(json.dumps(config.to_dict()))
+  assert stored | {"seeds": 1} == whole and "seeds" not in stored
+  summary = json.loads((finished[0] / "summary.json").read_text())
+  assert summary["config"] == stored
 
 
 def test_split_json_is_the_split(finished):
