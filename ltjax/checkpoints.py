@@ -4,29 +4,34 @@ The only module that knows orbax. A checkpoint is a pytree of arrays with a
 small JSON record (where in the run it was taken), a digest of its arrays and a
 seal of its files, so that a damaged one is noticed, without handing it to
 orbax, and the one before it is used.
+
+Arrays that are split over devices are written and read in parts, each process
+its own, and other devices than those that wrote can read them: the parts are
+cut anew. Of several processes the first one seals and checks the files, and
+all agree on what is damaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
-import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from ltjax import seals
+from ltjax import digests, distributed, layouts, seals, sharding
 
 PyTree = Any
 
 # Orbax numbers checkpoints; the position (stage, step) becomes one number.
 _STEPS_PER_STAGE = 1_000_000_000
+
+
+digest = digests.digest
 
 
 class CheckpointError(RuntimeError):
@@ -35,19 +40,6 @@ class CheckpointError(RuntimeError):
 
 class _DamagedError(Exception):
   """A checkpoint is there, but not what was written."""
-
-
-def digest(tree: PyTree) -> str:
-  """Returns a SHA-256 over the paths, types and bytes of a tree's arrays."""
-  sha = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      leaf = jax.random.key_data(leaf)
-    array = np.ascontiguousarray(leaf)
-    sha.update(jax.tree_util.keystr(path).encode())
-    sha.update(f"{array.dtype}{array.shape}".encode())
-    sha.update(array.reshape(-1).view(np.uint8).data)  # bfloat16 has no .data
-  return sha.hexdigest()
 
 
 class Checkpoints:
@@ -92,9 +84,16 @@ class Checkpoints:
       CheckpointError: if it could not be written; earlier ones stay.
     """
     number = position[0] * _STEPS_PER_STAGE + position[1]
+    summed = digests.paths_in_parts(tree)
     meta = dict(
-      meta, position=list(position), digest=digest(tree), shapes=_shapes(tree)
+      meta,
+      position=list(position),
+      digest=digest(tree, summed),
+      shapes=layouts.shapes(tree),
+      devices=layouts.num_devices(tree),
     )
+    if summed:
+      meta["summed"] = summed
     try:
       self._checkpointer.save(
         number,
@@ -103,7 +102,8 @@ class Checkpoints:
         force=True,
         custom_metadata=meta,
       )
-      seals.write(self._directory / str(number))
+      if distributed.first():
+        seals.write(self._directory / str(number))
     except Exception as error:
       raise CheckpointError(
         f"The checkpoint could not be written to {self._directory}"
@@ -122,8 +122,8 @@ class Checkpoints:
 
     Args:
       make_target: maps the record to the tree expected, of arrays or
-        `jax.ShapeDtypeStruct`s; its ValueErrors mean "of another model" and
-        are not taken for damage.
+        `jax.ShapeDtypeStruct`s, with the shardings to read them to; its
+        ValueErrors mean "of another model" and are not taken for damage.
 
     Returns:
       `(tree, record)`, or None if there is no checkpoint at all.
@@ -132,7 +132,7 @@ class Checkpoints:
       CheckpointError: if there are checkpoints, but none can be read.
       ValueError: if a checkpoint holds other shapes than the target.
     """
-    numbers = _numbers(self._directory)
+    numbers = distributed.on_first(lambda: _numbers(self._directory))
     damaged = []
     for number in reversed(numbers):
       try:
@@ -202,26 +202,36 @@ def _load(
   path: Path, make_target: Callable[[Mapping[str, Any]], PyTree]
 ) -> tuple[PyTree, Mapping[str, Any]]:
   """Returns the tree and the record of a checkpoint, or raises _DamagedError."""
-  try:
-    seals.check(path)
+  with _damage():
+    if distributed.first():
+      seals.check(path)
     with _quiet():
       meta: Any = ocp.metadata(str(path)).custom_metadata
     shapes, wanted = meta["shapes"], meta["digest"]
-  except Exception as error:
-    raise _DamagedError(_reason(error)) from error
   target = make_target(meta)
-  _check_shapes(shapes, _shapes(target), path.parent)
-  try:
-    with _quiet(), warnings.catch_warnings():
-      # One process, one topology: shardings are set by the caller.
-      warnings.filterwarnings("ignore", message="Sharding info")
-      tree = ocp.load(str(path), _without_empty(target))
-    tree = _with_empty(tree, target)
-    if digest(tree) != wanted:
+  devices = (meta.get("devices", 1), layouts.num_devices(target))
+  layouts.check(shapes, layouts.shapes(target), devices, path.parent)
+  with _damage():
+    stored = layouts.stored(target, shapes)
+    with _quiet():
+      tree = ocp.load(str(path), _without_empty(stored))
+    tree = _with_empty(tree, stored)
+    if digest(tree, meta.get("summed", ())) != wanted:
       raise ValueError("its arrays do not match their digest")
+  return layouts.cut(tree, target), meta
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+  """Turns an error in any process into a _DamagedError in all."""
+  reason, cause = None, None
+  try:
+    yield
   except Exception as error:
-    raise _DamagedError(_reason(error)) from error
-  return tree, meta
+    reason, cause = _reason(error), error
+  reason = next(filter(None, distributed.share(reason)), None)
+  if reason:
+    raise _DamagedError(reason) from cause
 
 
 @contextlib.contextmanager
@@ -251,33 +261,10 @@ def _with_empty(tree: PyTree, target: PyTree) -> PyTree:
   """Returns the tree with the target's arrays of no element put back."""
   leaves = iter(jax.tree.leaves(tree))
   return jax.tree.map(
-    lambda x: next(leaves) if x.size else jnp.zeros(x.shape, x.dtype), target
+    lambda x: (
+      next(leaves)
+      if x.size
+      else sharding.put(np.zeros(x.shape, x.dtype), x.sharding)
+    ),
+    target,
   )
-
-
-def _shapes(tree: PyTree) -> dict[str, list[int]]:
-  """Returns the shape of each array of a tree, by its path."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-  }
-
-
-def _check_shapes(
-  stored: Mapping[str, list[int]],
-  wanted: Mapping[str, list[int]],
-  directory: Path,
-) -> None:
-  """Raises ValueError if a stored tree is not of the wanted shapes."""
-  wrong = [
-    f"{name}: stored {stored.get(name, 'nothing')}, needed"
-    f" {wanted.get(name, 'nothing')}"
-    for name in sorted({*stored, *wanted})
-    if stored.get(name) != wanted.get(name)
-  ]
-  if wrong:
-    raise ValueError(
-      f"The checkpoint in {directory} is of another model or data set"
-      f" ({len(wrong)} arrays differ; {wrong[0]}). Use the config that wrote"
-      " it, or another workdir."
-    )

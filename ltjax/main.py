@@ -13,7 +13,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ltjax import checkpoints, fit, interrupts, train
+from ltjax import checkpoints, distributed, fit, interrupts, seeds, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", help_string="Config file, as configs/digits_sslt.py."
@@ -26,6 +26,20 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Print config, classes, parameters and stages, and stop."
+)
+_SEEDS_AT_ONCE = flags.DEFINE_integer(
+  "seeds_at_once", 0, "Of config.seeds; 0: one a core, or one a GPU.", 0
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "One of several processes: of a TPU pod, SLURM, MPI."
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "One of several processes: host:port of the first."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one, from 0.")
+_PEER_TIMEOUT = flags.DEFINE_integer(
+  "peer_timeout", 100, "Seconds until a silent process is given up.", 1
 )
 
 
@@ -40,6 +54,16 @@ def main(argv: list[str]) -> None:
     _fail("--workdir is needed, or --dry_run.")
   logging.set_verbosity(logging.WARNING)
   try:
+    if seeds.several(_CONFIG.value):
+      _run_seeds(workdir)
+      return
+    distributed.initialize(
+      automatic=_DISTRIBUTED.value,
+      coordinator=_COORDINATOR.value,
+      processes=_PROCESSES.value,
+      process_id=_PROCESS_ID.value,
+      timeout_s=_PEER_TIMEOUT.value,
+    )
     if _DRY_RUN.value or not workdir:
       train.dry_run(_CONFIG.value, data_dir=_DATA_DIR.value)
     else:
@@ -55,8 +79,23 @@ def main(argv: list[str]) -> None:
     OSError,
     fit.NonFiniteLossError,
     checkpoints.CheckpointError,
+    distributed.PeerError,
   ) as error:
     _fail(f"{type(error).__name__}: {error}{_hint(error)}")
+
+
+def _run_seeds(workdir: str | None) -> None:
+  """Trains several seeds, or says how it would."""
+  config, at_once = _CONFIG.value, _SEEDS_AT_ONCE.value
+  if _DRY_RUN.value or not workdir:
+    # The plan first: then this process takes the device.
+    plan = seeds.plan(config, workdir or "WORKDIR", at_once=at_once)
+    train.dry_run(config, data_dir=_DATA_DIR.value)
+    print(f"\n{plan}", end="")
+    return
+  failed = seeds.train(config, workdir, sys.argv[1:], at_once=at_once)
+  if failed:
+    _fail(f"Failed: {', '.join(failed)}. The same command tries again.")
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ import jax
 from jax.sharding import Mesh
 
 from ltjax import checkpoints as checkpointing
-from ltjax import fit, interrupts, sharding, writers
+from ltjax import distributed, fit, interrupts, sharding, writers
 from ltjax import progress as progressing
 from ltjax import state as states
 from ltjax.data import host_images
@@ -87,9 +87,11 @@ class Run:
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names), names
     position, state, train = self._restore(stages, state)
-    writer = writers.open_run(
-      self._workdir, position=position, tensorboard=self._tensorboard
-    )
+    writer = writers.MultiWriter()
+    if distributed.first():
+      writer = writers.open_run(
+        self._workdir, position=position, tensorboard=self._tensorboard
+      )
     first = 0 if position is None else position[0]
     if self._progress and first:
       self._progress.skip(sum(stage.images for stage in stages[:first]))
@@ -104,7 +106,7 @@ class Run:
             writer,
             flag,
           )
-          flag.raise_if_set()
+          self._stop_for(distributed.Votes(self._mesh).now(flag.signum))
     finally:
       writer.close()
       self._checkpoints.close()
@@ -127,14 +129,13 @@ class Run:
         )
       shapes = fit.shapes_after(stages[:index], initial)
       train = jax.eval_shape(stages[index].init, shapes) if step else None
-      return {"model": shapes, "train": train}
+      return sharding.shaped({"model": shapes, "train": train}, self._mesh)
 
     found = self._checkpoints.restore(target)
     if found is None:
       return None, state, None
     tree, record = found
     index, step = record["position"]
-    tree = sharding.replicate(tree, self._mesh)
     return (index, step), tree["model"], tree["train"]
 
   def _save(
@@ -182,7 +183,8 @@ class Run:
         writer.write({"stage": stage.name, "position": list(end), **row})
         self._show(stage, row)
     except host_images.BrokenImageError:
-      if self._unsaved is not None:
+      # Other processes know nothing of it, and none saves alone.
+      if self._unsaved is not None and not distributed.several():
         step = int(self._unsaved.step)
         self._save((index, step), stages, state, self._unsaved)
       raise
@@ -205,6 +207,7 @@ class Run:
       train = states.copy(stage.init(state))
     arrays, stream = stage.prepare(state)
     began, first_step = time.monotonic(), int(train.step)
+    votes = distributed.Votes(self._mesh)
     ticks = fit.fit(
       stage,
       train,
@@ -244,13 +247,19 @@ class Run:
       if tick.step == stage.steps:
         continue  # The end of the stage saves.
       due = time.monotonic() - self._saved_at >= self._checkpoint_every_s
-      if due or flag.signum is not None:
+      signum, due = votes.ask(flag.signum, due)
+      if due or signum is not None:
         fit.check(stage, fit.watch(tick.state))
         self._save((index, tick.step), stages, state, tick.state)
         self._unsaved = None
-        flag.raise_if_set()
+        self._stop_for(signum)
     assert train is not None
     return train
+
+  def _stop_for(self, signum: int | None) -> None:
+    """Raises Interrupted if a signal came to a process of the run."""
+    if signum is not None:
+      raise interrupts.Interrupted(signum)
 
   def _show(self, stage: fit.Stage, row: dict[str, Any]) -> None:
     """Prints an evaluation as it comes."""

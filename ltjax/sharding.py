@@ -72,6 +72,20 @@ def of_state(tree: PyTree, mesh: Mesh) -> PyTree:
   return jax.tree_util.tree_map_with_path(rule, tree)
 
 
+def shaped(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Returns the shapes of a state with the sharding of each array.
+
+  Args:
+    tree: holds arrays or `jax.ShapeDtypeStruct`s.
+    mesh: the devices.
+  """
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    tree,
+    of_state(tree, mesh),
+  )
+
+
 def padded(num_rows: int, mesh: Mesh) -> int:
   """Returns the least number of rows, `num_rows` or more, that can be split.
 
@@ -109,8 +123,9 @@ def put(array: Any, sharding: NamedSharding) -> jax.Array:
     array: of any kind; on the host or in one process the same in each.
     sharding: where to.
   """
-  local_only = not isinstance(array, jax.Array) or array.is_fully_addressable
-  if sharding.is_fully_addressable or not local_only:
+  if sharding.is_fully_addressable or isinstance(array, jax.core.Tracer):
+    return jax.device_put(array, sharding)
+  if isinstance(array, jax.Array) and not array.is_fully_addressable:
     return jax.device_put(array, sharding)
   # `device_put` would first compare the values of all processes; and it does
   # not know random keys there.

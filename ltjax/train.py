@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import datetime
 import importlib.metadata
@@ -22,6 +22,8 @@ from jax.sharding import Mesh
 
 from ltjax import (
   config_check,
+  distributed,
+  fit,
   inference,
   methods,
   models,
@@ -97,6 +99,9 @@ def train(
 ) -> dict[str, Any]:
   """Runs a config to its end in a folder, going on where it was left.
 
+  In a run of several processes each calls this; the first one writes and
+  prints.
+
   Args:
     config: as a config file gives it.
     workdir: the run's folder.
@@ -111,17 +116,24 @@ def train(
     Interrupted: after SIGTERM or Ctrl-C, with everything saved.
     NonFiniteLossError: if a loss is not finite.
     CheckpointError: if a checkpoint cannot be written.
+    PeerError: if another process of the run cannot go on.
   """
   config_check.check(config)
   config = config_check.of_run(config)
-  with workdirs.Workdir(workdir) as folder:
-    folder.check_config(config.to_dict())
-    if (folder / "summary.json").exists():
-      summary = report.read_summary(folder.path)
-      if not (folder / "report.md").exists():
-        report.write(folder.path)
+  distributed.check_same(config.to_dict())
+  echo = echo if distributed.first() else lambda text: None
+  with workdirs.Workdir(workdir, locked=False) as folder:
+
+    def begin() -> dict[str, Any] | None:
+      folder.lock()
+      folder.check_config(config.to_dict())
+      return _finished(folder)
+
+    summary = distributed.on_first(begin)
+    if summary:
       echo(f"The run in {folder.path} is finished. {headline(summary)}")
       return summary
+    distributed.check_shared(folder.path)
 
     mesh = sharding.make_mesh()
     task = build_task(config, mesh, data_dir)
@@ -129,12 +141,9 @@ def train(
     stages = methods.stages(config.method, learner, config)
     state = learner.init()
     # Only now: a mistake found above must not bind the folder to its config.
-    folder.keep_config(config.to_dict())
-    _keep_split(folder, task.split)
+    distributed.on_first(lambda: _keep(folder, config, task.split))
     echo(task.class_table())
-    session = _Session(folder)
-    images = sum(stage.images for stage in stages)
-    with progressing.Progress(images) as progress, session:
+    with _accounts(folder, stages) as progress:
       run = running.Run(
         folder.path,
         mesh=mesh,
@@ -144,14 +153,7 @@ def train(
       )
       state = run.execute(stages, state)
     trained.save(folder.path, state, task=task, settings=config.model)
-    summary = summaries.make(
-      writers.read(folder / "metrics.jsonl"),
-      config=json.loads(json.dumps(config.to_dict())),
-      task=task,
-      last_k=config.eval.last_k,
-    )
-    workdirs.write_json(folder / "summary.json", summary)
-    report.write(folder.path)
+    summary = distributed.on_first(lambda: _sum_up(folder, config, task))
     echo(f"{headline(summary)} Report: {folder / 'report.md'}")
     return summary
 
@@ -211,6 +213,52 @@ def dry_run(
   total = sum(stage.steps for stage in stages)
   images = sum(stage.images for stage in stages)
   echo(f"{'total':<37} {total:>9,} {images:>12,}")
+
+
+def _finished(folder: workdirs.Workdir) -> dict[str, Any] | None:
+  """Returns the summary of a run that is finished, None of one that is not."""
+  if not (folder / "summary.json").exists():
+    return None
+  summary = report.read_summary(folder.path)
+  if not (folder / "report.md").exists():
+    report.write(folder.path)
+  return summary
+
+
+def _sum_up(
+  folder: workdirs.Workdir, config: Config, task: tasks.Task
+) -> dict[str, Any]:
+  """Writes the summary and the report of a run; returns the summary."""
+  summary = summaries.make(
+    writers.read(folder / "metrics.jsonl"),
+    config=json.loads(json.dumps(config.to_dict())),
+    task=task,
+    last_k=config.eval.last_k,
+  )
+  workdirs.write_json(folder / "summary.json", summary)
+  report.write(folder.path)
+  return summary
+
+
+@contextlib.contextmanager
+def _accounts(
+  folder: workdirs.Workdir, stages: Sequence[fit.Stage]
+) -> Iterator[progressing.Progress | None]:
+  """Shows and notes how a run goes, in the first process."""
+  if not distributed.first():
+    yield None
+    return
+  images = sum(stage.images for stage in stages)
+  with progressing.Progress(images) as progress, _Session(folder):
+    yield progress
+
+
+def _keep(
+  folder: workdirs.Workdir, config: Config, split: record.Split
+) -> None:
+  """Binds the folder to its config and split."""
+  folder.keep_config(config.to_dict())
+  _keep_split(folder, split)
 
 
 def _keep_split(folder: workdirs.Workdir, split: record.Split) -> None:

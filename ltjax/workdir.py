@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 import uuid
 
 
@@ -20,14 +20,24 @@ class Workdir:
 
   Args:
     path: made if missing.
+    locked: whether to lock it at once; else `lock` does.
 
   Raises:
-    WorkdirError: if the folder cannot be written, or another process runs in
-      it.
+    WorkdirError: as `lock`.
   """
 
-  def __init__(self, path: str | os.PathLike[str]):
+  def __init__(self, path: str | os.PathLike[str], *, locked: bool = True):
     self.path = Path(path).absolute()
+    self._lock: IO[str] | None = None
+    if locked:
+      self.lock()
+
+  def lock(self) -> None:
+    """Makes the folder and locks it; of several processes of a run, one does.
+
+    Raises:
+      WorkdirError: if the folder cannot be written, or another run is in it.
+    """
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       probe = self.path / f".write-{uuid.uuid4().hex}"
@@ -38,19 +48,21 @@ class Workdir:
         f"The workdir {self.path} cannot be written ({error.strerror}). Choose"
         " another --workdir, or change its permissions."
       ) from error
-    self._lock = open(self.path / ".lock", "a+")
+    lock = open(self.path / ".lock", "a+")
     try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-      self._lock.close()
+      lock.close()
       raise WorkdirError(
         f"Another process is running in {self.path}. Wait for it, stop it, or"
         " choose another --workdir."
       ) from error
+    self._lock = lock
 
   def close(self) -> None:
     """Releases the lock."""
-    self._lock.close()
+    if self._lock is not None:
+      self._lock.close()
 
   def __enter__(self) -> Workdir:
     return self
