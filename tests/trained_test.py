@@ -66,7 +66,7 @@ def test_loaded_variables_are_those_of_the_last_checkpoint():
     learner = train.build_learner(finished.config(), task, mesh)
     return {"model": jax.eval_shape(learner.init), "train": None}
 
-  mesh = sharding.make_mesh()
+  mesh = sharding.make_mesh(1)
   tree, _ = checkpoints.read(finished.run() / "checkpoints", target)
   state = tree["model"]
   for name, value in loaded.variables.items():
