@@ -63,7 +63,7 @@ def of_run(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       f"seeds is {config.seeds}, and this trains one; ltjax.seeds.train, or"
       " python -m ltjax.main, trains several."
     )
-  alone = ml_collections.ConfigDict(config)
+  alone = config.copy_and_resolve_references()
   with alone.unlocked():
     del alone.seeds
   return alone
