@@ -13,7 +13,15 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ltjax import checkpoints, distributed, fit, interrupts, seeds, train
+from ltjax import (
+  checkpoints,
+  compilation,
+  distributed,
+  fit,
+  interrupts,
+  seeds,
+  train,
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", help_string="Config file, as configs/digits_sslt.py."
@@ -26,6 +34,9 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Print config, classes, parameters and stages, and stop."
+)
+_COMPILATION_CACHE = flags.DEFINE_string(
+  "compilation_cache", None, f"A {compilation.HELP}."
 )
 _SEEDS_AT_ONCE = flags.DEFINE_integer(
   "seeds_at_once", 0, "Of config.seeds; 0: one a core, or one a GPU.", 0
@@ -64,6 +75,7 @@ def main(argv: list[str]) -> None:
       process_id=_PROCESS_ID.value,
       timeout_s=_PEER_TIMEOUT.value,
     )
+    compilation.enable(_COMPILATION_CACHE.value)
     if _DRY_RUN.value or not workdir:
       train.dry_run(_CONFIG.value, data_dir=_DATA_DIR.value)
     else:

@@ -12,6 +12,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 # Several devices on one CPU, before JAX starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Tests share a cache of their own (below), never the user's.
+os.environ["LTJAX_COMPILATION_CACHE"] = "off"
 
 import jax
 import pytest
