@@ -51,6 +51,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.resize = "stretch"  # or "crop": how pictures become squares
   config.data.storage = "device"  # or "host", for sets larger than a device
   config.data.cache = ""  # folder for decoded pictures
+  config.data.workers = 0  # processes that decode pictures; 0: threads
   config.data.crop_size = 0  # pixels that the network sees; 0: all
   config.data.augment = "crop_flip"  # or "random_resized_crop"
   config.data.test_fraction = 0.2  # of a set that has no test part

@@ -121,8 +121,9 @@ def ahead(
   def load(index: np.ndarray) -> PyTree:
     full = list(fixed)
     for i in places:
-      rows = jax.device_put(leaves[i].read(index), sharding.batched(mesh))
-      full[i] = Gathered(rows, len(leaves[i]))
+      # Each process reads the rows of its own devices, no others.
+      rows = leaves[i].read(sharding.local(index, mesh))
+      full[i] = Gathered(sharding.assemble(rows, mesh), len(leaves[i]))
     return jax.tree.unflatten(structure, full)
 
   if not places:

@@ -52,6 +52,7 @@ def build(
   crop_size: int = 0,
   storage: str = "device",
   cache: str = "",
+  workers: int = 0,
   seed: int,
   mesh: Mesh,
   data_dir: str | None = None,
@@ -80,6 +81,7 @@ def build(
     crop_size: pixels of the network's input; 0 for those of the images.
     storage: whether images live on the `device` or on the `host`.
     cache: folder for decoded pictures on the host; none if empty.
+    workers: processes that decode pictures; 0 for threads.
     seed: of the split.
     mesh: the devices.
     data_dir: where data sets live.
@@ -98,6 +100,7 @@ def build(
     image_size=image_size,
     resize=resize,
     cache=cache,
+    processes=workers,
   )
   data = sources.load(
     source,

@@ -1,7 +1,8 @@
 """Picture files as images on the host: decoded when a batch asks for them.
 
-Each picture is decoded, brought to one square size and dropped again; several
-threads decode at a time (Pillow works outside Python's lock). With a cache the
+Each picture, a file or a record of an ArrayRecord file, is decoded, brought to
+one square size and dropped again. Several threads decode at a time (Pillow
+works outside Python's lock), or several processes (`workers`). With a cache the
 decoded squares are kept in one file, so that from the second epoch on nothing
 is decoded and a batch is read at the speed of memory or disk.
 """
@@ -18,10 +19,18 @@ import pathlib
 
 import numpy as np
 
-from ltjax.data import decoded_cache, host_images, images
+from ltjax.data import (
+  array_records,
+  decoded_cache,
+  host_images,
+  images,
+  workers,
+)
 
-# From the paths of pictures to images.
-Reader = Callable[[Sequence[pathlib.Path]], host_images.HostImages]
+# A picture: a file, or a record in one.
+File = pathlib.Path | array_records.Record
+# From pictures to images.
+Reader = Callable[[Sequence[File]], host_images.HostImages]
 
 
 class ImageFiles(host_images.HostImages):
@@ -32,6 +41,7 @@ class ImageFiles(host_images.HostImages):
     size: pixels of a side.
     resize: `stretch` or `crop`, see `images.to_square`.
     cache: folder for the decoded squares; none if empty.
+    processes: how many decode; 0 for threads.
 
   Raises:
     ValueError: if `resize` is unknown.
@@ -40,17 +50,21 @@ class ImageFiles(host_images.HostImages):
 
   def __init__(
     self,
-    files: Sequence[pathlib.Path],
+    files: Sequence[File],
     *,
     size: int,
     resize: str = "crop",
     cache: str | pathlib.Path = "",
+    processes: int = 0,
   ):
     if resize not in images.RESIZES:
       raise ValueError(
         f"data.resize is {resize!r}; choose one of {', '.join(images.RESIZES)}."
       )
-    self._files, self._size, self._resize = list(files), size, resize
+    if not isinstance(files, array_records.Records):
+      files = list(files)
+    self._files, self._size, self._resize = files, size, resize
+    self._processes = processes
     self.shape = (len(self._files), size, size, 3)
     self._cache = None
     if cache:
@@ -70,28 +84,59 @@ class ImageFiles(host_images.HostImages):
       out[known] = self._cache.get(index[known])
       left = left[~known]
 
-    def fill(place: int) -> None:
-      out[place] = self._decode(int(index[place]))
-
-    # All of them, also after an error: none may write behind our back.
-    waiting = [_threads().submit(fill, int(place)) for place in left]
-    futures.wait(waiting)
-    for future in waiting:
-      future.result()
+    if len(left):
+      out[left] = self._decode([self._files[int(i)] for i in index[left]])
     if self._cache is not None and len(left):
       self._cache.put(index[left], out[left])
     return out
 
-  def _decode(self, index: int) -> np.ndarray:
-    file = self._files[index]
-    try:
-      picture = images.decode(file, least=self._size)
-      return images.to_square(picture.convert("RGB"), self._size, self._resize)
-    except (OSError, ValueError) as error:
-      name = "" if str(file) in str(error) else f"{file}: "
-      raise host_images.BrokenImageError(
-        f"{name}{error} The same command then goes on from what is saved."
-      ) from None
+  def _decode(self, files: Sequence[File]) -> np.ndarray:
+    """Decodes pictures, uint8 `[len(files), size, size, 3]`."""
+    if self._processes:
+      return workers.shared(self._processes).decode(
+        files, size=self._size, resize=self._resize
+      )
+    out = np.empty((len(files), *self.shape[1:]), np.uint8)
+
+    def fill(place: int) -> None:
+      out[place] = square(files[place], self._size, self._resize)
+
+    # All of them, also after an error: none may write behind our back.
+    waiting = [_threads().submit(fill, place) for place in range(len(files))]
+    futures.wait(waiting)
+    for future in waiting:
+      future.result()
+    return out
+
+
+def square(file: File, size: int, resize: str) -> np.ndarray:
+  """Decodes one picture.
+
+  Args:
+    file: a file, or a record in one.
+    size: pixels of a side.
+    resize: `stretch` or `crop`, see `images.to_square`.
+
+  Returns:
+    uint8 `[size, size, 3]`.
+
+  Raises:
+    BrokenImageError: if it cannot be read; names it.
+  """
+  name = str(file)
+  try:
+    source: pathlib.Path | bytes
+    if isinstance(file, array_records.Record):
+      source, name = file.picture()
+    else:
+      source = file
+    picture = images.decode(source, name=name, least=size)
+    return images.to_square(picture.convert("RGB"), size, resize)
+  except (OSError, ValueError) as error:
+    prefix = "" if name in str(error) else f"{name}: "
+    raise host_images.BrokenImageError(
+      f"{prefix}{error} The same command then goes on from what is saved."
+    ) from None
 
 
 @functools.cache
@@ -105,10 +150,13 @@ def _threads() -> futures.ThreadPoolExecutor:
   )
 
 
-def _key(files: Sequence[pathlib.Path], size: int, resize: str) -> str:
+def _key(files: Sequence[File], size: int, resize: str) -> str:
   """Returns what tells these squares from all others: files and geometry."""
   digest = hashlib.sha256(json.dumps([1, size, resize]).encode())
+  if isinstance(files, array_records.Records):
+    files = [pathlib.Path(shard) for shard in files.shards]
   for file in files:
+    assert isinstance(file, pathlib.Path)
     stat = file.stat()
     line = [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
     digest.update(json.dumps(line).encode())

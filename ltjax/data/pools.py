@@ -7,6 +7,7 @@
     npz:PATH      array x, images or data; optionally y or labels
     folder:PATH   pictures at any depth, resized to the set's images
     list:PATH     a list file of pictures; class numbers as far as known
+    arrayrecord:PATH  ArrayRecord files; class numbers as far as known
     svhn_extra    the 531,131 extra images of SVHN, from the data folder
     mat:PATH      a .mat file of SVHN's layout: X and, if known, y
 
@@ -29,6 +30,7 @@ from ltjax.data import (
   host_images,
   image_files,
   images,
+  label_index,
   lists,
   pickles,
   prepare,
@@ -73,8 +75,8 @@ def load_pool(
     resize: Resize arrays too, where the user asked for an image size.
     data_dir: The data folder, of `svhn_extra`.
     root: The folder that the paths in a list file start from.
-    pictures: Leaves the pictures of a folder or of a list unread, to be read by
-      this. A list needs it.
+    pictures: Leaves the pictures of a folder, of a list or of ArrayRecord files
+      unread, to be read by this. The last two need it.
 
   Returns:
     The pool.
@@ -85,12 +87,12 @@ def load_pool(
       hostile file.
   """
   kind, _, argument = name.partition(":")
-  if kind == "list" and not pictures:
+  if kind in ("list", "arrayrecord") and not pictures:
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
-  if kind in ("folder", "list") and argument and pictures:
-    pool = _unread(kind, argument, root, pictures)
+  if kind in ("folder", "list", "arrayrecord") and argument and pictures:
+    pool = _unread(kind, argument, root, data_dir, pictures)
   else:
     pool = read(name, picture_shape=image_shape, data_dir=data_dir)
   pixels = pool.images
@@ -133,7 +135,8 @@ def read(
   if kind not in ("pickle", "npz", "folder", "mat") or not argument:
     raise ValueError(
       f"Unknown pool of unlabeled images {name!r}. Known: pickle:PATH, "
-      "npz:PATH, folder:PATH, list:PATH, mat:PATH and svhn_extra."
+      "npz:PATH, folder:PATH, list:PATH, arrayrecord:PATH, mat:PATH and "
+      "svhn_extra."
     )
   path = pathlib.Path(argument).expanduser()
   if kind == "folder":
@@ -167,10 +170,16 @@ def read(
 
 
 def _unread(
-  kind: str, argument: str, root: str, pictures: image_files.Reader
+  kind: str,
+  argument: str,
+  root: str,
+  data_dir: str | None,
+  pictures: image_files.Reader,
 ) -> Pool:
-  """Finds the pictures of a list, or of a folder at any depth."""
-  if kind == "list":
+  """Finds the pictures of a list, of records, or of a folder at any depth."""
+  if kind == "arrayrecord":
+    files, labels = label_index.read_pool(argument, data_dir)
+  elif kind == "list":
     files, labels = lists.read(argument, root)
     lists.check_exist(files, argument)
   else:

@@ -7,6 +7,7 @@
     tfds:NAME                  prepared TFDS sets, read without TensorFlow
     folder:PATH                class sub-folders of pictures
     list:PATH                  list files of pictures and classes, see `lists`
+    arrayrecord:PATH           ArrayRecord files, see `array_records`
     npz:PATH                   arrays x and y, optionally x_test, y_test, classes
 
 Whatever the source, a set is uint8 images `[N, H, W, C]`, int32 labels and
@@ -29,6 +30,7 @@ from ltjax.data import (
   host_images,
   image_files,
   images,
+  label_index,
   lists,
   npz,
   official,
@@ -52,6 +54,7 @@ _WITH_PATH = {
   "folder": "PATH",
   "npz": "PATH",
   "list": "PATH",
+  "arrayrecord": "PATH",
 }
 # Pictures that give the mean and std where not all are decoded beforehand.
 _SAMPLE = 1000
@@ -122,9 +125,9 @@ def load(
       source has none; 0 leaves the test part empty.
     seed: Chooses which images those are.
     root: The folder that the paths in list files start from.
-    pictures: Leaves the pictures of a folder or of lists unread, to be read by
-      this. Lists need it. `mean` and `std` are then those of 1000 pictures,
-      evenly spaced.
+    pictures: Leaves the pictures of a folder, of lists or of ArrayRecord files
+      unread, to be read by this. The last two need it. `mean` and `std` are then
+      those of 1000 pictures, evenly spaced.
 
   Returns:
     The set.
@@ -138,9 +141,9 @@ def load(
   kind, colon, path = name.partition(":")
   if kind not in (_WITH_PATH if colon else _NAMED) or (colon and not path):
     raise ValueError(_unknown(name))
-  if kind in ("folder", "list") and pictures:
-    content = _unread(kind, path, root, pictures)
-  elif kind == "list":
+  if kind in ("folder", "list", "arrayrecord") and pictures:
+    content = _unread(kind, path, root, data_dir, pictures)
+  elif kind in ("list", "arrayrecord"):
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
@@ -203,11 +206,17 @@ def _check_two(
 
 
 def _unread(
-  kind: str, path: str, root: str, pictures: image_files.Reader
+  kind: str,
+  path: str,
+  root: str,
+  data_dir: str | None,
+  pictures: image_files.Reader,
 ) -> Any:
-  """Finds the pictures of a folder or of lists, as the readers give a set."""
+  """Finds the pictures of a set, unread, in the form that the readers give."""
   if kind == "folder":
     train, test, classes = folders.find_classes(path)
+  elif kind == "arrayrecord":
+    train, test, classes = label_index.read_set(path, data_dir)
   else:
     train, test, classes = lists.read_set(path, root)
   if test is not None:

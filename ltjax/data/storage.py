@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from ltjax import sharding
-from ltjax.data import host_images, image_files, images
+from ltjax.data import host_images, image_files, images, workers
 
 PLACES = ("device", "host")
 Images = np.ndarray | jax.Array | host_images.HostImages
@@ -29,10 +29,12 @@ def reader(
   image_size: int,
   resize: str,
   cache: str,
+  processes: int = 0,
 ) -> image_files.Reader | None:
   """Returns what reads picture files batch by batch, if a source needs it.
 
-  It does if it is a list, or a folder that stays on the host or is cropped.
+  It does if it is a list or ArrayRecord files, or a folder that stays on the
+  host or is cropped.
 
   Args:
     names: the sources of the images.
@@ -40,9 +42,11 @@ def reader(
     image_size: pixels to bring pictures to.
     resize: `stretch` or `crop`, see `images.to_square`.
     cache: folder for decoded pictures; none if empty.
+    processes: how many decode pictures; 0 for threads.
 
   Raises:
-    ValueError: for an unknown choice, or pictures without a size.
+    ValueError: for an unknown choice, pictures without a size, or processes
+      without pictures to decode.
   """
   if place not in PLACES:
     raise ValueError(
@@ -54,16 +58,27 @@ def reader(
     )
   kinds = {name.partition(":")[0] for name in names}
   unread = place == "host" or resize == "crop"
-  if "list" not in kinds and not (unread and "folder" in kinds):
+  workers.check(processes)
+  if not kinds & {"list", "arrayrecord"} and not (unread and "folder" in kinds):
+    if processes:
+      raise ValueError(
+        f"data.workers is {processes}, but there are no pictures to decode"
+        " while training: they are for list:, arrayrecord: and, with"
+        " data.storage 'host', folder:. Set it to 0."
+      )
     return None
   if image_size < 1:
     raise ValueError(
-      f"data.image_size is {image_size}; pictures of lists, and of folders that"
-      " are cropped or stay on the host, need the pixels to bring them to, such"
-      " as 256."
+      f"data.image_size is {image_size}; pictures of lists and of ArrayRecord"
+      " files, and of folders that are cropped or stay on the host, need the"
+      " pixels to bring them to, such as 256."
     )
   return functools.partial(
-    image_files.ImageFiles, size=image_size, resize=resize, cache=cache
+    image_files.ImageFiles,
+    size=image_size,
+    resize=resize,
+    cache=cache,
+    processes=processes,
   )
 
 
