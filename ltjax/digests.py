@@ -19,6 +19,8 @@ import numpy as np
 
 PyTree = Any
 
+_SEEDS = (0x9E3779B9, 0x3C6EF372)
+
 
 def digest(tree: PyTree, summed: Collection[str] = ()) -> str:
   """Returns a SHA-256 over the paths, types and bytes of a tree's arrays.
@@ -45,12 +47,13 @@ def digest(tree: PyTree, summed: Collection[str] = ()) -> str:
 
 
 def checksum(rows: jax.Array | np.ndarray) -> np.ndarray:
-  """Returns two sums of all bits, each weighted by where it stands.
+  """Returns two sums over all elements of a hash of its bits and its place.
 
-      s_k = sum_i w_k(i) b_i  mod 2^32
+      s_k = sum_i h(h(i + seed_k) xor b_i)  mod 2^32
 
-  with `b_i` the bits of element `i` as an integer and odd weights `w_k(i)`,
-  hashes of `i`. To change one element always changes them.
+  with `b_i` the bits of element `i` as an integer, and `h` a hash of integers,
+  one to one: a change of one element always changes the sums, any other all
+  but surely.
 
   Args:
     rows: float32 `[R, C]`, on any devices.
@@ -67,19 +70,15 @@ def _sums(rows: jax.Array) -> jax.Array:
   row = jax.lax.broadcasted_iota(jnp.uint32, rows.shape, 0)
   column = jax.lax.broadcasted_iota(jnp.uint32, rows.shape, 1)
   place = row * jnp.uint32(rows.shape[1]) + column
-  sums = [jnp.sum(bits * w, dtype=jnp.uint32) for w in _weights(place)]
-  return jnp.stack(sums)
+  hashes = [_hash(_hash(place + jnp.uint32(s)) ^ bits) for s in _SEEDS]
+  return jnp.stack([jnp.sum(h, dtype=jnp.uint32) for h in hashes])
 
 
-def _weights(place: jax.Array) -> list[jax.Array]:
-  """Returns two odd weights of each place, by a common integer hash."""
-  weights = []
-  for seed in (0x9E3779B9, 0x3C6EF372):
-    x = place + jnp.uint32(seed)
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-      x = (x ^ (x >> shift)) * jnp.uint32(factor)
-    weights.append((x ^ (x >> 16)) | jnp.uint32(1))
-  return weights
+def _hash(x: jax.Array) -> jax.Array:
+  """Two rounds of shift and multiply, as in common integer hashes."""
+  for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+    x = (x ^ (x >> shift)) * jnp.uint32(factor)
+  return x ^ (x >> 16)
 
 
 def in_parts(leaf: Any) -> bool:
