@@ -209,6 +209,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "steps_per_call": 0,  # 0: 1 on a CPU, an epoch on an accelerator
       "checkpoint_every_s": 60.0,
       "keep": 3,
+      "memory_limit_gib": 0.0,  # what a device has; 0: what it says
     }
   )
   return config

@@ -20,6 +20,7 @@ _LEAST = {
   "data.seed": 0,
   "eval.last_k": 1,
   "run.keep": 2,
+  "run.memory_limit_gib": 0,
   "run.steps_per_call": 0,
 }
 

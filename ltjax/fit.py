@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import gather, sampling, sharding
+from ltjax import gather, guard, memory, sampling, sharding
 from ltjax.state import ModelState, TrainState
 
 PyTree = Any
@@ -50,6 +50,10 @@ class Stage:
       `stream(epoch) -> int32 [steps_per_epoch, batch_size]`.
     step: `(train_state, index [B], arrays) -> train_state`; pure.
     schedule: `step -> learning rate`, for the log.
+    block: the block of the config that holds its batch size; if empty, that of
+      the last part of its name.
+    images_per_sample: images of a step for each one that the config's batch
+      size counts.
     shapes: `model_state -> model_state`, on shapes (`jax.ShapeDtypeStruct`):
       how `finish` changes them. Only a stage that leaves a head of another
       structure says so, for the checkpoints after it.
@@ -65,6 +69,8 @@ class Stage:
   prepare: Callable[[ModelState], tuple[PyTree, sampling.Stream]] | None = None
   step: Step | None = None
   schedule: Callable[[int], Any] | None = None
+  block: str = ""
+  images_per_sample: int = 1
   shapes: Callable[[ModelState], ModelState] = lambda state: state
 
   @property
@@ -76,6 +82,15 @@ class Stage:
   def images(self) -> int:
     """Samples drawn in the whole stage."""
     return self.steps * self.batch_size
+
+  @property
+  def batch(self) -> memory.Batch:
+    """How its batch size is called in the config."""
+    return memory.Batch(
+      f"Stage {self.name}",
+      f"{self.block or self.name.split('/')[-1]}.batch_size",
+      self.batch_size // self.images_per_sample,
+    )
 
 
 def shapes_after(stages: Iterable[Stage], shapes: ModelState) -> ModelState:
@@ -122,6 +137,7 @@ def fit(
   *,
   mesh: Mesh,
   steps_per_call: int = 0,
+  memory_limit_gib: float = 0.0,
 ) -> Iterator[Tick]:
   """Trains a stage from `state.step` to its end.
 
@@ -133,17 +149,19 @@ def fit(
     mesh: the devices.
     steps_per_call: steps in a jitted call; 0 chooses 1 on a CPU and an epoch
       on an accelerator. With images on the host it is always 1.
+    memory_limit_gib: what a device has; 0 asks it, see `ltjax.memory`.
 
   Yields:
     A `Tick` after each call.
 
   Raises:
+    OutOfMemoryError: if a step does not fit; names the batch size that would.
     NonFiniteLossError: names the stage, epoch, step and learning rate.
     BrokenImageError: if an image on the host cannot be read; the state of the
       last tick is then still good.
   """
   assert stage.step is not None
-  sharding.check_batch(stage.batch_size, mesh, stage.name.split("/")[-1])
+  sharding.check_batch(stage.batch_size, mesh, stage.batch.field.split(".")[0])
   if gather.on_host(arrays):
     steps_per_call = 1
   elif steps_per_call == 0:
@@ -151,7 +169,15 @@ def fit(
     steps_per_call = 1 if on_cpu else stage.steps_per_epoch
   steps_per_call = min(steps_per_call, stage.steps_per_epoch)
   split = not sharding.of_state(state, mesh).memory.is_fully_replicated
-  call = compiled(stage.step, mesh, steps_per_call > 1, split)
+  call = guard.Guard(
+    compiled(stage.step, mesh, steps_per_call > 1, split),
+    dataclasses.replace(stage.batch, multiple=mesh.size),
+    states=1,
+    index=1,
+    mesh=mesh,
+    limit_gib=memory_limit_gib,
+    at_other_sizes=stage.images_per_sample == 1,
+  )
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
   state = sharding.place(state, mesh)
 

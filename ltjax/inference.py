@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import gather, models, sharding
+from ltjax import gather, guard, memory, models, sharding
 from ltjax.data import host_images
 from ltjax.state import ModelState
 
@@ -33,6 +33,7 @@ class Predictor:
     batch_size: images in a batch, at least 1; rounded up to a multiple of the
       device count.
     mesh: the devices.
+    memory_limit_gib: what a device has; 0 asks it, see `ltjax.memory`.
 
   Raises:
     ValueError: if `batch_size` is below 1.
@@ -46,6 +47,7 @@ class Predictor:
     train_transform: Callable[[jax.Array, jax.Array], jax.Array],
     batch_size: int,
     mesh: Mesh,
+    memory_limit_gib: float = 0.0,
   ):
     if batch_size < 1:
       raise ValueError(
@@ -55,6 +57,7 @@ class Predictor:
     self.transform = train_transform
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
+    self._memory_limit_gib = memory_limit_gib
 
     @functools.partial(jax.jit, static_argnames="augment")
     def features(backbone, batch_stats, head, images, index, key, augment):
@@ -87,6 +90,9 @@ class Predictor:
 
     Returns:
       float32 `[N, D]`.
+
+    Raises:
+      OutOfMemoryError: if a batch does not fit on the device.
     """
     num = len(images)
     if num == 0:
@@ -98,10 +104,22 @@ class Predictor:
     ]
     indices = [np.where(index < num, index, 0) for index in indices]
     outputs = []
+    run = guard.Guard(
+      self._features,
+      memory.Batch(
+        f"A pass over {num:,} images", "eval.batch_size", size, self._mesh.size
+      ),
+      states=3,
+      index=4,
+      mesh=self._mesh,
+      limit_gib=self._memory_limit_gib,
+      # Those of each batch, and all of them put together.
+      results=2 * 4 * num * self.model.feature_dim,
+    )
     given = gather.ahead(images, indices, self._mesh)
     for batch, (index, rows) in enumerate(zip(indices, given, strict=True)):
       outputs.append(
-        self._features(
+        run(
           state.backbone,
           state.batch_stats,
           state.head,

@@ -34,6 +34,7 @@ class Run:
     steps_per_call: see `ltjax.fit`.
     checkpoint_every_s: seconds between checkpoints within a stage.
     keep: checkpoints to keep.
+    memory_limit_gib: what a device has; 0 asks it, see `ltjax.memory`.
     tensorboard: whether to write TensorBoard events.
     progress: where to show progress; None for none.
   """
@@ -46,6 +47,7 @@ class Run:
     steps_per_call: int = 0,
     checkpoint_every_s: float = 60.0,
     keep: int = 3,
+    memory_limit_gib: float = 0.0,
     tensorboard: bool = False,
     progress: progressing.Progress | None = None,
   ):
@@ -58,6 +60,7 @@ class Run:
     self._mesh = mesh
     self._steps_per_call = steps_per_call
     self._checkpoint_every_s = checkpoint_every_s
+    self._memory_limit_gib = memory_limit_gib
     self._tensorboard = tensorboard
     self._progress = progress
     self._checkpoints = checkpointing.Checkpoints(
@@ -216,6 +219,7 @@ class Run:
       mesh=self._mesh,
       steps_per_call=self._steps_per_call,
     )
+      memory_limit_gib=self._memory_limit_gib,
     for tick in ticks:
       train = self._unsaved = tick.state
       means = tick.means or {}

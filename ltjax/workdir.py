@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 import uuid
 
+# Settings of the machine, which no result depends on.
+MAY_DIFFER = ("run.memory_limit_gib",)
+
 
 class WorkdirError(ValueError):
   """The folder cannot be used for this run."""
@@ -95,7 +98,11 @@ class Workdir:
       raise WorkdirError(
         f"{path} cannot be read ({error}). Choose another --workdir."
       ) from error
-    changes = differences(stored, config)
+    changes = [
+      line
+      for line in differences(stored, config)
+      if not line.startswith(tuple(f"{name}:" for name in MAY_DIFFER))
+    ]
     if changes:
       listed = "\n".join(f"  {line}" for line in changes)
       raise WorkdirError(

@@ -217,6 +217,7 @@ def make(
     epochs=recipe.epochs,
     steps_per_epoch=steps,
     batch_size=recipe.batch_size,
+    block=field,
     init=init,
     prepare=prepare,
     step=make_step(

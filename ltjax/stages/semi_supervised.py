@@ -168,6 +168,7 @@ def make(
     epochs=recipe.epochs,
     steps_per_epoch=steps,
     batch_size=batch_size * (1 + unlabeled_ratio),
+    images_per_sample=1 + unlabeled_ratio,
     init=init,
     prepare=prepare,
     step=semi_step.make(

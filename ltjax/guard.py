@@ -1,0 +1,117 @@
+"""A guard before a program: does it fit on the device, and if not, what would?
+
+The guard compiles the program for its first call, which the call then uses, so
+that nothing is compiled twice; it compares what XLA needs with what the device
+has; and where XLA runs out of memory all the same, it says so in the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+
+from ltjax import gather, memory
+
+
+class Guard:
+  """A jitted function that says what it needs before it runs the first time.
+
+  Args:
+    call: of `jax.jit`; what it compiles is compiled once, for this and for use.
+    batch: how its batch is called; `lower` is set here.
+    states: so many of its first arguments are state, the others are data.
+    index: the number of the argument that holds the batch's index
+      `[..., size]`.
+    mesh: the devices.
+    limit_gib: see `memory.limit`.
+    results: bytes kept of earlier calls while it runs.
+    at_other_sizes: whether the function takes batches of other sizes.
+  """
+
+  def __init__(
+    self,
+    call: Callable[..., Any],
+    batch: memory.Batch,
+    *,
+    states: int,
+    index: int,
+    mesh: jax.sharding.Mesh,
+    limit_gib: float = 0.0,
+    results: int = 0,
+    at_other_sizes: bool = True,
+  ):
+    self._call, self._batch, self._results = call, batch, results
+    self._states, self._index = states, index
+    self._limit_gib, self._flexible = limit_gib, at_other_sizes
+    here = jax.process_index()
+    self._device = next(d for d in mesh.devices.flat if d.process_index == here)
+    self._checked = False
+
+  def __call__(self, *args: Any, **options: Any) -> Any:
+    """Calls the function.
+
+    Args:
+      *args: its arguments.
+      **options: its static arguments.
+
+    Raises:
+      OutOfMemoryError: if it does not fit, before it runs or when it does.
+    """
+    try:
+      if not self._checked:
+        estimate, batch = self._estimate(args, options)
+        memory.check(estimate, batch, self._device, limit_gib=self._limit_gib)
+        self._checked = True
+      return self._call(*args, **options)
+    except jax.errors.JaxRuntimeError as error:
+      if not memory.exhausted(error):
+        raise
+      # The device held less than it said: no size is known to fit.
+      estimate, batch = self._estimate(args, options)
+      raise memory.OutOfMemoryError(
+        memory.message(estimate, batch, None)
+      ) from error
+
+  def _estimate(
+    self, args: Any, options: Any
+  ) -> tuple[memory.Estimate, memory.Batch]:
+    """Returns what a call needs, and how to ask for less."""
+    lower = self._call.lower  # type: ignore[attr-defined]
+    state = memory.bytes_of(args[: self._states])
+    data = memory.bytes_of(args[self._states :])
+    estimate = memory.Estimate(
+      data=data,
+      state=state,
+      temporaries=memory.temporaries(lower(*args, **options)),
+      held=max(memory.in_use(self._device) - data - state, 0) + self._results,
+    )
+    if not self._flexible:
+      return estimate, self._batch
+    resized = dataclasses.replace(
+      self._batch,
+      lower=lambda size: lower(*self._at(size, args), **options),
+    )
+    return estimate, resized
+
+  def _at(self, size: int, args: Any) -> list[Any]:
+    """Returns the shapes of the arguments with a batch of another size."""
+
+    def rows(leaf):
+      if not isinstance(leaf, gather.Gathered):
+        return leaf
+      return jax.tree.map(lambda x: _like(x, (size, *x.shape[1:])), leaf)
+
+    resized = [
+      jax.tree.map(rows, a, is_leaf=lambda x: isinstance(x, gather.Gathered))
+      for a in args
+    ]
+    index = args[self._index]
+    resized[self._index] = _like(index, (*index.shape[:-1], size))
+    return resized
+
+
+def _like(array: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape, array.dtype, sharding=array.sharding)
