@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("name", NAMES)
 each_sslt = pytest.mark.parametrize(
   "name", [n for n in NAMES if "_sslt" in n and "imagenet" not in n]
 )
-LT = tuple(name for name in NAMES if name.endswith("_lt"))
+LT = tuple(n for n in NAMES if n.endswith("_lt") and "imagenet" not in n)
 # Classes, train and test images a class and image shapes, as published; SVHN's
 # images are not even over the classes, which nothing here depends on.
 OFFICIAL = {
@@ -338,6 +338,33 @@ def test_imagenet_sslt_by_lists():
   assert config.data.unlabeled.profile == "natural"
   author = load("imagenet_sslt", "variant=author_code")
   assert tuple(author.data.group_counts) == (99, 10)
+
+
+# -- ImageNet-LT, from lists or shards.
+
+
+def test_imagenet_lt_of_lists_or_shards(imagenet):
+  config = load("imagenet_lt", "root=/imagenet,workers=3")
+  config_check.check(config)
+  assert config.data.source == (
+    "list:ImageNet_LT_train.txt,ImageNet_LT_test.txt"
+  )
+  assert (config.data.root, config.data.workers) == ("/imagenet", 3)
+  assert config.model.name == "resnet50"
+  task, stages = build(load("imagenet_lt", "source=arrayrecord:/shards"))
+  assert imagenet == [("arrayrecord:/shards", "imagenet", True)]
+  assert isinstance(task.images, host_images.HostImages)
+  assert task.image_shape == (224, 224, 3) and task.num_classes == 1000
+  assert [stage.name for stage in stages] == ["embedding", "classifier"]
+  assert (stages[0].epochs, stages[0].batch_size) == (90, 512)
+
+
+@pytest.mark.parametrize("row", ["ce", "ldam_drw", "tau_norm", "square_root"])
+def test_imagenet_lt_has_rows(row):
+  config = load("imagenet_lt", f"row={row},model=resnet18,workers=0")
+  config_check.check(config)
+  assert config.embedding.batch_size == 512
+  assert config.data.unlabeled.factor == 0.0
 
 
 # -- FASSL: the data of SDCLR, probed.

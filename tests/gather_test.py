@@ -153,6 +153,22 @@ def test_each_batch_gets_its_rows_in_order():
   assert images.asked == [i.tolist() for i in indices]
 
 
+def test_only_the_rows_of_this_process_are_read(monkeypatch):
+  """Of several hosts, each has every other image here."""
+
+  def assemble(rows, mesh):
+    del mesh
+    return jnp.repeat(jnp.asarray(rows), 2, axis=0)
+
+  monkeypatch.setattr(sharding, "local", lambda index, mesh: index[::2])
+  monkeypatch.setattr(sharding, "assemble", assemble)
+  images, index = Recorded(ROWS), np.array([0, 1, 4, 2], np.int32)
+  (given,) = gather.ahead(images, [index], toys.one_device())
+  assert images.asked == [[0, 4]]
+  rows = gather.bind(given, index)[index]
+  np.testing.assert_array_equal(rows, ROWS[[0, 0, 4, 4]])
+
+
 def test_rows_are_read_ahead_but_not_far():
   images = Recorded(ROWS)
   given = gather.ahead(

@@ -75,23 +75,20 @@ class ImageFiles(host_images.HostImages):
   def read(self, index: np.ndarray) -> np.ndarray:
     """See `HostImages`."""
     index = np.asarray(index)
-    if self._cache is not None and self._cache.has(index).all():
+    if self._cache is None:
+      return self._decode(index)
+    known = self._cache.has(index)
+    if known.all():
       return self._cache.get(index)
     out = np.empty((len(index), *self.shape[1:]), np.uint8)
-    left = np.arange(len(index))
-    if self._cache is not None:
-      known = self._cache.has(index)
-      out[known] = self._cache.get(index[known])
-      left = left[~known]
-
-    if len(left):
-      out[left] = self._decode([self._files[int(i)] for i in index[left]])
-    if self._cache is not None and len(left):
-      self._cache.put(index[left], out[left])
+    out[known] = self._cache.get(index[known])
+    out[~known] = self._decode(index[~known])
+    self._cache.put(index[~known], out[~known])
     return out
 
-  def _decode(self, files: Sequence[File]) -> np.ndarray:
-    """Decodes pictures, uint8 `[len(files), size, size, 3]`."""
+  def _decode(self, index: np.ndarray) -> np.ndarray:
+    """Decodes pictures, uint8 `[B, size, size, 3]`."""
+    files = [self._files[int(i)] for i in index]
     if self._processes:
       return workers.shared(self._processes).decode(
         files, size=self._size, resize=self._resize

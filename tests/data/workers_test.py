@@ -1,6 +1,7 @@
 """Processes decode what threads decode, and end with who asked them."""
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -101,6 +102,16 @@ def test_a_worker_that_was_killed_is_told_and_replaced(files, two):
   assert gone([process.pid for process in processes])
   again = two.decode(files, size=8, resize="crop")
   np.testing.assert_array_equal(again, wanted)
+
+
+def test_shared_memory_without_linux(monkeypatch):
+  monkeypatch.delattr(os, "memfd_create", raising=False)
+  file = workers._anonymous_file()
+  os.ftruncate(file, 100)
+  ours, theirs = mmap.mmap(file, 100), mmap.mmap(file, 100)
+  ours[7] = 77
+  assert theirs[7] == 77
+  os.close(file)
 
 
 def test_signals_are_for_the_process_that_trains(files, two):
