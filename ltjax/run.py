@@ -81,6 +81,7 @@ class Run:
 
     Raises:
       Interrupted: after a signal, with everything saved.
+      OutOfMemoryError: if a stage does not fit on the device.
       NonFiniteLossError: if a loss is not finite; the last good checkpoint is
         kept.
       CheckpointError: if saving fails; earlier checkpoints are kept.
@@ -218,8 +219,8 @@ class Run:
       stream,
       mesh=self._mesh,
       steps_per_call=self._steps_per_call,
-    )
       memory_limit_gib=self._memory_limit_gib,
+    )
     for tick in ticks:
       train = self._unsaved = tick.state
       means = tick.means or {}
