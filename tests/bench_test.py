@@ -1,55 +1,11 @@
+import contextlib
 import json
 
-import finished
+import jax
 import pytest
 
-from ltjax import bench, speed
-
-RESULT = {
-  "model": "resnet8",
-  "dtype": "float32",
-  "batch_size": 8,
-  "image": 16,
-  "channels": 3,
-  "steps": 2,
-  "repeats": 5,
-  "devices": ["cpu:0"],
-  "bare": 1234.5,
-  "ltjax": 1111.1,
-  "ratio": 0.9,
-  "ratios": [0.85, 0.95],
-  "processor_ratio": 0.97,
-  "bare_compile_seconds": 3.26,
-  "ltjax_compile_seconds": 4.0,
-  "pseudo_label": 4000.0,
-  "refit_images": 16,
-  "refit_epochs": 10,
-  "refit_views": 10,
-  "refit_features_seconds": 1.5,
-  "refit_fit_seconds": 0.5,
-}
-
-
-def test_table_tells_the_numbers():
-  lines = bench.table(RESULT).splitlines()
-  assert lines[0] == (
-    "resnet8, float32, batches of 8 images of 16x16x3, on cpu:0; medians of 5"
-    " turns of 2 steps."
-  )
-  assert lines[1].split()[:5] == [
-    "bare",
-    "jitted",
-    "loop",
-    "1,234.5",
-    "images/s,",
-  ]
-  assert lines[1].endswith("compiled in 3.3 s")
-  assert lines[2].startswith("ltjax training           1,111.1 images/s")
-  assert lines[3].endswith(
-    "0.900 (turns: 0.850 to 0.950), by processor time 0.970"
-  )
-  assert "4,000.0 images/s" in lines[4]
-  assert "16 images in 10 views, 0.50 s for 10 epochs" in lines[5]
+from ltjax import bench
+from ltjax.benchmarks import breakdown, measure, scaling, table, torch_client
 
 
 @pytest.mark.parametrize(
@@ -58,28 +14,35 @@ def test_table_tells_the_numbers():
     (["--batch_size=0"], "--batch_size is 0; it must be 1 or more."),
     (["--steps=0"], "--steps is 0"),
     (["--repeats=0"], "--repeats is 0"),
+    (["--only=bare,x"], "--only is 'bare,x'"),
     (["--model=resnet9"], "Unknown model 'resnet9'. Did you mean"),
-    (["--image=2"], "Images of 2 x 2 pixels are too small"),
+    (["--scaling", "--largest=3"], "--largest is 3"),
+    (["--breakdown", "--repeats=0"], "--repeats is 0"),
+    (["--peer=torch", "--peer_python=/no/python"], "--peer_python is"),
   ],
 )
-def test_mistakes_are_told_in_a_line(argv, error, capsys, monkeypatch):
-  finished.one_device(monkeypatch)
+def test_mistakes_are_told_in_a_line(argv, error, capsys):
   assert bench.main(argv) == 1
   out, err = capsys.readouterr()
   assert out == "" and err.startswith(f"error: {error}")
   assert len(err.splitlines()) == 1
 
 
-def test_command_line(capsys, monkeypatch):
+def test_measures(capsys, monkeypatch):
   asked = {}
 
-  def measure(**settings):
+  def fake(**settings):
     asked.update(settings)
-    return RESULT
+    # Compilation is timed: it must not be read from a cache.
+    assert not jax.config.jax_enable_compilation_cache
+    return {"answer": 42}
 
-  monkeypatch.setattr(speed, "measure", measure)
-  assert bench.main(["--json", "--dtype=bfloat16", "--repeats=3"]) == 0
-  assert json.loads(capsys.readouterr().out) == RESULT
+  before = jax.config.jax_enable_compilation_cache
+  monkeypatch.setattr(measure, "measure", fake)
+  monkeypatch.setattr(table, "of_measure", lambda result: f"drawn: {result}")
+  argv = ["--json", "--dtype=bfloat16", "--repeats=3", "--devices=2"]
+  assert bench.main([*argv, "--only=epoch,bare"]) == 0
+  assert json.loads(capsys.readouterr().out) == {"answer": 42}
   assert asked == {
     "model": "resnet8",
     "batch_size": 128,
@@ -87,6 +50,79 @@ def test_command_line(capsys, monkeypatch):
     "dtype": "bfloat16",
     "steps": 8,
     "repeats": 3,
+    "devices": 2,
+    "only": ("epoch", "bare"),
+    "peers": {},
   }
   assert bench.main([]) == 0
-  assert capsys.readouterr().out == bench.table(RESULT) + "\n"
+  assert asked["only"] == tuple(measure.LOOPS)
+  assert capsys.readouterr().out == "drawn: {'answer': 42}\n"
+  assert jax.config.jax_enable_compilation_cache == before
+
+
+def test_peer(capsys, monkeypatch):
+  asked, open_peers = {}, []
+
+  @contextlib.contextmanager
+  def start(**settings):
+    asked.update(settings)
+    open_peers.append("torch")
+    yield {"torch_field": "a loop"}
+    open_peers.pop()
+
+  def fake(**settings):
+    assert open_peers and settings["peers"] == {"torch_field": "a loop"}
+    return {}
+
+  monkeypatch.setattr(table, "of_measure", lambda result: "")
+  monkeypatch.setattr(torch_client, "start", start)
+  monkeypatch.setattr(measure, "measure", fake)
+  argv = ["--peer=torch", "--peer_python=py", "--model=resnet18", "--json"]
+  assert bench.main(argv) == 0
+  assert not open_peers
+  assert asked == {
+    "python": "py",
+    "model": "resnet18",
+    "batch_size": 128,
+    "image": 32,
+    "dtype": "float32",
+    "steps": 8,
+  }
+
+
+@pytest.mark.parametrize(
+  "flag, module, asked",
+  [
+    (
+      "--scaling",
+      scaling,
+      {"only": tuple(scaling.CASES), "largest": 10**7, "repeats": 5},
+    ),
+    (
+      "--breakdown",
+      breakdown,
+      {
+        "model": "resnet8",
+        "batch_size": 128,
+        "image": 32,
+        "dtype": "float32",
+        "repeats": 5,
+      },
+    ),
+  ],
+)
+def test_other_measurements(flag, module, asked, capsys, monkeypatch):
+  monkeypatch.setattr(module, "measure", lambda **settings: [settings])
+  monkeypatch.setattr(module, "text", lambda rows: f"text of {len(rows)}")
+  assert bench.main([flag]) == 0
+  assert capsys.readouterr().out == "text of 1\n"
+  assert bench.main([flag, "--json"]) == 0
+  (found,) = json.loads(capsys.readouterr().out)
+  found |= {"only": tuple(found["only"])} if "only" in found else {}
+  assert found == asked
+
+
+def test_one_thing_at_a_time(capsys):
+  with pytest.raises(SystemExit):
+    bench.main(["--scaling", "--breakdown"])
+  assert "not allowed with" in capsys.readouterr().err

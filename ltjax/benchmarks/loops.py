@@ -1,0 +1,241 @@
+"""The loops that are timed: ltjax's own stages, and a bare jitted one.
+
+Every loop is compiled when it is made, which gives its compile time and its
+memory; what it then runs is the very same program. A turn of a loop is an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ltjax import fit, sampling, sharding
+from ltjax import state as states
+from ltjax.benchmarks import flops as flop_counts
+from ltjax.benchmarks import usage
+from ltjax.benchmarks.subject import Subject
+from ltjax.losses import classification
+from ltjax.stages import consistency, contrastive, embedding
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+  """Something to time.
+
+  Attributes:
+    name: what it is.
+    images: images of a turn.
+    run: a turn; what it returns is waited for.
+    flops: of the network, for each image; 0 where it hardly takes part.
+    compile_seconds: of tracing and compilation, nothing cached; None if only
+      the first turn tells.
+    memory_bytes: what the compiled step needs on a device; None if unknown.
+  """
+
+  name: str
+  images: int
+  run: Callable[[], Any]
+  flops: int = 0
+  compile_seconds: float | None = None
+  memory_bytes: int | None = None
+
+
+def bare(subject: Subject, *, turns: int) -> Loop:
+  """A jitted step of network, loss and SGD on one batch of floats, no more.
+
+  Args:
+    subject: what to train.
+    turns: how often it will run.
+  """
+  model, steps = subject.model, subject.steps
+  recipe = subject.recipe(turns)
+  optimizer = recipe.make_optimizer(recipe.make_schedule(steps))
+
+  def step(params, batch_stats, opt_state, images, labels):
+    def loss_fn(params):
+      _, logits, stats = model.apply(params, batch_stats, images, True)
+      return jnp.mean(classification.cross_entropy(logits, labels)), stats
+
+    grads, stats = jax.grad(loss_fn, has_aux=True)(params)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), stats, opt_state
+
+  whole = sharding.replicated(subject.mesh)
+  call = jax.jit(step, donate_argnums=(0, 1, 2), out_shardings=whole)
+  params = {"backbone": subject.state.backbone, "head": subject.state.head}
+  carry = (params, subject.state.batch_stats, optimizer.init(params))
+  carry = sharding.replicate(states.copy(carry), subject.mesh)
+  size = subject.batch_size
+  images = jax.jit(subject.test_transform)(subject.images[:size])
+  batch = jax.device_put(
+    (images, subject.labels[:size]), sharding.batched(subject.mesh)
+  )
+  seconds, memory = _compile(call, *carry, *batch)
+
+  def run() -> Any:
+    nonlocal carry
+    for _ in range(steps):
+      carry = call(*carry, *batch)
+    return carry
+
+  return Loop(
+    "bare step",
+    subject.count,
+    run,
+    flop_counts.TRAINING * flop_counts.forward(model),
+    seconds,
+    memory,
+  )
+
+
+def epoch(subject: Subject, *, turns: int) -> Loop:
+  """Supervised training as a run does it: data, augmentation, step, metrics.
+
+  Args:
+    subject: what to train.
+    turns: how often it will run.
+  """
+  stage = embedding.make(
+    "embedding",
+    subject.model,
+    images=subject.images,
+    labels=subject.labels,
+    transform=subject.transform,
+    recipe=subject.recipe(turns),
+    seed=0,
+    key=jax.random.key(1),
+    report=lambda state: [],
+  )
+  return _of_stage("epoch", stage, subject, views=1)
+
+
+def consistency_epoch(subject: Subject, *, turns: int) -> Loop:
+  """Stage 2 of SSLT: half labeled, half pseudo-labeled, with the memory.
+
+  Args:
+    subject: what to train.
+    turns: how often it will run.
+  """
+  maker = consistency.Maker(
+    subject.model,
+    images=subject.images,
+    labels=subject.labels[: (subject.count + 1) // 2],
+    num_classes=subject.model.num_classes,
+    transform=subject.transform,
+    recipe=subject.recipe(turns),
+    seed=0,
+  )
+  stage = maker.make(
+    "consistency", key=jax.random.key(2), report=lambda state: []
+  )
+  return _of_stage("consistency epoch", stage, subject, views=1)
+
+
+def contrastive_epoch(subject: Subject, *, turns: int) -> Loop:
+  """SimCLR: two views of each image, in one batch.
+
+  Args:
+    subject: what to train.
+    turns: how often it will run.
+  """
+  stage = contrastive.make(
+    "contrastive",
+    subject.model,
+    images=subject.images,
+    labels=subject.labels,
+    counts=jnp.bincount(
+      subject.labels, length=subject.model.num_classes
+    ).astype(jnp.float32),
+    views=subject.two_views,
+    recipe=subject.recipe(turns),
+    seed=0,
+    key=jax.random.key(3),
+    report=lambda state: [],
+  )
+  return _of_stage("contrastive epoch", stage, subject, views=2)
+
+
+def compile_stage(
+  stage: fit.Stage, state: states.TrainState, arrays: PyTree, subject: Subject
+) -> tuple[float, int]:
+  """Compiles the step that `fit.fit` will call, and which it then finds.
+
+  Args:
+    stage: what will be trained.
+    state: where it begins.
+    arrays: what its step reads.
+    subject: gives the devices.
+
+  Returns:
+    The seconds it took, and the bytes it needs on a device.
+  """
+  mesh = subject.mesh
+  assert stage.step is not None
+  many = mesh.devices.flat[0].platform != "cpu" and stage.steps_per_epoch > 1
+  split = not sharding.of_state(state, mesh).memory.is_fully_replicated
+  call = fit.compiled(stage.step, mesh, many, split)
+  shape = (stage.batch_size,)
+  if many:
+    shape = (stage.steps_per_epoch, *shape)
+  index = sharding.put(
+    np.zeros(shape, np.int32), sharding.batched(mesh, int(many))
+  )
+  rest = (stage.steps_per_epoch,) if many else ()
+  return _compile(
+    call,
+    sharding.place(state, mesh),
+    index,
+    sharding.replicate(arrays, mesh),
+    *rest,
+  )
+
+
+def epochs(
+  stage: fit.Stage,
+  state: states.TrainState,
+  prepared: tuple[PyTree, sampling.Stream],
+  subject: Subject,
+) -> Iterator[states.TrainState]:
+  """Runs an epoch of a stage every time it is asked.
+
+  Args:
+    stage: what to train.
+    state: where to begin; consumed.
+    prepared: as `stage.prepare` gave it.
+    subject: gives the devices.
+  """
+  for tick in fit.fit(stage, state, *prepared, mesh=subject.mesh):
+    if tick.epoch_done:
+      yield tick.state
+
+
+def _of_stage(
+  name: str, stage: fit.Stage, subject: Subject, *, views: int
+) -> Loop:
+  assert stage.init is not None and stage.prepare is not None
+  prepared = stage.prepare(subject.state)
+  state = states.copy(stage.init(subject.state))
+  seconds, memory = compile_stage(stage, state, prepared[0], subject)
+  return Loop(
+    name,
+    subject.count,
+    epochs(stage, state, prepared, subject).__next__,
+    views * flop_counts.TRAINING * flop_counts.forward(subject.model),
+    seconds,
+    memory,
+  )
+
+
+def _compile(call: Any, *args: Any) -> tuple[float, int]:
+  began = time.perf_counter()
+  compiled = call.lower(*args).compile()
+  return time.perf_counter() - began, usage.of_compiled(compiled)

@@ -1,0 +1,81 @@
+"""What a result was measured on: machine, versions, commit, date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import datetime
+import importlib.metadata
+import os
+from pathlib import Path
+import platform
+import re
+import subprocess
+from typing import Any
+
+import jax
+
+_PACKAGES = ("ltjax", "jax", "jaxlib", "flax", "optax", "torch")
+
+
+def describe() -> dict[str, Any]:
+  """Returns the machine, as JSON values.
+
+  Returns:
+    `device`, its kind (`cpu`, or as the maker calls it), and how many; the
+    `processor` and its `cores`; `load`, the processes that wanted a core in the
+    last minute; `versions`; the `commit` of the code, None if unknown, and the
+    `date` in UTC.
+  """
+  devices = jax.devices()
+  return {
+    "device": devices[0].device_kind,
+    "devices": len(devices),
+    "processor": next(_processors(), platform.machine()),
+    "cores": len(os.sched_getaffinity(0)),
+    "load": round(os.getloadavg()[0], 2),
+    "python": platform.python_version(),
+    "versions": dict(_versions()),
+    "commit": _commit(),
+    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
+  }
+
+
+def slug(device: str) -> str:
+  """Returns a device's name as part of a file name, such as `nvidia_h200`.
+
+  Args:
+    device: as `describe` has it.
+  """
+  return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
+
+
+def _processors() -> Iterator[str]:
+  try:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    return
+  for line in lines:
+    if line.startswith("model name"):
+      yield line.partition(":")[2].strip()
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+  for name in _PACKAGES:
+    try:
+      yield name, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+
+
+def _commit() -> str | None:
+  command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+  folder = Path(__file__).parents[2]
+  if not (folder / "pyproject.toml").exists():
+    return None  # Installed: the folder may lie in another repository.
+  try:
+    done = subprocess.run(
+      command, cwd=folder, capture_output=True, text=True, timeout=10
+    )
+  except (OSError, subprocess.TimeoutExpired):
+    return None
+  return done.stdout.strip() or None

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from ltjax.benchmarks import torch_networks, torch_peer
+
+SETTINGS = {"model": "tiny", "batch_size": 4, "image": 8, "steps": 2}
+
+
+@pytest.fixture
+def networks(monkeypatch):
+  """Puts a small network in the place of all; keeps those that were made."""
+  torch = pytest.importorskip("torch")
+  made = []
+
+  def build(name, *, num_classes, image_shape):
+    nn = torch.nn
+    made.append(
+      nn.Sequential(
+        nn.Conv2d(image_shape[2], 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, num_classes),
+      )
+    )
+    return made[-1]
+
+  monkeypatch.setattr(torch_networks, "build", build)
+  # To compile takes a minute; what is compiled runs the same.
+  monkeypatch.setattr(torch, "compile", lambda function, mode: function)
+  return made
+
+
+def weights(network):
+  return [p.detach().numpy().copy() for p in network.parameters()]
+
+
+def changed(before, network):
+  pairs = zip(before, weights(network), strict=True)
+  return all((old != new).any() for old, new in pairs)
+
+
+def test_field(networks):
+  turn, how = torch_peer.make("field", dtype="bfloat16", **SETTINGS)
+  before = weights(networks[0])
+  assert turn() > 0 and turn() > 0
+  assert changed(before, networks[0])
+  assert how["precision"] == "float32" and how["layout"] == "contiguous"
+  assert how["workers"] >= 1 and how["compiled"] == ""
+
+
+@pytest.mark.parametrize("dtype, candidates", [("float32", 4), ("bfloat16", 6)])
+def test_best(dtype, candidates, networks):
+  turn, how = torch_peer.make("best", dtype=dtype, **SETTINGS)
+  assert len(how["tried"]) == candidates == len(networks)
+  speeds = [row["images_per_second"] for row in how["tried"]]
+  fastest = how["tried"][int(np.argmax(speeds))]
+  for name in ("layout", "precision", "compiled"):
+    assert how[name] == fastest[name]
+  if dtype == "float32":
+    assert {row["precision"] for row in how["tried"]} == {"float32"}
+  network = networks[int(np.argmax(speeds))]
+  before = weights(network)
+  assert turn() > 0 and changed(before, network)
+
+
+def test_best_tells_what_did_not_work(networks, monkeypatch):
+  torch = torch_networks.library()
+
+  def fail(function, mode):
+    raise RuntimeError("no compiler\nat all")
+
+  monkeypatch.setattr(torch, "compile", fail)
+  _, how = torch_peer.make("best", dtype="float32", **SETTINGS)
+  assert how["compiled"] == ""
+  errors = [row["error"] for row in how["tried"] if row["compiled"]]
+  assert errors == ["RuntimeError: no compiler"] * 2
