@@ -15,19 +15,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests share a cache of their own (below), never the user's.
 os.environ["LTJAX_COMPILATION_CACHE"] = "off"
 
+# Tests compile much and compute little: XLA optimizes little, and what was
+# compiled once is shared by all processes of the session, those that tests start
+# among them. Set JAX_DISABLE_MOST_OPTIMIZATIONS=0 to test what users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  _cache = tempfile.mkdtemp(prefix="ltjax-test-compilations-")
+  atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
-
-# Tests make the same toy programs again and again: compile each only once.
-_cache = tempfile.mkdtemp(prefix="ltjax-test-compilations-")
-atexit.register(shutil.rmtree, _cache, ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", _cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture
