@@ -162,12 +162,7 @@ def fit(
   """
   assert stage.step is not None
   sharding.check_batch(stage.batch_size, mesh, stage.batch.field.split(".")[0])
-  if gather.on_host(arrays):
-    steps_per_call = 1
-  elif steps_per_call == 0:
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    steps_per_call = 1 if on_cpu else stage.steps_per_epoch
-  steps_per_call = min(steps_per_call, stage.steps_per_epoch)
+  steps_per_call = steps_in_call(stage, arrays, mesh, steps_per_call)
   split = not sharding.of_state(state, mesh).memory.is_fully_replicated
   call = guard.Guard(
     compiled(stage.step, mesh, steps_per_call > 1, split),
@@ -202,6 +197,25 @@ def fit(
     yield Tick(
       state, step, (step - 1) // stage.steps_per_epoch + 1, done, means
     )
+
+
+def steps_in_call(
+  stage: Stage, arrays: PyTree, mesh: Mesh, steps_per_call: int
+) -> int:
+  """Returns how many steps one jitted call runs.
+
+  Args:
+    stage: what to train.
+    arrays: what its step reads.
+    mesh: the devices.
+    steps_per_call: as for `fit`; 0 for automatic.
+  """
+  if gather.on_host(arrays):
+    return 1
+  if steps_per_call == 0:
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    steps_per_call = 1 if on_cpu else stage.steps_per_epoch
+  return min(steps_per_call, stage.steps_per_epoch)
 
 
 def _chunks(

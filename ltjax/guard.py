@@ -63,7 +63,8 @@ class Guard:
     try:
       if not self._checked:
         estimate, batch = self._estimate(args, options)
-        memory.check(estimate, batch, self._device, limit_gib=self._limit_gib)
+        most = memory.limit(self._device, self._limit_gib)
+        memory.check(estimate, batch, most)
         self._checked = True
       return self._call(*args, **options)
     except jax.errors.JaxRuntimeError as error:

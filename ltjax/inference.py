@@ -73,6 +73,35 @@ class Predictor:
       lambda head, features: jax.nn.softmax(model.head_apply(head, features))
     )
 
+  def size(self, num: int) -> int:
+    """Returns the size of the batches in which images are passed.
+
+    Args:
+      num: images.
+    """
+    return min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
+
+  def lower(self, state: ModelState, images: PyTree, size: int) -> Any:
+    """Returns the program of a batch, lowered from shapes, not compiled.
+
+    Args:
+      state: shapes of the parameters and statistics.
+      images: the shape of all, or `Gathered` of the rows of a batch.
+      size: images in the batch.
+    """
+    index = jax.ShapeDtypeStruct(
+      (size,), jnp.int32, sharding=sharding.batched(self._mesh)
+    )
+    return self._features.lower(
+      state.backbone,
+      state.batch_stats,
+      state.head,
+      images,
+      index,
+      None,
+      augment=False,
+    )
+
   def features(
     self,
     state: ModelState,
@@ -97,7 +126,7 @@ class Predictor:
     num = len(images)
     if num == 0:
       return jnp.zeros((0, self.model.feature_dim), jnp.float32)
-    size = min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
+    size = self.size(num)
     indices = [
       np.arange(first, first + size, dtype=np.int32)
       for first in range(0, num, size)

@@ -169,22 +169,14 @@ def temporaries(lowered: Any, *, to_run: bool = True) -> int | None:
   return stats.temp_size_in_bytes + stats.generated_code_size_in_bytes + results
 
 
-def check(
-  estimate: Estimate,
-  batch: Batch,
-  device: jax.Device,
-  *,
-  limit_gib: float = 0.0,
-) -> None:
+def check(estimate: Estimate, batch: Batch, most: int | None) -> None:
   """Raises OutOfMemoryError if a program does not fit on its device.
 
   Args:
     estimate: what it needs.
     batch: how to ask for less.
-    device: where it is to run.
-    limit_gib: see `limit`.
+    most: what the device has; None if unknown.
   """
-  most = limit(device, limit_gib)
   fits = estimate.temporaries is not None
   if fits and (most is None or estimate.peak <= most):
     return
@@ -228,8 +220,8 @@ def largest(
       slope = max(more - less, 1) / (big - small)
       # A hair below the line: what is cut for the hardware makes steps.
       guess = int(0.98 * (small + (room - less) / slope))
-      if needed is not None and needed > room:
-        guess = min(guess, size - step)
+      fits = needed is not None and needed <= room
+      guess = max(guess, size) if fits else min(guess, size - step)
     size = _rounded(min(guess, batch.size - 1), step)
     if size < step:
       return 0, False
@@ -261,19 +253,20 @@ def message(estimate: Estimate, batch: Batch, most: int | None) -> str:
     most: what the device has; None if it has not what it said.
   """
   parts = [
-    f"{gib(estimate.data)} of data",
-    f"{gib(estimate.state)} of state",
-    f"{gib(estimate.held)} held for other stages",
+    f"{text(estimate.data)} of data",
+    f"{text(estimate.state)} of state",
   ]
+  if estimate.held:
+    parts.append(f"{text(estimate.held)} held for other stages")
   if estimate.temporaries is not None:
-    parts.append(f"{gib(estimate.temporaries)} of temporaries")
-  needs = f"It needs about {gib(estimate.peak)} ({', '.join(parts)})"
+    parts.append(f"{text(estimate.temporaries)} of temporaries")
+  needs = f"It needs about {text(estimate.peak)} ({', '.join(parts)})"
   if estimate.temporaries is None:
     needs = f"XLA cannot place its temporaries beside {', '.join(parts)}"
   there = (
     "which the device did not have"
     if most is None
-    else (f"and the device has {gib(most)}")
+    else (f"and the device has {text(most)}")
   )
   size, compiled = largest(estimate, batch, most)
   way = (
@@ -294,6 +287,14 @@ def message(estimate: Estimate, batch: Batch, most: int | None) -> str:
   )
 
 
-def gib(count: int) -> str:
-  """Returns bytes as text, in GiB."""
-  return f"{count / GIB:.3g} GiB"
+def text(count: int | None) -> str:
+  """Returns bytes as text.
+
+  Args:
+    count: how many; None if unknown.
+  """
+  if count is None:
+    return "unknown"
+  return (
+    f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
+  )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import importlib.util
@@ -25,6 +26,8 @@ from ltjax import (
   distributed,
   fit,
   inference,
+  memory,
+  memory_table,
   methods,
   models,
   report,
@@ -183,6 +186,8 @@ def dry_run(
 ) -> None:
   """Prints what a run would do, and trains nothing.
 
+  It compiles the steps, to tell the memory that they need.
+
   Args:
     config: as a config file gives it.
     data_dir: where data sets live; None for the default.
@@ -195,6 +200,8 @@ def dry_run(
   mesh = sharding.make_mesh()
   task = build_task(config, mesh, data_dir)
   learner = build_learner(config, task, mesh)
+  outlined = memory_table.Outlined(learner.predictor)
+  learner = dataclasses.replace(learner, predictor=outlined)
   stages = methods.stages(config.method, learner, config)
   echo(str(config))
   echo(task.class_table())
@@ -213,7 +220,12 @@ def dry_run(
     )
   total = sum(stage.steps for stage in stages)
   images = sum(stage.images for stage in stages)
-  echo(f"{'total':<37} {total:>9,} {images:>12,}")
+  echo(f"{'total':<37} {total:>9,} {images:>12,}\n")
+  needed = memory_table.rows(
+    stages, learner, steps_per_call=config.run.steps_per_call
+  )
+  most = memory.limit(mesh.local_devices[0], config.run.memory_limit_gib)
+  echo(memory_table.table(needed, most))
 
 
 def _finished(folder: workdirs.Workdir) -> dict[str, Any] | None:
