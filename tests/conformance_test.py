@@ -8,10 +8,12 @@ user's run is.
 import dataclasses
 import functools
 import os
+import re
 import signal
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
@@ -194,6 +196,57 @@ def test_loop_equals_scan(case, steps_per_call, baseline, tmp_path):
   expected, expected_rows = baseline(case)
   chex.assert_trees_all_close(toys.host(state), expected, rtol=1e-4, atol=1e-5)
   toys.assert_rows_close(rows, expected_rows)
+
+
+def program(stage, train, index, arrays):
+  """Returns a step as JAX traced it: its text and its constants."""
+  traced = jax.make_jaxpr(stage.step)(train, index, arrays)
+  text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
+  return text, [np.asarray(x).tolist() for x in traced.consts]
+
+
+@every_training_case
+def test_steps_can_be_vmapped_over_seeds(case):
+  """A step takes its seed from the state alone, and traces under vmap."""
+  learners = [toys.learner(seed=seed) for seed in (0, 1)]
+  runs = [toys.stages(case, learner, loops=1) for learner in learners]
+  shapes = jax.eval_shape(learners[0].init)
+  for stage, other in zip(*runs, strict=True):
+    if stage.steps:
+      zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+      arrays, stream = stage.prepare(zeros)
+      given = (jax.eval_shape(stage.init, shapes), stream(0)[0], arrays)
+      assert program(stage, *given) == program(other, *given)
+      stacked = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), given
+      )
+      result = jax.eval_shape(jax.vmap(stage.step), *stacked)
+      chex.assert_trees_all_equal_shapes_and_dtypes(result, stacked[0])
+    shapes = stage.shapes(shapes)
+
+
+@pytest.mark.parametrize("case", ["classifier", "consistency"])
+def test_vmapped_seeds_equal_separate_ones(case):
+  """The numbers, too, of two steps; what JAX traces it also computes."""
+  learners = [toys.learner(seed=seed) for seed in (0, 1)]
+  stages = [toys.stages(case, learner)[-1] for learner in learners]
+  states = [learner.init() for learner in learners]
+  read, streams = zip(*(g.prepare(s) for g, s in zip(stages, states)))
+  apart = [stage.init(state) for stage, state in zip(stages, states)]
+  stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
+  together, arrays = stack(*apart), stack(*read)
+  step = jax.jit(jax.vmap(stages[0].step))
+  for i in range(2):
+    index = jnp.stack([stream(0)[i] for stream in streams])
+    together = step(together, index, arrays)
+    apart = [
+      jax.jit(stage.step)(state, index[seed], read[seed])
+      for seed, (stage, state) in enumerate(zip(stages, apart))
+    ]
+  chex.assert_trees_all_close(
+    toys.host(together), toys.host(stack(*apart)), rtol=1e-4, atol=1e-5
+  )
+  assert toys.differ(*(state.params for state in apart))
 
 
 @every_case
