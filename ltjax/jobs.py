@@ -9,7 +9,6 @@ of several GPUs each has a run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -124,10 +123,7 @@ def _start(job: Job, place: places.Place) -> _Running:
       start_new_session=True,
       env=os.environ | {"PYTHONUNBUFFERED": "1", **place.environment},
     )
-  if place.cores:
-    # Before it has other threads: those it starts later inherit this.
-    with contextlib.suppress(ProcessLookupError):  # It may be over already.
-      os.sched_setaffinity(process.pid, place.cores)
+  place.pin(process.pid)
   return _Running(job, place, process, time.monotonic())
 
 

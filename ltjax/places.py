@@ -9,6 +9,7 @@ not change its result.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import json
 import os
@@ -35,6 +36,16 @@ class Place:
   name: str
   cores: tuple[int, ...] = ()
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def pin(self, pid: int) -> None:
+    """Pins a process that was started just now to the cores, if there are some.
+
+    Args:
+      pid: of the process. Threads that it starts later inherit this.
+    """
+    if self.cores:
+      with contextlib.suppress(ProcessLookupError):  # It may be over already.
+        os.sched_setaffinity(pid, self.cores)
 
 
 WHOLE = Place("the whole machine")
