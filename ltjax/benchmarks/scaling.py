@@ -11,7 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ltjax.benchmarks import growing_losses, growing_sets, growth, table
+from ltjax.benchmarks import (
+  growing_losses,
+  growing_sets,
+  growth,
+  machine,
+  table,
+)
 
 CASES: Mapping[str, Callable[[int], Iterator[growth.Case]]] = {
   "streams": growing_sets.streams,
@@ -28,8 +34,8 @@ def measure(
   only: Sequence[str] = tuple(CASES),
   largest: int = 10**7,
   repeats: int = 5,
-) -> list[dict[str, Any]]:
-  """Times the growing_sets.
+) -> dict[str, Any]:
+  """Times the cases.
 
   Args:
     only: which of `CASES`.
@@ -37,7 +43,7 @@ def measure(
     repeats: runs at each size, of which the fastest counts.
 
   Returns:
-    As `growth.measure`, for each case.
+    JSON values: `machine`, and `rows`, for each case as `growth.measure`.
 
   Raises:
     ValueError: if a name is unknown or a number out of range.
@@ -51,21 +57,22 @@ def measure(
     raise ValueError(f"--largest is {largest}; it must be 10000 or more.")
   if repeats < 1:
     raise ValueError(f"--repeats is {repeats}; it must be 1 or more.")
-  return [
+  rows = [
     growth.measure(case, repeats=repeats)
     for name in only
     for case in CASES[name](largest)
   ]
+  return {"machine": machine.describe(), "rows": rows}
 
 
-def text(rows: Sequence[Mapping[str, Any]]) -> str:
+def text(result: Mapping[str, Any]) -> str:
   """Draws what `measure` found.
 
   Args:
-    rows: of `measure`.
+    result: of `measure`.
   """
   lines = []
-  for row in rows:
+  for row in result["rows"]:
     lines.append(
       [
         row["name"],

@@ -82,9 +82,10 @@ def test_measures_what_was_chosen(monkeypatch):
     "nothing", "rows", (1, 2), lambda n: growth.Work(lambda: n, 2**20)
   )
   monkeypatch.setitem(scaling.CASES, "streams", lambda largest: iter([case]))
-  rows = scaling.measure(only=("streams",), repeats=1)
-  assert json.loads(json.dumps(rows)) == rows
-  assert [row["name"] for row in rows] == ["nothing"]
+  result = scaling.measure(only=("streams",), repeats=1)
+  assert json.loads(json.dumps(result)) == result
+  assert [row["name"] for row in result["rows"]] == ["nothing"]
+  assert result["machine"]["device"] == "cpu"
 
 
 def test_text():
@@ -99,12 +100,12 @@ def test_text():
     "limit": 1.0,
     "as_it_should": False,
   }
-  header, line = scaling.text([row]).splitlines()
+  header, line = scaling.text({"rows": [row]}).splitlines()
   assert line.split() == (
     "split 1,000 to 20,000 images 1 250 1.84 1 3.0 0.37 grows too fast".split()
   )
   assert header.endswith("exponent")
-  calm = scaling.text([row | {"as_it_should": True}])
+  calm = scaling.text({"rows": [row | {"as_it_should": True}]})
   assert "too fast" not in calm
 
 

@@ -1,0 +1,94 @@
+"""The pictures of `benchmark`: images a second, and time against size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ltjax import figures
+
+COLORS = {
+  "bare": "#BBBBBB",
+  "epoch": "#0072B2",
+  "torch_field": "#D55E00",
+  "torch_best": "#E69F00",
+}
+NAMES = {
+  "bare": "bare JAX step",
+  "epoch": "ltjax epoch",
+  "torch_field": "PyTorch, DataLoader and PIL",
+  "torch_best": "PyTorch, all on the device",
+}
+
+
+def shape(result: Mapping[str, Any]) -> str:
+  """Returns what was measured, such as `resnet8, float32, 128`.
+
+  Args:
+    result: of `ltjax.bench`.
+  """
+  return f"{result['model']}, {result['dtype']}, {result['batch_size']}"
+
+
+def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+  """Draws a group of bars for each shape.
+
+  Args:
+    results: of `measure.measure`.
+    path: the picture.
+  """
+  drawn, axes = figures.new(9.0, 0.9 + 0.75 * len(results))
+  axes.grid(axis="y", visible=False)
+  axes.grid(axis="x", color="#E3E3E3", linewidth=0.7)
+  for place, result in enumerate(results):
+    found = {
+      name: result["loops"][name]["images_per_second"]
+      for name in ("bare", "epoch")
+      if name in result["loops"]
+    }
+    for name, peer in result["peers"].items():
+      found[name] = peer["images_per_second"]
+    for i, (name, speed) in enumerate(found.items()):
+      low, high = (abs(speed["median"] - speed[k]) for k in ("min", "max"))
+      axes.barh(
+        place + 0.2 * (i - 1.5),
+        speed["median"],
+        0.18,
+        xerr=[[low], [high]],
+        color=COLORS[name],
+        label=NAMES[name] if place == 0 else None,
+      )
+  axes.set_yticks(range(len(results)), [shape(r) for r in results])
+  axes.invert_yaxis()
+  axes.set_xscale("log")
+  axes.set_xlabel("images a second, trained (median and range)")
+  figures.legend(axes, axes.get_legend_handles_labels()[0])
+  figures.save(drawn, path)
+
+
+def scaling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+  """Draws a panel for each variable, a line for each case.
+
+  Args:
+    rows: of `scaling.measure`.
+    path: the picture.
+  """
+  from matplotlib import figure
+
+  variables = list(dict.fromkeys(row["variable"] for row in rows))
+  drawn = figure.Figure(figsize=(4.6 * len(variables), 4.0))
+  for axes, variable in zip(
+    drawn.subplots(1, len(variables), squeeze=False)[0], variables
+  ):
+    for row in rows:
+      if row["variable"] == variable:
+        name = f"{row['name']} ({row['exponent']:.2f})"
+        axes.plot(row["sizes"], row["seconds"], marker="o", label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(variable)
+    axes.set_ylabel("seconds")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7)
+  figures.save(drawn, path)
