@@ -3,7 +3,7 @@
 Tells how fast ltjax trains, labels and refits, beside a bare jitted loop of the
 same network and the machine's own peak; with `--peer=torch` also beside PyTorch.
 `--scaling` tells how cost grows with the size of a task, `--breakdown` where the
-time of a step goes.
+time of a step goes, `--seeds` how several seeds are best trained at a time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ltjax.benchmarks import (
   breakdown,
   measure,
   scaling,
+  seeds,
   table,
   torch_client,
 )
@@ -56,6 +57,11 @@ def _run(options: argparse.Namespace) -> tuple[Any, str]:
     shape.pop("steps")
     result = breakdown.measure(**shape, repeats=options.repeats)
     return result, breakdown.text(result)
+  if options.seeds is not None:
+    result = seeds.measure(
+      **shape, seeds=options.seeds, repeats=options.repeats
+    )
+    return result, seeds.text(result)
   with contextlib.ExitStack() as stack:
     peers = {}
     if options.peer:
@@ -117,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
   )
   what.add_argument(
     "--breakdown", action="store_true", help="where the time of a step goes"
+  )
+  what.add_argument(
+    "--seeds", type=int, help="so many: in turn, vmapped, a process each"
   )
   parser.add_argument(
     "--largest", type=int, default=10**7, help="size at which --scaling ends"

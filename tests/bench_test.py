@@ -5,7 +5,14 @@ import jax
 import pytest
 
 from ltjax import bench
-from ltjax.benchmarks import breakdown, measure, scaling, table, torch_client
+from ltjax.benchmarks import (
+  breakdown,
+  measure,
+  scaling,
+  seeds,
+  table,
+  torch_client,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +25,7 @@ from ltjax.benchmarks import breakdown, measure, scaling, table, torch_client
     (["--model=resnet9"], "Unknown model 'resnet9'. Did you mean"),
     (["--scaling", "--largest=3"], "--largest is 3"),
     (["--breakdown", "--repeats=0"], "--repeats is 0"),
+    (["--seeds=0"], "--seeds is 0; it must be 1 or more."),
     (["--peer=torch", "--peer_python=/no/python"], "--peer_python is"),
   ],
 )
@@ -58,6 +66,18 @@ def test_measures(capsys, monkeypatch):
   assert asked["only"] == tuple(measure.LOOPS)
   assert capsys.readouterr().out == "drawn: {'answer': 42}\n"
   assert jax.config.jax_enable_compilation_cache == before
+
+
+def test_seeds(capsys, monkeypatch):
+  asked = {}
+  monkeypatch.setattr(seeds, "measure", lambda **given: asked.update(given))
+  monkeypatch.setattr(seeds, "text", lambda result: "drawn")
+  assert bench.main(["--seeds=4", "--image=8"]) == 0
+  assert capsys.readouterr().out == "drawn\n"
+  assert asked["seeds"] == 4 and asked["image"] == 8
+  assert asked.keys() == {
+    *("seeds", "model", "batch_size", "image", "dtype", "steps", "repeats")
+  }
 
 
 def test_peer(capsys, monkeypatch):
