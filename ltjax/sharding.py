@@ -55,8 +55,8 @@ def of_state(tree: PyTree, mesh: Mesh) -> PyTree:
   """Returns the sharding of each array of a state.
 
   This is the one rule for what is split: per-sample memories, the leaves of
-  name `memory` and shape `[R, C]`, by rows, if there are rows and the devices
-  divide them. `padded` gives such an `R`. All else is replicated.
+  name `memory` and shape `[R, C]`, by rows, if there are several devices and
+  they divide the rows. `padded` gives such an `R`. All else is replicated.
 
   Args:
     tree: holds arrays or `jax.ShapeDtypeStruct`s.
@@ -67,7 +67,7 @@ def of_state(tree: PyTree, mesh: Mesh) -> PyTree:
   def rule(path, leaf):
     memory = path and getattr(path[-1], "name", None) == "memory"
     divides = leaf.ndim == 2 and leaf.size and leaf.shape[0] % mesh.size == 0
-    return rows if memory and divides else whole
+    return rows if memory and divides and mesh.size > 1 else whole
 
   return jax.tree_util.tree_map_with_path(rule, tree)
 

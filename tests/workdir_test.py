@@ -59,6 +59,19 @@ def test_two_at_a_time_are_refused(tmp_path):
   workdir.Workdir(tmp_path).close()  # Free again.
 
 
+def test_a_folder_may_be_named_before_it_is_locked(tmp_path):
+  """Of several processes of one run the first locks, the others name it."""
+  other = workdir.Workdir(tmp_path / "run", locked=False)
+  assert not other.path.exists()
+  with workdir.Workdir(tmp_path / "run", locked=False) as folder:
+    folder.lock()
+    assert other / "x" == folder / "x" == tmp_path / "run" / "x"
+    with pytest.raises(workdir.WorkdirError, match="Another process"):
+      other.lock()
+  with other:
+    other.lock()  # Free again.
+
+
 def test_the_lock_goes_with_its_process(tmp_path):
   """A killed process leaves the file, but not the lock."""
   code = f"""
