@@ -180,7 +180,7 @@ def compile_stage(
   """
   mesh = subject.mesh
   assert stage.step is not None
-  many = mesh.devices.flat[0].platform != "cpu" and stage.steps_per_epoch > 1
+  many = fit.steps_in_call(stage, arrays, mesh, 0) > 1
   split = not sharding.of_state(state, mesh).memory.is_fully_replicated
   call = fit.compiled(stage.step, mesh, many, split)
   shape = (stage.batch_size,)
