@@ -313,3 +313,57 @@ def test_the_live_line_on_a_terminal(tmp_path, cache):
   hidden, visible = text.rfind("\x1b[?25l"), text.rfind("\x1b[?25h")
   assert -1 < hidden < visible  # the cursor is back
   assert "Traceback" not in text
+
+
+@pytest.fixture
+def several(monkeypatch):
+  """Sets the flags for two seeds; returns what `seeds` and `train` were asked."""
+  asked = []
+
+  def call(name, result):
+    def called(*args, **settings):
+      asked.append((name, args[1:], settings))
+      return result
+
+    return called
+
+  monkeypatch.setattr(main.seeds, "train", call("train", ["seed1"]))
+  monkeypatch.setattr(main.seeds, "plan", call("plan", "2 runs\n"))
+  monkeypatch.setattr(main.train, "dry_run", call("dry_run", None))
+  monkeypatch.setattr(main.train, "train", None)  # That is for one seed.
+  for name, value in (
+    ("_CONFIG", runs.config(seeds=2)),
+    ("_WORKDIR", "x"),
+    ("_DATA_DIR", "d"),
+    ("_DRY_RUN", False),
+    ("_SEEDS_AT_ONCE", 3),
+  ):
+    monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
+  monkeypatch.setattr(flags.FLAGS["config"], "present", 1)
+  monkeypatch.setattr(main.logging, "set_verbosity", lambda level: None)
+  monkeypatch.setattr(sys, "argv", ["main.py", "--config=c", "--workdir=x"])
+  return asked
+
+
+def test_several_seeds_of_which_one_fails(several, capsys):
+  with pytest.raises(SystemExit) as stop:
+    main.main(["ltjax.main"])
+  assert stop.value.code == 1
+  arguments = ["--config=c", "--workdir=x"]
+  assert several == [("train", ("x", arguments), {"at_once": 3})]
+  assert capsys.readouterr().err == (
+    "Failed: seed1. The same command tries again.\n"
+  )
+
+
+def test_a_dry_run_of_several_seeds_plans_before_it_takes_the_device(
+  several, monkeypatch, capsys
+):
+  for name, value in (("_DRY_RUN", True), ("_WORKDIR", None)):
+    monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
+  main.main(["ltjax.main"])
+  assert several == [
+    ("plan", ("WORKDIR",), {"at_once": 3}),
+    ("dry_run", (), {"data_dir": "d"}),
+  ]
+  assert capsys.readouterr().out == "\n2 runs\n"
