@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ltjax import sharding
 from ltjax import state as states
 from ltjax.benchmarks import clock, flops, loops, machine, peak, table
 from ltjax.benchmarks import subject as subjects
@@ -164,15 +165,21 @@ def _pieces(
 
     return jax.grad(loss, has_aux=True)(params)
 
-  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  whole = sharding.replicated(subject.mesh)
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1), out_shardings=whole)
   def update(params, opt_state, grads):
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
 
   grads, _ = gradient(params, state.batch_stats, batch, labels)
-  moved = states.copy((params, optimizer.init(params)))
-  nothing = jax.jit(lambda tree: tree, donate_argnums=0)
-  held = states.copy((params, state.batch_stats, optimizer.init(params)))
+  opt_state = optimizer.init(params)
+  # Copies that lie where results will: the second call compiles nothing anew.
+  moved, held = sharding.replicate(
+    states.copy(((params, opt_state), (params, state.batch_stats, opt_state))),
+    subject.mesh,
+  )
+  nothing = jax.jit(lambda tree: tree, donate_argnums=0, out_shardings=whole)
 
   def optimize() -> Any:
     nonlocal moved

@@ -24,7 +24,7 @@ def classes(largest: int) -> Iterator[growth.Case]:
   Args:
     largest: at most so many classes.
   """
-  sizes = growth.up_to(min(largest, MOST_CLASSES), ratio=8.0)
+  sizes = growth.sizes(10, min(largest, MOST_CLASSES))
   for name in loss_settings.NAMES:
     yield growth.Case(
       f"loss {name}", "classes", sizes, lambda c, name=name: _loss(name, c)
@@ -37,7 +37,7 @@ def prototypes(largest: int) -> Iterator[growth.Case]:
   Args:
     largest: at most so many prototypes.
   """
-  sizes = growth.up_to(min(largest, MOST_PROTOTYPES), ratio=4.0)
+  sizes = growth.sizes(64, min(largest, MOST_PROTOTYPES))
   yield growth.Case("FASSL's prototypes", "prototypes", sizes, _prototypes)
   yield growth.Case("SwAV's codes", "prototypes", sizes, _codes)
 

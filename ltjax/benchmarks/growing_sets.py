@@ -23,6 +23,8 @@ from ltjax.evaluation import metrics
 BATCH = 128
 CLASSES = 10
 MOST_CLASSES = 10_000
+LEAST = 10_000  # Index entries; below, overheads are all there is.
+LEAST_IMAGES = 1000
 MOST_IMAGES = 100_000
 POOL_OF_CLASSES = 1_000_000  # Labels among which many classes are found.
 
@@ -33,7 +35,7 @@ def streams(largest: int) -> Iterator[growth.Case]:
   Args:
     largest: index entries.
   """
-  sizes = growth.up_to(largest)
+  sizes = growth.sizes(LEAST, largest)
   for name in ("random", "class_balanced", "square_root"):
     yield growth.Case(
       f"an epoch's order, {name}",
@@ -45,7 +47,7 @@ def streams(largest: int) -> Iterator[growth.Case]:
   yield growth.Case(
     f"an epoch's order of {pool:,}, class_balanced",
     "classes",
-    growth.up_to(min(pool, MOST_CLASSES)),
+    growth.sizes(CLASSES, min(pool, MOST_CLASSES)),
     lambda c: growth.on_host(_stream("class_balanced", pool, c)),
     limit=0.0,
   )
@@ -57,7 +59,7 @@ def bookkeeping(largest: int) -> Iterator[growth.Case]:
   Args:
     largest: images.
   """
-  sizes = growth.up_to(largest)
+  sizes = growth.sizes(LEAST, largest)
   yield growth.Case(
     "split", "images", sizes, lambda n: growth.on_host(_split(n))
   )
@@ -77,7 +79,7 @@ def images(largest: int) -> Iterator[growth.Case]:
   yield growth.Case(
     "augmentation",
     "images",
-    growth.up_to(min(largest, MOST_IMAGES), points=3),
+    growth.sizes(LEAST_IMAGES, min(largest, MOST_IMAGES), points=3),
     _augmentation,
   )
 

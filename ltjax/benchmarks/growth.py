@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import math
 import tracemalloc
 from typing import Any
 
@@ -127,14 +126,13 @@ def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
   return float(slope)
 
 
-def up_to(
-  largest: int, *, points: int = 4, ratio: float = 10.0
-) -> tuple[int, ...]:
-  """Returns sizes in equal ratios that end at the largest.
+def sizes(least: int, largest: int, *, points: int = 4) -> tuple[int, ...]:
+  """Returns sizes in equal ratios.
 
   Args:
+    least: the first.
     largest: the last.
-    points: how many.
-    ratio: of one to the one before.
+    points: how many, at most.
   """
-  return tuple(math.ceil(largest / ratio**i) for i in reversed(range(points)))
+  spaced = np.geomspace(least, max(least, largest), points)
+  return tuple(dict.fromkeys(int(round(size)) for size in spaced))

@@ -27,6 +27,7 @@ CASES: Mapping[str, Callable[[int], Iterator[growth.Case]]] = {
   "prototypes": growing_losses.prototypes,
   "devices": growing_sets.devices,
 }
+LARGEST = 100_000  # At least: an exponent needs sizes that differ.
 
 
 def measure(
@@ -53,8 +54,8 @@ def measure(
     raise ValueError(
       f"--only is {','.join(only)!r}; choose from {', '.join(CASES)}."
     )
-  if largest < 10_000:
-    raise ValueError(f"--largest is {largest}; it must be 10000 or more.")
+  if largest < LARGEST:
+    raise ValueError(f"--largest is {largest}; it must be {LARGEST} or more.")
   if repeats < 1:
     raise ValueError(f"--repeats is {repeats}; it must be 1 or more.")
   rows = [

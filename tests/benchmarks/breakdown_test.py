@@ -4,7 +4,7 @@ import bench_toys
 import jax
 import pytest
 
-from ltjax.benchmarks import breakdown, clock, loops
+from ltjax.benchmarks import breakdown, clock, loops, subject
 
 SHAPE = {k: v for k, v in bench_toys.SMALL.items() if k != "steps"}
 
@@ -53,3 +53,25 @@ def test_pieces(monkeypatch):
 def test_mistakes():
   with pytest.raises(ValueError, match="--repeats is 0"):
     breakdown.measure(model="resnet8", **SHAPE, repeats=0)
+
+
+def test_the_second_run_of_a_piece_compiles_nothing(monkeypatch, caplog):
+  bench_toys.patch(monkeypatch)
+  what = subject.make(model="any", **bench_toys.SMALL)
+  first, second = [], []
+
+  def compilations():
+    lines = [r.getMessage() for r in caplog.records]
+    caplog.clear()
+    return [line for line in lines if "XLA compilation" in line]
+
+  def twice(run):
+    jax.block_until_ready(run())
+    first.extend(compilations())
+    jax.block_until_ready(run())
+    second.extend(compilations())
+    return 1.0
+
+  with jax.log_compiles():
+    breakdown._pieces(what, twice)
+  assert first and not second

@@ -21,8 +21,9 @@ def test_costs_of_nothing_do_not_grow():
 
 
 def test_sizes():
-  assert growth.up_to(10**7) == (10**4, 10**5, 10**6, 10**7)
-  assert growth.up_to(100, points=3, ratio=8.0) == (2, 13, 100)
+  assert growth.sizes(10**4, 10**7) == (10**4, 10**5, 10**6, 10**7)
+  assert growth.sizes(10, 40, points=3) == (10, 20, 40)
+  assert growth.sizes(10, 5) == (10,)
 
 
 def test_memory_on_the_host():
