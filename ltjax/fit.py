@@ -281,7 +281,8 @@ def compiled(
     return state, watch(state)
 
   whole = sharding.replicated(mesh)
-  fields = {field.name: whole for field in dataclasses.fields(TrainState)}
+  names = [field.name for field in dataclasses.fields(TrainState)]
+  fields: dict[str, Any] = dict.fromkeys(names, whole)
   fields["memory"] = sharding.batched(mesh) if split else whole
   return jax.jit(
     many_steps if many else one_step,
