@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import reopened, train
+from ltjax import compilation, reopened, train
 from ltjax import trained as trained_lib
 from ltjax.data import task as tasks
 
@@ -174,7 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="balanced: g, the class-balanced one (default); random: g'",
   )
   parser.add_argument("--format", choices=("table", "json"), default="table")
+  compilation.add_flag(parser)
   options = parser.parse_args(argv)
+  compilation.enable(options.compilation_cache)
   try:
     row, recorded, task = evaluate(
       options.workdir,

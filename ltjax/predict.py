@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ltjax import compilation
 from ltjax import trained as trained_lib
 from ltjax.data import folders
 from ltjax.data import images as pictures
@@ -210,7 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "images", nargs="+", metavar="IMAGES", help="pictures, and folders of them"
   )
+  compilation.add_flag(parser)
   options = parser.parse_args(argv)
+  compilation.enable(options.compilation_cache)
   table = options.format == "table"
   bad = 0
   try:

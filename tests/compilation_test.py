@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
+import toys
 
-from ltjax import compilation
+from ltjax import compilation, fit
+from ltjax import state as states
 
 SETTINGS = (
   "jax_compilation_cache_dir",
@@ -195,23 +197,37 @@ def test_the_flag_of_other_commands():
 
 
 def test_a_second_run_compiles_nothing(tmp_path):
-  """Nor does one that goes on; and the cache changes no bit of a result."""
-  runs.write_set(tmp_path / runs.SET)
-  config = f"--config={runs.ROOT / 'tests' / 'toy_config.py'}"
+  learner = toys.learner()
+  state = learner.init()
 
-  def run(workdir, cache):
-    arguments = (f"--workdir={workdir}", f"--compilation_cache={cache}")
-    done = runs.main(config, *arguments, cwd=tmp_path)
-    assert done.returncode == 0 and "arning" not in done.stderr, done.stderr
-    return runs.outcome(tmp_path / workdir), {
-      str(path.relative_to(tmp_path / cache))
-      for path in (tmp_path / cache).rglob("*-cache")
-    }
+  def run():
+    jax.clear_caches()  # as a new process
+    compilation.enable(str(tmp_path / "cache"))
+    stage, ends = toys.embedding_stage(learner, epochs=1), []
 
-  first, made = run("first", "cache")
-  assert len(made) > 20
-  second, there = run("second", "cache")
-  assert there == made
-  plain, nothing = run("plain", "off")
-  assert nothing == set()
-  assert first == second == plain
+    def train():
+      start = states.copy(stage.init(state))
+      reads = stage.prepare(state)
+      ends.extend(fit.fit(stage, start, *reads, mesh=learner.mesh))
+      return 0
+
+    return events(train)[0], ends[-1].state
+
+  first, made = run()
+  assert first["cache_misses"] > 1
+  second, again = run()
+  assert second["cache_misses"] == 0
+  assert second["cache_hits"] >= first["cache_misses"]
+  toys.assert_same(made, again)
+
+
+def test_the_flag_of_main(tmp_path):
+  """A mistake behind it, so that nothing is trained."""
+  done = runs.main(
+    f"--config={runs.ROOT / 'tests' / 'toy_config.py'}",
+    *("--dry_run", f"--compilation_cache={tmp_path / 'cache'}"),
+    "--config.loops=-1",
+    cwd=tmp_path,
+  )
+  assert done.returncode == 1
+  assert list((tmp_path / "cache").iterdir())
