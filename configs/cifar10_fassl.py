@@ -35,15 +35,5 @@ def get_config(arg=None):
   config.data.labeled.max_count = 4500
   config.data.labeled.rho = arg.rho
   config.data.validation.per_class = 500
-  presets.sdclr_recipe(config)
-  config.pretrain.epochs = 2000
-  config.prototypes.epochs = 200
-  config.student.epochs = 500
-  presets.apply(config, arg.row)
-  presets.sdclr_protocol(config, num_classes=10, split=arg.split)
-  if config.pretrain.name in ("supervised", "rotation"):
-    config.pretrain.epochs = 200
-    config.pretrain.batch_size = 128
-    config.pretrain.learning_rate = 0.1
-    config.pretrain.weight_decay = 5e-4
+  presets.fassl_on_cifar(config, arg.row, num_classes=10, split=arg.split)
   return config

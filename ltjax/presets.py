@@ -122,6 +122,39 @@ def apply(config: Any, row: str) -> Any:
   return config
 
 
+def fassl_on_cifar(
+  config: Any, row: str, *, num_classes: int, split: int, per_class: int = 0
+) -> None:
+  """Changes a config to a row of FASSL's tables, at full length.
+
+  2000 epochs of pre-training, 200 of prototypes and 500 of the student; where
+  pre-training has labels, or their like, 200 in batches of 128.
+
+  Args:
+    config: its data are named; changed in place.
+    row: a name in `ROWS`.
+    num_classes: C.
+    split: which classes are frequent, and which images are drawn.
+    per_class: images of each class for the probe; 0 for all.
+
+  Raises:
+    ValueError: if the row is unknown.
+  """
+  sdclr_recipe(config)
+  config.pretrain.epochs = 2000
+  config.prototypes.epochs = 200
+  config.student.epochs = 500
+  apply(config, row)
+  sdclr_protocol(
+    config, num_classes=num_classes, split=split, per_class=per_class
+  )
+  if config.pretrain.name in ("supervised", "rotation"):
+    config.pretrain.epochs = 200
+    config.pretrain.batch_size = 128
+    config.pretrain.learning_rate = 0.1
+    config.pretrain.weight_decay = 5e-4
+
+
 def needs_unlabeled(config: Any) -> bool:
   """Returns whether the method of a config learns from unlabeled images.
 

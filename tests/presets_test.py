@@ -135,3 +135,19 @@ def test_an_unknown_row_is_refused():
     presets.apply(configs.sslt(), "ldam_drv")
   assert str(caught.value).startswith("row is 'ldam_drv'; choose one of ")
   assert str(caught.value).endswith("Did you mean 'ldam_drw'?")
+
+
+@pytest.mark.parametrize(
+  "row, epochs, batch_size",
+  [("fassl", 2000, 512), ("probe_supervised", 200, 128), ("ce", 2000, 512)],
+)
+def test_the_length_of_fassl_on_cifar(row, epochs, batch_size):
+  """Labels are learned from in a tenth of the epochs."""
+  config = configs.sslt()
+  presets.fassl_on_cifar(config, row, num_classes=10, split=3, per_class=40)
+  assert config.pretrain.epochs == epochs
+  assert config.pretrain.batch_size == batch_size
+  assert (config.prototypes.epochs, config.student.epochs) == (200, 500)
+  assert config.data.seed == 3 and len(config.data.labeled.class_order) == 10
+  probes = config.method == "probe"
+  assert config.data.probe.per_class == (40 if probes else 0)
