@@ -53,6 +53,7 @@ def pretrain() -> ml_collections.ConfigDict:
       "crop_scale": (0.2, 1.0),  # least and largest share of the area
       "interpolation": "linear",  # or "cubic"
       "jitter": (0.4, 0.4, 0.4, 0.1),  # brightness, contrast, saturation, hue
+      "grayscale": 0.2,  # probability
       "blur": 0.0,  # probability
       # moco
       "queue": 4096,

@@ -126,42 +126,24 @@ def boosted(
 def two(
   key: jax.Array,
   images: jax.Array,
-  view: Callable[[jax.Array, jax.Array], jax.Array],
+  *strength: jax.Array,
+  view: Callable[..., jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
   """Makes two independent views of each image.
 
   Args:
     key: one key.
     images: `[B, H, W, C]`.
-    view: `(key, images) -> views`, such as `contrastive` with its settings.
+    *strength: what else the view depends on, the same for both: nothing, or for
+      `boosted` the strength `[B]` in [0, 1].
+    view: `(key, images, *strength) -> views`, such as `contrastive` or `boosted`
+      with its settings.
 
   Returns:
     Two arrays as `view` gives them.
   """
   first, second = jax.random.split(key)
-  return view(first, images), view(second, images)
-
-
-def two_boosted(
-  key: jax.Array,
-  images: jax.Array,
-  strength: jax.Array,
-  view: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-  """Makes two independent views of each image, of the same strength.
-
-  Args:
-    key: one key.
-    images: `[B, H, W, C]`.
-    strength: `[B]` in [0, 1].
-    view: `(key, images, strength) -> views`, such as `boosted` with its
-      settings.
-
-  Returns:
-    Two arrays as `view` gives them.
-  """
-  first, second = jax.random.split(key)
-  return view(first, images, strength), view(second, images, strength)
+  return view(first, images, *strength), view(second, images, *strength)
 
 
 # Parts of a view's key beside the four of its crop, mirror, jitter and gray.

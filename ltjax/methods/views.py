@@ -40,6 +40,7 @@ def one(
     "scale": tuple(block.crop_scale),
     "interpolation": block.interpolation,
     "jitter": tuple(block.jitter),
+    "grayscale": block.grayscale,
     "blur": block.blur,
     "dtype": jnp.dtype(config.model.dtype),
   }
@@ -60,9 +61,6 @@ def two(
     config: as for `one`.
     boosted: as for `one`.
   """
-  view = one(learner, config, boosted=boosted)
-
-  def pair(key: jax.Array, images: jax.Array, *strength: jax.Array):
-    return augment.two(key, images, lambda k, x: view(k, x, *strength))
-
-  return pair
+  return functools.partial(
+    augment.two, view=one(learner, config, boosted=boosted)
+  )

@@ -84,7 +84,7 @@ def test_mirrors_only_where_told(flip):
 
 
 def test_two_views_are_independent_and_each_a_view():
-  first, second = views.two(jax.random.key(5), images(), three)
+  first, second = views.two(jax.random.key(5), images(), view=three)
   assert not np.allclose(first, second)
   keys = jax.random.split(jax.random.key(5))
   np.testing.assert_array_equal(first, three(keys[0], images()))
@@ -177,7 +177,7 @@ def test_two_boosted_views_have_two_keys_and_one_strength():
     return images + strength + jax.random.uniform(key)
 
   key, strength = jax.random.key(5), jnp.arange(3.0)
-  first, second = views.two_boosted(key, jnp.zeros(3), strength, view)
+  first, second = views.two(key, jnp.zeros(3), strength, view=view)
   keys = jax.random.split(key)
   np.testing.assert_array_equal(first, view(keys[0], jnp.zeros(3), strength))
   np.testing.assert_array_equal(second, view(keys[1], jnp.zeros(3), strength))
@@ -199,7 +199,7 @@ def test_no_key_of_a_boosted_view_is_used_twice(key_reuse):
   view = functools.partial(
     views.boosted, size=2, mean=MEAN, std=STD, blur=0.5, num_ops=2
   )
-  two = jax.jit(functools.partial(views.two_boosted, view=view))
+  two = jax.jit(functools.partial(views.two, view=view))
   # Tracing is enough for the check.
   out = jax.eval_shape(two, jax.random.key(0), images(2, 2), jnp.ones(2))
   assert len(out) == 2

@@ -1,5 +1,7 @@
 """The views of pre-training follow the task and the config."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,17 +30,22 @@ def test_views_follow_the_task():
     {"pretrain__crop_scale": (0.9, 1.0)},
     {"pretrain__interpolation": "cubic"},
     {"pretrain__jitter": (0.8, 0.4, 0.4, 0.1)},
+    {"pretrain__grayscale": 1.0},
     {"pretrain__blur": 1.0},
   ],
 )
 def test_every_setting_reaches_the_views(changes):
-  images = jnp.asarray(toys.pictures(range(4), size=8))
-  learner = toys.learner(size=8)
-  learner.model.image_shape  # noqa: B018
-  key = jax.random.key(1)
-  plain = views.one(learner, toys.config(), boosted=False)(key, images)
-  changed = views.one(learner, toys.config(**changes), boosted=False)
-  assert not np.allclose(plain, changed(key, images))
+  learner, key = toys.learner(), jax.random.key(1)
+  task = dataclasses.replace(learner.task, mean=(0.4,) * 3, std=(0.2,) * 3)
+  learner = dataclasses.replace(learner, task=task)
+  images = np.concatenate(
+    [toys.pictures(range(4), seed, size=8) for seed in range(3)], axis=-1
+  )
+  plain, changed = (
+    jax.jit(views.one(learner, toys.config(**settings), boosted=False))
+    for settings in ({}, changes)
+  )
+  assert not np.allclose(plain(key, images), changed(key, images))
 
 
 def test_mirrors_only_where_the_task_says_so():
@@ -50,8 +57,10 @@ def test_mirrors_only_where_the_task_says_so():
   key = jax.random.key(2)
   made = [
     np.asarray(
-      views.one(
-        toys.learner(flip=flip), toys.config(**settings), boosted=False
+      jax.jit(
+        views.one(
+          toys.learner(flip=flip), toys.config(**settings), boosted=False
+        )
       )(key, images)
     )
     for flip in (False, True)
@@ -64,9 +73,9 @@ def test_mirrors_only_where_the_task_says_so():
 def test_boosted_views_take_a_strength():
   config = toys.config(pretrain__boost_ops=1)
   images = jnp.asarray(toys.pictures([0, 1, 2, 3] * 4))
-  pair = views.two(toys.learner(), config, boosted=True)
+  pair = jax.jit(views.two(toys.learner(), config, boosted=True))
   key = jax.random.key(3)
-  plain = views.two(toys.learner(), config)(key, images)
+  plain = jax.jit(views.two(toys.learner(), config))(key, images)
   weak, strong = (pair(key, images, jnp.full(16, s)) for s in (0.0, 1.0))
   np.testing.assert_allclose(weak[0], plain[0], atol=1e-5)
   assert not np.allclose(strong[0], plain[0])
