@@ -68,35 +68,6 @@ def effective_rank(features: jax.Array) -> jax.Array:
   return jnp.where(still, 0.0, total * total / square)
 
 
-def rank_me(features: jax.Array) -> jax.Array:
-  """RankMe: exponential of the entropy of the singular values.
-
-  `exp(-sum_k p_k log p_k)`, `p = singular values / their sum`
-
-  It predicts which of several embeddings serves better downstream, without a
-  label. The mean is not taken off. Made for a whole set, not for each step: it
-  costs a singular value decomposition.
-
-  Args:
-    features: `[N, D]`, any float dtype.
-
-  Returns:
-    fp32 `[]`, in [1, min(N, D)]; 0 where all features are 0.
-
-  Source: Garrido et al. (2023), "RankMe: assessing the downstream performance
-    of pretrained self-supervised representations by their rank", Equation 1;
-    Roy & Vetterli (2007), "The effective rank: a measure of effective
-    dimensionality".
-  """
-  chex.assert_rank(features, 2)
-  chex.assert_type(features, float)
-  values = jnp.linalg.svd(_scaled(features), compute_uv=False)
-  total = jnp.sum(values)
-  p = values / jnp.where(total > 0, total, 1.0)
-  entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.maximum(p, 1e-38)), 0.0))
-  return jnp.where(total > 0, jnp.exp(entropy), 0.0)
-
-
 def _scaled(features: jax.Array) -> jax.Array:
   """fp32, of a largest magnitude of 1: no square overflows or vanishes."""
   x = jax.lax.stop_gradient(features.astype(jnp.float32))

@@ -7,8 +7,7 @@ from ltjax import monitors
 
 feature_std = jax.jit(monitors.feature_std)
 effective_rank = jax.jit(monitors.effective_rank)
-rank_me = jax.jit(monitors.rank_me)
-ALL = (feature_std, effective_rank, rank_me)
+ALL = (feature_std, effective_rank)
 
 
 def normal(rows, dim, seed=0):
@@ -66,30 +65,6 @@ def test_effective_rank_counts_even_directions(directions):
 def test_effective_rank_of_one_point_is_0(value):
   x = jnp.full((333, 5), value, jnp.float32)
   assert float(effective_rank(x)) == 0.0
-
-
-def entropy_rank(x):
-  values = np.linalg.svd(np.float64(x), compute_uv=False)
-  p = values / values.sum()
-  p = p[p > 1e-12]
-  return np.exp(-np.sum(p * np.log(p)))
-
-
-@pytest.mark.parametrize("shape", [(40, 6), (6, 40)])
-def test_rank_me_equals_numpy(shape):
-  x = normal(*shape) + 0.5
-  found = rank_me(x)
-  assert found.shape == () and found.dtype == jnp.float32
-  np.testing.assert_allclose(found, entropy_rank(x), rtol=1e-4)
-
-
-def test_rank_me_of_simple_matrices():
-  np.testing.assert_allclose(rank_me(jnp.eye(5, 9)), 5.0, rtol=1e-5)
-  one = jnp.ones((4, 3)) * jnp.arange(1.0, 5.0)[:, None]
-  np.testing.assert_allclose(rank_me(one), 1.0, rtol=1e-4)
-  # Singular values 3 and 1: by hand, exp of the entropy of (3/4, 1/4).
-  two = jnp.array([[3.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-  np.testing.assert_allclose(rank_me(two), 1.7547654, rtol=1e-5)
 
 
 @pytest.mark.parametrize("monitor", ALL)
