@@ -5,10 +5,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from ltjax import maps, reopened, tsne
-
-# A tail of 10: 40, 30, 20, 10, 4, 1 images.
-LABELS = np.repeat([0, 1, 2, 3, 4, 5], [40, 30, 20, 10, 4, 1])
+from ltjax import map_choice, maps, reopened, tsne
 
 
 @pytest.fixture(autouse=True)
@@ -43,38 +40,6 @@ def quick(monkeypatch):
 
   monkeypatch.setattr(tsne, "embed", embed)
   return calls
-
-
-class TestChoose:
-  @pytest.mark.parametrize(
-    ("limit", "counts"),
-    [
-      (6, [1, 1, 1, 1, 1, 1]),
-      (30, [7, 6, 6, 6, 4, 1]),
-      (50, [12, 12, 11, 10, 4, 1]),
-      (104, [39, 30, 20, 10, 4, 1]),
-      (105, [40, 30, 20, 10, 4, 1]),
-      (1000, [40, 30, 20, 10, 4, 1]),
-    ],
-  )
-  def test_small_classes_whole_large_ones_alike(self, limit, counts):
-    index = tsne.choose(LABELS, limit, seed=0)
-    assert np.bincount(LABELS[index]).tolist() == counts
-    assert np.all(np.diff(index) > 0)  # Sorted, each once.
-
-  def test_absent_classes_need_nothing(self):
-    index = tsne.choose(np.array([7, 7, 7, 2]), 2, seed=0)
-    assert index[1] == 3 and index[0] in (0, 1, 2)
-
-  def test_the_seed_draws(self):
-    one, same, other = (tsne.choose(LABELS, 30, seed=s) for s in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    assert not np.array_equal(one, other)
-
-  @pytest.mark.parametrize("limit", [5, 0, -3])
-  def test_fewer_than_one_a_class(self, limit):
-    with pytest.raises(ValueError, match=f"--images is {limit}; the 6 classes"):
-      tsne.choose(LABELS, limit, seed=0)
 
 
 class TestEmbed:
@@ -121,7 +86,7 @@ class TestProject:
     assert counts == sorted(counts, reverse=True)
     assert found.title == finished.run().name
     for name, labels in (("train", task.labels), ("test", task.test_labels)):
-      index = tsne.choose(np.asarray(labels), 35, seed=2)
+      index = map_choice.choose(np.asarray(labels), 35, seed=2)
       assert len(index) == 35
       np.testing.assert_array_equal(
         found.labels[name], np.asarray(labels)[index]
@@ -132,7 +97,7 @@ class TestProject:
   def test_features_are_those_of_the_network(self, quick):
     found = tsne.project(finished.run(), images=20)
     run = reopened.reopen(finished.run())
-    index = tsne.choose(run.task.test_labels, 20, seed=0)
+    index = map_choice.choose(run.task.test_labels, 20, seed=0)
     images = run.trained.transform(run.task.test_images[index])
     parameters = {
       name: run.trained.variables[name] for name in ("backbone", "head")
@@ -155,7 +120,9 @@ class TestProject:
     for name, every in (("train", task.labels), ("test", task.test_labels)):
       assert set(found.labels[name]) == {0, 1}
       among = np.flatnonzero(np.isin(every, [rare, head]))
-      index = among[tsne.choose(np.asarray(every)[among] == head, 9, seed=0)]
+      index = among[
+        map_choice.choose(np.asarray(every)[among] == head, 9, seed=0)
+      ]
       np.testing.assert_array_equal(
         np.array([rare, head])[found.labels[name]], np.asarray(every)[index]
       )
