@@ -32,6 +32,7 @@ from ltjax.stages import (
   embedding,
   moco,
   posthoc,
+  pretext_setup,
   prototypes,
   pseudo_label,
   rotation,
@@ -184,9 +185,11 @@ def learner(
   )
 
 
+RECIPE = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.05}
+
+
 def recipe(**changes) -> recipes.Recipe:
-  settings = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.05}
-  return recipes.Recipe(**(settings | changes))
+  return recipes.Recipe(**(RECIPE | changes))
 
 
 def config(
@@ -307,19 +310,38 @@ def posthoc_stage(learner, *, after=(), title="", **settings):
   return posthoc.make("posthoc", learner, settings, title=title, after=after)
 
 
+def pretrain(make, learner, name, *, recipe=None, **settings):
+  """Returns a stage of pre-training on the labeled images.
+
+  Args:
+    make: of a stage's module.
+    learner: the network and the task.
+    name: of the stage.
+    recipe: changes of the toys' recipe.
+    **settings: those of the stage, and fields of its `Setup`.
+  """
+  given = {
+    "images": learner.task.images[:N],
+    "labels": learner.task.labels,
+    "counts": jnp.array(LABELED, jnp.float32),
+    "recipe": recipes.Recipe(**(RECIPE | (recipe or {}))),
+    "seed": learner.seed,
+    "key": learner.key(name),
+    "report": nothing,
+  }
+  fields = [field.name for field in dataclasses.fields(pretext_setup.Setup)]
+  given |= {f: settings.pop(f) for f in fields if f in settings}
+  return make(name, learner.model, pretext_setup.Setup(**given), **settings)
+
+
 def rotation_stage(learner, name="rotation", *, rotations="one", **changes):
-  return rotation.make(
+  return pretrain(
+    rotation.make,
+    learner,
     name,
-    learner.model,
-    images=learner.task.images[:N],
-    labels=learner.task.labels,
-    counts=jnp.array(LABELED, jnp.float32),
+    recipe=changes,
     transform=learner.transform,
-    recipe=recipe(**changes),
     rotations=rotations,
-    seed=learner.seed,
-    key=learner.key(name),
-    report=nothing,
   )
 
 
@@ -332,19 +354,9 @@ def two_views(key, images):
 
 def moco_stage(learner, name="moco", *, choices=None, **changes):
   queue = changes.get("batch_size", BATCH)  # keys of the batch before
-  return moco.make(
-    name,
-    learner.model,
-    images=learner.task.images[:N],
-    labels=learner.task.labels,
-    counts=jnp.array(LABELED, jnp.float32),
-    views=two_views,
-    recipe=recipe(**changes),
-    seed=learner.seed,
-    key=learner.key(name),
-    report=nothing,
-    **({"dim": 8, "queue": queue, "ema": 0.9} | (choices or {})),
-  )
+  settings = {"dim": 8, "queue": queue, "ema": 0.9, "views": two_views}
+  settings |= choices or {}
+  return pretrain(moco.make, learner, name, recipe=changes, **settings)
 
 
 def boosted_views(key, images, strength):
@@ -358,19 +370,8 @@ def boosted_views(key, images, strength):
 def contrastive_stage(learner, name="contrastive", *, choices=None, **changes):
   settings = {"dim": 8, "temperature": 0.5} | (choices or {})
   boosted = settings.get("boost_decay") is not None
-  return contrastive.make(
-    name,
-    learner.model,
-    images=learner.task.images[:N],
-    labels=learner.task.labels,
-    counts=jnp.array(LABELED, jnp.float32),
-    views=boosted_views if boosted else two_views,
-    recipe=recipe(**changes),
-    seed=learner.seed,
-    key=learner.key(name),
-    report=nothing,
-    **settings,
-  )
+  settings["views"] = boosted_views if boosted else two_views
+  return pretrain(contrastive.make, learner, name, recipe=changes, **settings)
 
 
 def of_contrast(name, **choices):
@@ -381,39 +382,18 @@ def of_contrast(name, **choices):
 
 
 def prototypes_stage(learner, name="prototypes", *, choices=None, **changes):
-  return prototypes.make(
-    name,
-    learner.model,
-    images=learner.task.images[:N],
-    labels=learner.task.labels,
-    counts=jnp.array(LABELED, jnp.float32),
-    views=two_views,
-    recipe=recipe(**changes),
-    seed=learner.seed,
-    key=learner.key(name),
-    report=nothing,
-    **({"count": 10, "temperature": 0.5, "dim": 8} | (choices or {})),
-  )
+  settings = {"count": 10, "temperature": 0.5, "dim": 8, "views": two_views}
+  settings |= choices or {}
+  return pretrain(prototypes.make, learner, name, recipe=changes, **settings)
 
 
 def student_stage(learner, name="student", *, choices=None, **changes):
   """With weights it goes on where `prototypes_stage` ended."""
-  settings = {"score": "energy", "predictor_hidden": 16, "ema": 0.9}
-  settings |= choices or {}
-  return student_teacher.make(
-    name,
-    learner.model,
-    inherit=settings["score"] != "uniform",
-    images=learner.task.images[:N],
-    labels=learner.task.labels,
-    counts=jnp.array(LABELED, jnp.float32),
-    views=two_views,
-    recipe=recipe(**changes),
-    dim=8,
-    seed=learner.seed,
-    key=learner.key(name),
-    report=nothing,
-    **settings,
+  settings = {"score": "energy", "predictor_hidden": 16, "ema": 0.9, "dim": 8}
+  settings |= {"views": two_views} | (choices or {})
+  settings["inherit"] = settings["score"] != "uniform"
+  return pretrain(
+    student_teacher.make, learner, name, recipe=changes, **settings
   )
 
 
@@ -421,20 +401,9 @@ def swav_stage(learner, name="swav", *, choices=None, **changes):
   """With a queue of a batch, used from the second step on."""
   queue = changes.get("batch_size", BATCH)
   settings = {"dim": 8, "hidden": 16, "prototypes": 6, "freeze": 0.2}
-  settings |= {"code_queue": queue, "queue_start": 0.0}
-  return swav.make(
-    name,
-    learner.model,
-    images=learner.task.images[:N],
-    labels=learner.task.labels,
-    counts=jnp.array(LABELED, jnp.float32),
-    views=two_views,
-    recipe=recipe(**changes),
-    seed=learner.seed,
-    key=learner.key(name),
-    report=nothing,
-    **(settings | (choices or {})),
-  )
+  settings |= {"code_queue": queue, "queue_start": 0.0, "views": two_views}
+  settings |= choices or {}
+  return pretrain(swav.make, learner, name, recipe=changes, **settings)
 
 
 # Each maps a learner to the stages to run from `learner.init()`.
@@ -501,6 +470,8 @@ def example() -> dict:
 
 
 METHODS = (*methods.METHODS, "smoothing")
+# Those whose stages come again in each of `config.loops`.
+LOOPED = ("sslt",)
 # An embedding that is worth a probe, and a probe as long as other stages.
 PROBED = {"pretrain__name": "rotation", "probe__protocols": "knn,custom"}
 CASES = (*STAGES, *METHODS)
@@ -523,6 +494,62 @@ def execute(workdir, learner, stages, *, state=None, **settings):
   run = running.Run(workdir, mesh=learner.mesh, **settings)
   state = run.execute(stages, learner.init() if state is None else state)
   return state, rows(workdir)
+
+
+@functools.cache
+def jitted(step):
+  """Returns a step compiled once for the states of `train`."""
+  return jax.jit(step, out_shardings=sharding.replicated(one_device()))
+
+
+class Killed(BaseException):
+  """Stands for SIGKILL: nothing catches it, nothing is saved after it."""
+
+
+def die():
+  raise Killed
+
+
+class Killer:
+  """A progress display that ends the run at a tick, before it is saved."""
+
+  def __init__(self, tick, action=die):
+    self._ticks_left, self._action = tick, action
+
+  def update(self, *unused):
+    self._ticks_left -= 1
+    if self._ticks_left == 0:
+      self._action()
+
+  def stage(self, *unused, resumed_at):
+    pass
+
+  def skip(self, images):
+    pass
+
+  def message(self, text):
+    pass
+
+
+def train(stage, state, steps):
+  """Takes the first steps of a stage.
+
+  Returns the states before and after each step, the arrays that the stage reads
+  and the indices of all its batches.
+  """
+  states = [sharding.place(stage.init(state), one_device())]
+  arrays, stream = stage.prepare(state)
+  step = jitted(stage.step)
+  indices = np.concatenate([stream(epoch) for epoch in range(stage.epochs)])
+  for index in indices[:steps]:
+    states.append(step(states[-1], index, arrays))
+  return states, arrays, indices
+
+
+def one_step(stage, state):
+  """Returns (state before the first step, its arrays, the batch, state after)."""
+  (before, after), arrays, indices = train(stage, state, 1)
+  return before, arrays, indices[0], after
 
 
 def rows(workdir):

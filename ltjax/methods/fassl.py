@@ -58,23 +58,24 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   yield prototypes.make(
     "prototypes",
     learner.model,
-    views=views,
-    count=first.count,
-    temperature=first.temperature,
-    init=first.init,
-    **shape,
-    **pretext_tasks.common(
+    pretext_tasks.setup_of(
       learner,
       config,
       name="prototypes",
       report=lambda state: report(learner, config, state),
     ),
+    views=views,
+    count=first.count,
+    temperature=first.temperature,
+    init=first.init,
+    **shape,
   )
 
   # theta_S by the re-balanced loss, theta_T by EMA, Equations 3 and 4.
   yield student_teacher.make(
     "student",
     learner.model,
+    pretext_tasks.setup_of(learner, config, name="student"),
     views=views,
     inherit=True,
     predictor_hidden=second.hidden,
@@ -87,7 +88,6 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
     normalize_prototypes=second.normalize_prototypes,
     score_from=second.score_from,
     **shape,
-    **pretext_tasks.common(learner, config, name="student"),
   )
 
 

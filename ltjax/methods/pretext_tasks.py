@@ -19,6 +19,7 @@ from ltjax.stages import (
   contrastive,
   embedding,
   moco,
+  pretext_setup,
   rotation,
   student_teacher,
   swav,
@@ -35,10 +36,10 @@ def nothing(state: ModelState) -> list[dict[str, Any]]:
   return []
 
 
-def common(
+def setup_of(
   learner: Learner, config: Any, *, name: str, report: Report = nothing
-) -> dict[str, Any]:
-  """Returns the arguments that all stages of pre-training have.
+) -> pretext_setup.Setup:
+  """Returns what all stages of pre-training are given.
 
   Args:
     learner: the network and the task.
@@ -65,32 +66,32 @@ def common(
       )
     images = task.images
     labels = jnp.concatenate([labels, jnp.full(num, -1, labels.dtype)])
-  return {
-    "images": images,
-    "labels": labels,
-    "counts": jnp.bincount(task.labels, length=task.num_classes).astype(
+  return pretext_setup.Setup(
+    images=images,
+    labels=labels,
+    counts=jnp.bincount(task.labels, length=task.num_classes).astype(
       jnp.float32
     ),
-    "recipe": recipes.of(name, config[name]),
-    "online_probe": block.online_probe,
-    "seed": learner.seed,
-    "key": learner.key(name),
-    "report": report,
-  }
-
-
-def _rotation(learner: Learner, config: Any, given: dict[str, Any]):
-  return rotation.make(
-    "pretrain",
-    learner.model,
-    transform=learner.transform,
-    rotations=config.pretrain.rotations,
-    **given,
+    recipe=recipes.of(name, config[name]),
+    seed=learner.seed,
+    key=learner.key(name),
+    report=report,
+    online_probe=block.online_probe,
   )
 
 
-def _moco(learner: Learner, config: Any, given: dict[str, Any]):
-  block, images = config.pretrain, given["images"]
+def _rotation(learner: Learner, config: Any, setup: pretext_setup.Setup):
+  return rotation.make(
+    "pretrain",
+    learner.model,
+    setup,
+    transform=learner.transform,
+    rotations=config.pretrain.rotations,
+  )
+
+
+def _moco(learner: Learner, config: Any, setup: pretext_setup.Setup):
+  block, images = config.pretrain, setup.images
   if block.batch_size <= len(images) < block.queue:
     raise ValueError(
       f"pretrain.queue is {block.queue}, but there are only {len(images)} images:"
@@ -100,21 +101,22 @@ def _moco(learner: Learner, config: Any, given: dict[str, Any]):
   return moco.make(
     "pretrain",
     learner.model,
+    setup,
     views=views.two(learner, config),
     dim=block.dim,
     queue=block.queue,
     ema=block.ema,
     temperature=block.temperature,
     key_batch_norm=block.key_batch_norm,
-    **given,
   )
 
 
-def _contrastive(learner: Learner, config: Any, given: dict[str, Any]):
+def _contrastive(learner: Learner, config: Any, setup: pretext_setup.Setup):
   block = config.pretrain
   return contrastive.make(
     "pretrain",
     learner.model,
+    setup,
     views=views.two(learner, config, boosted=block.boost_ops > 0),
     dim=block.dim,
     hidden=block.hidden,
@@ -127,15 +129,15 @@ def _contrastive(learner: Learner, config: Any, given: dict[str, Any]):
     supervised=_chosen(config) == "supcon",
     prune=block.prune if _chosen(config) == "sdclr" else None,
     boost_decay=block.boost_decay if block.boost_ops else None,
-    **given,
   )
 
 
-def _byol(learner: Learner, config: Any, given: dict[str, Any]):
+def _byol(learner: Learner, config: Any, setup: pretext_setup.Setup):
   block, student = config.pretrain, config.student
   return student_teacher.make(
     "pretrain",
     learner.model,
+    setup,
     views=views.two(learner, config),
     inherit=False,
     dim=block.dim,
@@ -145,15 +147,15 @@ def _byol(learner: Learner, config: Any, given: dict[str, Any]):
     ema_schedule=student.ema_schedule,
     teacher_batch_norm=student.teacher_batch_norm,
     score="uniform",
-    **given,
   )
 
 
-def _swav(learner: Learner, config: Any, given: dict[str, Any]):
+def _swav(learner: Learner, config: Any, setup: pretext_setup.Setup):
   block = config.pretrain
   return swav.make(
     "pretrain",
     learner.model,
+    setup,
     views=views.two(learner, config),
     dim=block.dim,
     hidden=block.hidden,
@@ -166,18 +168,16 @@ def _swav(learner: Learner, config: Any, given: dict[str, Any]):
     freeze=block.freeze,
     code_queue=block.code_queue,
     queue_start=block.queue_start,
-    **given,
   )
 
 
-def _supervised(learner: Learner, config: Any, given: dict[str, Any]):
+def _supervised(learner: Learner, config: Any, setup: pretext_setup.Setup):
   """The whole network on labels, with `config.loss` and `config.sampler`."""
   if config.pretrain.data != "labeled":
     raise ValueError(
       f"pretrain.data is {config.pretrain.data!r}, but pretrain.name="
       "'supervised' needs labels; set --config.pretrain.data=labeled."
     )
-  names = ("images", "labels", "recipe", "seed", "key", "report")
   return embedding.make(
     "pretrain",
     learner.model,
@@ -185,11 +185,16 @@ def _supervised(learner: Learner, config: Any, given: dict[str, Any]):
     minimize=learner.objective(config),
     sampler=config.sampler,
     field="pretrain",
-    **{name: given[name] for name in names},
+    images=setup.images,
+    labels=setup.labels,
+    recipe=setup.recipe,
+    seed=setup.seed,
+    key=setup.key,
+    report=setup.report,
   )
 
 
-_MAKERS: dict[str, Callable[[Learner, Any, dict[str, Any]], fit.Stage]] = {
+_MAKERS: dict[str, Callable[[Learner, Any, pretext_setup.Setup], fit.Stage]] = {
   "rotation": _rotation,
   "moco": _moco,
   "simclr": _contrastive,
@@ -214,7 +219,7 @@ def make(learner: Learner, config: Any) -> fit.Stage:
     ValueError: if a setting of the block does not fit.
   """
   return _MAKERS[_chosen(config)](
-    learner, config, common(learner, config, name="pretrain")
+    learner, config, setup_of(learner, config, name="pretrain")
   )
 
 

@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import density_weights, fit, memorization, models
-from ltjax import recipe as recipes
 from ltjax.models import projections
 from ltjax.stages import (
   branches,
   contrastive_settings,
   encoder,
   pretext,
+  pretext_setup,
   self_supervised,
 )
 from ltjax.state import ModelState, TrainState
@@ -37,16 +37,9 @@ from ltjax.state import ModelState, TrainState
 def make(
   name: str,
   model: models.Model,
+  setup: pretext_setup.Setup,
   *,
-  images: jax.Array,
-  labels: jax.Array,
-  counts: jax.Array,
   views: Callable[..., tuple[jax.Array, jax.Array]],
-  recipe: recipes.Recipe,
-  seed: int,
-  key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-  online_probe: bool = False,
   **settings: Any,
 ) -> fit.Stage:
   """Returns the stage that trains `f` to tell images apart.
@@ -61,16 +54,9 @@ def make(
   Args:
     name: the stage's name.
     model: the network.
-    images: uint8 `[N, H, W, C]`.
-    labels: int32 `[N]`, -1 where unknown; for SupCon and the online probe.
-    counts: float32 `[C]`, images of each class.
+    setup: the images, and how to train on them.
     views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`; with
       `boost_decay` its third argument is the strength `[B]`, in [0, 1].
-    recipe: epochs, batch size and optimizer.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key, for projection and views.
-    report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained along, for the log.
     **settings: those of `contrastive_settings.Settings`.
 
   Raises:
@@ -79,7 +65,7 @@ def make(
   """
   chosen = contrastive_settings.Settings(**settings)
   self_supervised.check_square(chosen.name, model.image_shape)
-  projection_key, step_key = jax.random.split(key)
+  projection_key, step_key = jax.random.split(setup.key)
   projection = projections.batch_norm_mlp(
     model.feature_dim,
     hidden=chosen.hidden or model.feature_dim,
@@ -92,17 +78,11 @@ def make(
       encoder.make(model, projection, key=projection_key),
       chosen,
       views=views,
-      num_images=len(images),
+      num_images=len(setup.images),
     ),
+    setup,
     feature_dim=model.feature_dim,
-    images=images,
-    labels=labels,
-    counts=counts,
-    recipe=recipe,
-    seed=seed,
     key=step_key,
-    report=report,
-    online_probe=online_probe,
   )
 
 

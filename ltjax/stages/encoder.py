@@ -14,7 +14,7 @@ import jax
 
 from ltjax import models
 from ltjax.models import projections
-from ltjax.state import ModelState
+from ltjax.state import ModelState, TrainState
 
 PyTree = Any
 
@@ -108,3 +108,27 @@ def left(
       **more,
     },
   )
+
+
+def ending(
+  init: Callable[[ModelState], tuple[PyTree, PyTree, PyTree]], *names: str
+) -> tuple[Callable[..., ModelState], Callable[[ModelState], ModelState]]:
+  """Returns `finish` and `shapes` of a pretext task that leaves its encoder.
+
+  Args:
+    init: of the task.
+    *names: params that it leaves beside the encoder, such as `prototypes`.
+  """
+
+  def leave(state: ModelState, params: PyTree, stats: PyTree) -> ModelState:
+    more = {name: params[name] for name in names}
+    return left(state, params, stats, **more)
+
+  def finish(state: ModelState, trained: TrainState) -> ModelState:
+    return leave(state, trained.params, trained.batch_stats)
+
+  def shapes(state: ModelState) -> ModelState:
+    params, stats, _ = jax.eval_shape(init, state)
+    return leave(state, params, stats)
+
+  return finish, shapes

@@ -28,10 +28,9 @@ import jax.numpy as jnp
 
 from ltjax import ema as averages
 from ltjax import fit, models
-from ltjax import recipe as recipes
 from ltjax.losses import contrastive
 from ltjax.models import heads, projections
-from ltjax.stages import pretext, self_supervised
+from ltjax.stages import pretext, pretext_setup, self_supervised
 from ltjax.state import ModelState, TrainState
 
 KEY_BATCH_NORMS = ("batch", "ema")
@@ -151,21 +150,14 @@ def task(
 def make(
   name: str,
   model: models.Model,
+  setup: pretext_setup.Setup,
   *,
-  images: jax.Array,
-  labels: jax.Array,
-  counts: jax.Array,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-  recipe: recipes.Recipe,
   dim: int = 128,
   queue: int = 4096,
   ema: float = 0.999,
   temperature: float = 0.2,
   key_batch_norm: str = "batch",
-  seed: int,
-  key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-  online_probe: bool = False,
 ) -> fit.Stage:
   """Returns the stage that trains `f` to tell images apart.
 
@@ -176,21 +168,14 @@ def make(
   Args:
     name: the stage's name.
     model: the network.
-    images: uint8 `[N, H, W, C]`.
-    labels: int32 `[N]`, -1 where unknown; for the online probe alone.
-    counts: float32 `[C]`, images of each class.
+    setup: the images, and how to train on them.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    recipe: epochs, batch size and optimizer.
     dim: D, numbers in which views are compared.
     queue: K, keys to compare with, a multiple of the batch size. It starts with
       random directions. Some K / N of the images meet a key of their own in it.
     ema: what the key network keeps of itself in a step, in [0, 1).
     temperature: of the loss, above 0.
     key_batch_norm: `batch` or `ema`, see above.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key, for the projection, the queue and the views.
-    report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained along, for the log.
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square, or
@@ -202,7 +187,7 @@ def make(
     learning".
   """
   self_supervised.check_square("moco", model.image_shape)
-  _check(recipe.batch_size, dim, queue, ema, temperature)
+  _check(setup.recipe.batch_size, dim, queue, ema, temperature)
   if key_batch_norm not in KEY_BATCH_NORMS:
     raise ValueError(
       f"pretrain.key_batch_norm is {key_batch_norm!r}; choose one of"
@@ -211,7 +196,7 @@ def make(
   projection = projections.mlp(
     model.feature_dim, hidden=model.feature_dim, dim=dim
   )
-  projection_key, queue_key, step_key = jax.random.split(key, 3)
+  projection_key, queue_key, step_key = jax.random.split(setup.key, 3)
 
   return pretext.make(
     name,
@@ -227,15 +212,9 @@ def make(
       projection_key=projection_key,
       queue_key=queue_key,
     ),
+    setup,
     feature_dim=model.feature_dim,
-    images=images,
-    labels=labels,
-    counts=counts,
-    recipe=recipe,
-    seed=seed,
     key=step_key,
-    report=report,
-    online_probe=online_probe,
   )
 
 

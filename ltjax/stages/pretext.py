@@ -4,8 +4,7 @@ A `Pretext` is the loss of a self-supervised method with what it carries from
 step to step. The rest is the same for all: batches of images, the gradient, the
 watch for a *collapse* (an embedding that maps all images to one point has the
 best loss of some methods, and shows in the spread and the rank of the features),
-and an optional online probe, a linear classifier on the features which `f` does
-not feel.
+and an optional online probe.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import jax.numpy as jnp
 import optax
 
 from ltjax import fit, monitors, sampling
-from ltjax import recipe as recipes
 from ltjax import state as states
-from ltjax.models import projections
+from ltjax.stages import online_probe as online_probes
+from ltjax.stages import pretext_setup
 from ltjax.state import ModelState, TrainState
 
 PyTree = Any
@@ -82,6 +81,8 @@ class Pretext:
     finish: `(model_state, train_state) -> model_state`.
     refresh: `(train_state, batch) -> extra`, before the step, such as what is
       made anew at the start of an epoch.
+    constrain: `(params, train_state) -> params`, after the optimizer's step and
+      before `follow`, such as of length 1 again; the state is that before it.
     follow: `(new params, train_state, outcome) -> extra`, after the step, such
       as a teacher that follows.
     metrics: names of the scalars of `Outcome.metrics`.
@@ -94,6 +95,7 @@ class Pretext:
   refresh: Callable[[TrainState, Batch], PyTree] = lambda state, batch: (
     state.extra
   )
+  constrain: Callable[[Any, TrainState], Any] = lambda params, state: params
   follow: Callable[[Any, TrainState, Outcome], PyTree] = (
     lambda params, state, outcome: state.extra
   )
@@ -119,9 +121,8 @@ def make_step(
     online_probe: whether a linear classifier is trained on the features.
 
   Returns:
-    `(train_state, index [B] int32, arrays) -> train_state`, where arrays holds
-    `images` uint8 `[N, H, W, C]`, `labels` int32 `[N]`, `counts` float32 `[C]`
-    and `head`.
+    `(train_state, index [B] int32, arrays) -> train_state`, the arrays being
+    those of the stage's `Setup`.
   """
 
   def step(state: TrainState, index: jax.Array, arrays: Any) -> TrainState:
@@ -144,7 +145,7 @@ def make_step(
       loss, outcome = pretext.loss(params, state, batch)
       metrics = {"loss": loss, **outcome.metrics}
       if online_probe:
-        probe_loss, accuracy = _probe(
+        probe_loss, accuracy = online_probes.loss(
           params["online_probe"], outcome.features, batch.labels
         )
         metrics["online_accuracy"] = accuracy
@@ -154,6 +155,7 @@ def make_step(
     grads, (outcome, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    params = pretext.constrain(params, state)
     features = jax.lax.stop_gradient(outcome.features)
     metrics["feature_std"] = monitors.feature_std(features)
     metrics["effective_rank"] = monitors.effective_rank(features)
@@ -173,55 +175,39 @@ def make_step(
 def make(
   name: str,
   pretext: Pretext,
+  setup: pretext_setup.Setup,
   *,
   feature_dim: int,
-  images: jax.Array,
-  labels: jax.Array,
-  counts: jax.Array,
-  recipe: recipes.Recipe,
-  seed: int,
   key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-  online_probe: bool = False,
 ) -> fit.Stage:
   """Returns the stage that trains a network on a pretext task.
 
   Args:
     name: the stage's name, which is also that of its config block.
     pretext: the task.
+    setup: the images, and how to train on them. The online probe has the
+      optimizer of the stage.
     feature_dim: F, of the network.
-    images: uint8 `[N, H, W, C]`; each is drawn once an epoch.
-    labels: int32 `[N]`, -1 where unknown.
-    counts: float32 `[C]`, images of each class.
-    recipe: epochs, batch size and optimizer.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key.
-    report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained on the features, for
-      the log. It has the optimizer of the stage, and reads features of length 4
-      (so that a learning rate of contrastive learning does not make it
-      diverge); the gradient stops at them.
+    key: the random key of its steps.
 
   Raises:
     ValueError: if the batch is larger than the set, or has a single image.
   """
+  recipe, num = setup.recipe, len(setup.images)
   if recipe.batch_size < 2:
     raise ValueError(
       f"{name}.batch_size is {recipe.batch_size}; self-supervised learning with"
       " BatchNorm compares the images of a batch and needs 2 or more."
     )
-  steps = sampling.steps_per_epoch(len(images), recipe.batch_size, name)
+  steps = sampling.steps_per_epoch(num, recipe.batch_size, name)
   schedule = recipe.make_schedule(steps)
   optimizer = recipe.make_optimizer(schedule)
   metrics = ("loss", *pretext.metrics, "feature_std", "effective_rank")
 
   def init(state: ModelState) -> TrainState:
     params, batch_stats, extra = pretext.init(state)
-    if online_probe:
-      linear = {
-        "kernel": jnp.zeros((feature_dim, len(counts))),
-        "bias": jnp.zeros(len(counts)),
-      }
+    if setup.online_probe:
+      linear = online_probes.init(feature_dim, len(setup.counts))
       params = params | {"online_probe": linear}
     return states.create(
       params=params,
@@ -229,21 +215,15 @@ def make(
       opt_state=optimizer.init(params),
       memory=state.memory[:0],
       key=key,
-      metrics=metrics + (("online_accuracy",) if online_probe else ()),
+      metrics=metrics + (("online_accuracy",) if setup.online_probe else ()),
       extra=states.copy(extra),
     )
 
   def prepare(state: ModelState):
     stream = sampling.random(
-      len(images), recipe.batch_size, seed=seed, stage=name
+      num, recipe.batch_size, seed=setup.seed, stage=name
     )
-    arrays = {
-      "images": images,
-      "labels": labels,
-      "counts": counts,
-      "head": state.head,
-    }
-    return arrays, stream
+    return setup.arrays(state.head), stream
 
   def finish(state: ModelState, trained: TrainState | None) -> ModelState:
     assert trained is not None
@@ -261,25 +241,10 @@ def make(
       optimizer,
       steps_per_epoch=steps,
       epochs=recipe.epochs,
-      online_probe=online_probe,
+      online_probe=setup.online_probe,
     ),
     finish=finish,
-    report=report,
+    report=setup.report,
     schedule=schedule,
     shapes=pretext.shapes,
   )
-
-
-def _probe(
-  params: Any, features: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the loss and the accuracy of the online probe on a batch."""
-  x = 4.0 * projections.unit(jax.lax.stop_gradient(features))
-  logits = x @ params["kernel"] + params["bias"][None]
-  known = (labels >= 0).astype(jnp.float32)
-  total = jnp.maximum(jnp.sum(known), 1.0)
-  losses = optax.softmax_cross_entropy_with_integer_labels(
-    logits, jnp.maximum(labels, 0)
-  )
-  right = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
-  return jnp.sum(known * losses) / total, jnp.sum(known * right) / total

@@ -23,10 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import fit, models
-from ltjax import recipe as recipes
 from ltjax.losses import contrastive
 from ltjax.models import heads, projections
-from ltjax.stages import encoder, inheritance, pretext, self_supervised
+from ltjax.stages import (
+  encoder,
+  inheritance,
+  pretext,
+  pretext_setup,
+  self_supervised,
+)
 from ltjax.state import ModelState, TrainState
 
 INITS = ("random", "features")
@@ -95,37 +100,21 @@ def task(
     )
     return jnp.mean(losses), pretext.Outcome(features[:num], stats, {})
 
-  def finish(state: ModelState, trained: TrainState) -> ModelState:
-    params = trained.params
-    return encoder.left(
-      state, params, trained.batch_stats, prototypes=params["prototypes"]
-    )
-
-  def shapes(state: ModelState) -> ModelState:
-    params, stats, _ = jax.eval_shape(init, state)
-    return encoder.left(state, params, stats, prototypes=params["prototypes"])
-
+  finish, shapes = encoder.ending(init, "prototypes")
   return pretext.Pretext(init=init, loss=loss, finish=finish, shapes=shapes)
 
 
 def make(
   name: str,
   model: models.Model,
+  setup: pretext_setup.Setup,
   *,
-  images: jax.Array,
-  labels: jax.Array,
-  counts: jax.Array,
   views: Views,
-  recipe: recipes.Recipe,
   count: int = 128,
   temperature: float = 0.2,
   init: str = "random",
   dim: int = 128,
   hidden: int = 0,
-  seed: int,
-  key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-  online_probe: bool = False,
 ) -> fit.Stage:
   """Returns the stage that learns prototypes, and `f` with them.
 
@@ -136,11 +125,8 @@ def make(
   Args:
     name: the stage's name, which is also that of its config block.
     model: the network.
-    images: uint8 `[N, H, W, C]`.
-    labels: int32 `[N]`, -1 where unknown; for the online probe alone.
-    counts: float32 `[C]`, images of each class; for the online probe alone.
+    setup: the images, and how to train on them.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    recipe: epochs, batch size and optimizer.
     count: K, 1 or more; it has nothing to do with the number of classes.
     temperature: of the contrastive loss, above 0.
     init: `random`, as PyTorch's linear layer, which is the paper's; or
@@ -148,10 +134,6 @@ def make(
       network sees them (in evaluation mode) before it is trained.
     dim: D, of the embeddings.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key, for projection, prototypes and views.
-    report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained along, for the log.
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square,
@@ -161,15 +143,17 @@ def make(
   Source: Lin et al. (2023), Section 3.2.1 and Algorithm 1; K and temperature of
     Section 4.2.
   """
-  _check(name, count, temperature, init, len(images))
+  _check(name, count, temperature, init, len(setup.images))
   self_supervised.check_square("fassl", model.image_shape)
-  projection_key, prototype_key, step_key = jax.random.split(key, 3)
+  projection_key, prototype_key, step_key = jax.random.split(setup.key, 3)
   encode = inheritance.heir(model, hidden=hidden, dim=dim, key=projection_key)
   if init == "features":
     choice_key, view_key = jax.random.split(prototype_key)
-    chosen = jax.random.choice(choice_key, len(images), (count,), replace=False)
+    chosen = jax.random.choice(
+      choice_key, len(setup.images), (count,), replace=False
+    )
     # Read here, so that `init` below can be traced.
-    few = np.asarray(images[np.asarray(chosen)])
+    few = np.asarray(setup.images[np.asarray(chosen)])
 
     @jax.jit
     def draw(params: Any, stats: Any, state: ModelState) -> jax.Array:
@@ -185,15 +169,9 @@ def make(
   return pretext.make(
     name,
     task(encode, draw, views=views, temperature=temperature),
+    setup,
     feature_dim=model.feature_dim,
-    images=images,
-    labels=labels,
-    counts=counts,
-    recipe=recipe,
-    seed=seed,
     key=step_key,
-    report=report,
-    online_probe=online_probe,
   )
 
 

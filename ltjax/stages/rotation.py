@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import fit, models
-from ltjax import recipe as recipes
 from ltjax.losses import classification
 from ltjax.models import heads
-from ltjax.stages import pretext, self_supervised
+from ltjax.stages import pretext, pretext_setup, self_supervised
 from ltjax.state import ModelState, TrainState
 
 ROTATIONS = ("one", "four")
@@ -132,17 +131,10 @@ def task(
 def make(
   name: str,
   model: models.Model,
+  setup: pretext_setup.Setup,
   *,
-  images: jax.Array,
-  labels: jax.Array,
-  counts: jax.Array,
   transform: Callable[[jax.Array, jax.Array], jax.Array],
-  recipe: recipes.Recipe,
   rotations: str = "one",
-  seed: int,
-  key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-  online_probe: bool = False,
 ) -> fit.Stage:
   """Returns the stage that trains `f` to tell rotations.
 
@@ -152,18 +144,11 @@ def make(
   Args:
     name: the stage's name.
     model: the network.
-    images: uint8 `[N, H, W, C]`.
-    labels: int32 `[N]`, -1 where unknown; for the online probe alone.
-    counts: float32 `[C]`, images of each class.
+    setup: the images, and how to train on them.
     transform: the training transform; its images are turned.
-    recipe: epochs, batch size and optimizer.
     rotations: `one` random rotation of each image, as often each in a batch
       (the code of Yang & Xu), or all `four` (Gidaris et al.), four times the
       work.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key, for the head, augmentation and rotations.
-    report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained along, for the log.
 
   Raises:
     ValueError: if `rotations` is unknown, the images are not square, or the
@@ -178,18 +163,12 @@ def make(
       f" {', '.join(ROTATIONS)}."
     )
   self_supervised.check_square("rotation", model.image_shape)
-  head_key, step_key = jax.random.split(key)
+  head_key, step_key = jax.random.split(setup.key)
 
   return pretext.make(
     name,
     task(model, transform=transform, rotations=rotations, key=head_key),
+    setup,
     feature_dim=model.feature_dim,
-    images=images,
-    labels=labels,
-    counts=counts,
-    recipe=recipe,
-    seed=seed,
     key=step_key,
-    report=report,
-    online_probe=online_probe,
   )

@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import fit, models, sampling
-from ltjax import recipe as recipes
 from ltjax.losses import alignment
 from ltjax.models import projections
 from ltjax.stages import (
@@ -34,6 +33,7 @@ from ltjax.stages import (
   image_weights,
   inheritance,
   pretext,
+  pretext_setup,
   self_supervised,
   teacher,
 )
@@ -174,19 +174,12 @@ def task(
 def make(
   name: str,
   model: models.Model,
+  setup: pretext_setup.Setup,
   *,
-  images: jax.Array,
-  labels: jax.Array,
-  counts: jax.Array,
   views: Views,
-  recipe: recipes.Recipe,
   inherit: bool,
   dim: int = 128,
   hidden: int = 0,
-  seed: int,
-  key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-  online_probe: bool = False,
   **settings: Any,
 ) -> fit.Stage:
   """Returns the stage that trains a student with the average of itself.
@@ -201,19 +194,12 @@ def make(
   Args:
     name: the stage's name.
     model: the network.
-    images: uint8 `[N, H, W, C]`.
-    labels: int32 `[N]`, -1 where unknown; for the log alone.
-    counts: float32 `[C]`, images of each class; for the log alone.
+    setup: the images, and how to train on them.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    recipe: epochs, batch size and optimizer.
     inherit: whether to go on with the projection and the prototypes that the
       stage before left; otherwise the projection is fresh, and that of BYOL.
     dim: D, of the embeddings.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key, for projection, predictor and views.
-    report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained along, for the log.
     **settings: those of `Settings`.
 
   Raises:
@@ -230,13 +216,15 @@ def make(
   self_supervised.check_square(
     "fassl" if inherit else "byol", model.image_shape
   )
-  projection_key, predictor_key, step_key = jax.random.split(key, 3)
+  projection_key, predictor_key, step_key = jax.random.split(setup.key, 3)
   shape = {"hidden": hidden, "dim": dim, "key": projection_key}
   if inherit:
     network = inheritance.heir(model, **shape)
   else:
     network = inheritance.fresh(model, last_norm=False, **shape)
-  steps = sampling.steps_per_epoch(len(images), recipe.batch_size, name)
+  steps = sampling.steps_per_epoch(
+    len(setup.images), setup.recipe.batch_size, name
+  )
   return pretext.make(
     name,
     task(
@@ -246,16 +234,10 @@ def make(
       ),
       chosen,
       views=views,
-      total_steps=recipe.epochs * steps,
+      total_steps=setup.recipe.epochs * steps,
       key=predictor_key,
     ),
+    setup,
     feature_dim=model.feature_dim,
-    images=images,
-    labels=labels,
-    counts=counts,
-    recipe=recipe,
-    seed=seed,
     key=step_key,
-    report=report,
-    online_probe=online_probe,
   )

@@ -15,20 +15,19 @@ two views of equal size; the small views of the paper's multi-crop are left out.
 from __future__ import annotations
 
 from collections.abc import Callable
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ltjax import fit, models, sampling, sinkhorn
-from ltjax import recipe as recipes
 from ltjax.losses import swapped
 from ltjax.models import projections
 from ltjax.stages import (
   encoder,
   inheritance,
   pretext,
+  pretext_setup,
   self_supervised,
   swav_settings,
 )
@@ -38,18 +37,11 @@ from ltjax.state import ModelState, TrainState
 def make(
   name: str,
   model: models.Model,
+  setup: pretext_setup.Setup,
   *,
-  images: jax.Array,
-  labels: jax.Array,
-  counts: jax.Array,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-  recipe: recipes.Recipe,
   dim: int = 128,
   hidden: int = 0,
-  seed: int,
-  key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-  online_probe: bool = False,
   **settings: Any,
 ) -> fit.Stage:
   """Returns the stage that trains `f` to predict codes of other views.
@@ -62,17 +54,10 @@ def make(
   Args:
     name: the stage's name.
     model: the network.
-    images: uint8 `[N, H, W, C]`.
-    labels: int32 `[N]`, -1 where unknown; for the online probe alone.
-    counts: float32 `[C]`, images of each class.
+    setup: the images, and how to train on them.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    recipe: epochs, batch size and optimizer.
     dim: D, of the embeddings.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key, for projection, prototypes and views.
-    report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained along, for the log.
     **settings: those of `swav_settings.Settings`.
 
   Raises:
@@ -81,13 +66,16 @@ def make(
   """
   self_supervised.check_square("swav", model.image_shape)
   chosen = swav_settings.Settings(**settings)
-  steps = sampling.steps_per_epoch(len(images), recipe.batch_size, "pretrain")
-  projection_key, prototype_key, step_key = jax.random.split(key, 3)
+  recipe = setup.recipe
+  steps = sampling.steps_per_epoch(
+    len(setup.images), recipe.batch_size, "pretrain"
+  )
+  projection_key, prototype_key, step_key = jax.random.split(setup.key, 3)
   network = inheritance.fresh(
     model, hidden=hidden, dim=dim, last_norm=False, key=projection_key
   )
   frozen_steps = round(chosen.freeze * recipe.epochs * steps)
-  stage = pretext.make(
+  return pretext.make(
     name,
     task(
       network,
@@ -99,19 +87,9 @@ def make(
       ),
       key=prototype_key,
     ),
+    setup,
     feature_dim=model.feature_dim,
-    images=images,
-    labels=labels,
-    counts=counts,
-    recipe=recipe,
-    seed=seed,
     key=step_key,
-    report=report,
-    online_probe=online_probe,
-  )
-  assert stage.step is not None
-  return dataclasses.replace(
-    stage, step=_normalised(stage.step, frozen_steps=frozen_steps)
   )
 
 
@@ -207,6 +185,18 @@ def task(
     )
     return jnp.mean(losses), outcome
 
+  def constrain(params: Any, state: TrainState) -> Any:
+    """Leaves prototypes of length 1, frozen ones as they were drawn.
+
+    The optimizer's decay would move them even without a gradient.
+    """
+    prototypes = jnp.where(
+      state.step < frozen_steps,
+      state.params["prototypes"],
+      projections.unit(params["prototypes"]),
+    )
+    return params | {"prototypes": prototypes}
+
   def follow(params: Any, state: TrainState, outcome: pretext.Outcome) -> Any:
     del params
     if not size:
@@ -216,20 +206,12 @@ def task(
     oldest = state.step % (size // num_images) * num_images
     return {"queue": jax.lax.dynamic_update_slice(queue, units, (0, oldest, 0))}
 
-  def finish(state: ModelState, trained: TrainState) -> ModelState:
-    params = trained.params
-    return encoder.left(
-      state, params, trained.batch_stats, prototypes=params["prototypes"]
-    )
-
-  def shapes(state: ModelState) -> ModelState:
-    params, stats, _ = jax.eval_shape(init, state)
-    return encoder.left(state, params, stats, prototypes=params["prototypes"])
-
+  finish, shapes = encoder.ending(init, "prototypes")
   return pretext.Pretext(
     init=init,
     loss=loss,
     finish=finish,
+    constrain=constrain,
     follow=follow,
     metrics=("code_entropy", "prototypes_used"),
     shapes=shapes,
@@ -240,23 +222,3 @@ def _similarities(units: jax.Array, prototypes: jax.Array) -> jax.Array:
   """Cosines `[2, B, K]` of both views with the prototypes."""
   highest = jax.lax.Precision.HIGHEST
   return jnp.matmul(units, prototypes.T, precision=highest)
-
-
-def _normalised(step: fit.Step, *, frozen_steps: int) -> fit.Step:
-  """Returns the step that leaves prototypes of length 1, frozen ones as found.
-
-  The optimizer's decay would move them even without a gradient.
-  """
-
-  def normalised(state: TrainState, index: jax.Array, arrays: Any):
-    after = step(state, index, arrays)
-    prototypes = jnp.where(
-      state.step < frozen_steps,
-      state.params["prototypes"],
-      projections.unit(after.params["prototypes"]),
-    )
-    return after.replace(  # type: ignore[attr-defined]
-      params=after.params | {"prototypes": prototypes}
-    )
-
-  return normalised

@@ -55,7 +55,9 @@ _FIELDS = {
 def test_settings_reach_the_stage(learner, module, monkeypatch):
   made, fields = {}, _FIELDS[module]
   monkeypatch.setattr(
-    getattr(pretext_tasks, module), "make", lambda *_, **x: made.update(x)
+    getattr(pretext_tasks, module),
+    "make",
+    lambda name, model, setup, **x: made.update(x, setup=setup),
   )
   name = {"contrastive": "simclr"}.get(module, module)
   changes = {f"pretrain__{field}": value for field, value in fields.items()}
@@ -63,7 +65,8 @@ def test_settings_reach_the_stage(learner, module, monkeypatch):
     learner, given(name, pretrain__learning_rate=0.2, **changes)
   )
   assert {field: made[field] for field in fields} == fields
-  assert made["recipe"].learning_rate == 0.2 and made["seed"] == learner.seed
+  setup = made["setup"]
+  assert setup.recipe.learning_rate == 0.2 and setup.seed == learner.seed
 
 
 @pytest.mark.parametrize(
@@ -104,13 +107,13 @@ def test_byol_is_a_student_of_equal_weights(learner, monkeypatch):
 
 def test_labels_of_unlabeled_images_are_not_given(learner):
   config = given("simclr", pretrain__data="all")
-  found = pretext_tasks.common(learner, config, name="pretrain")
-  labels = np.asarray(found["labels"])
+  found = pretext_tasks.setup_of(learner, config, name="pretrain")
+  labels = np.asarray(found.labels)
   np.testing.assert_array_equal(labels[:40], learner.task.labels)
   np.testing.assert_array_equal(labels[40:], -1)
-  assert len(found["images"]) == 80
-  np.testing.assert_array_equal(found["counts"], toys.LABELED)
-  assert found["counts"].dtype == jnp.float32
+  assert len(found.images) == 80
+  np.testing.assert_array_equal(found.counts, toys.LABELED)
+  assert found.counts.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,6 @@ def trained(learner, tmp_path_factory):
   return state.replace(pseudo_labels=labels)
 
 
-def one_step(stage, state):
-  before = stage.init(state)
-  arrays, stream = stage.prepare(state)
-  index = stream(0)[0]
-  return before, arrays, index, jax.jit(stage.step)(before, index, arrays)
-
-
 def test_golden_step(learner):
   """Numbers of the first step.
 
@@ -41,7 +34,7 @@ def test_golden_step(learner):
   then do not resume bit for bit, which the CHANGELOG has to say.
   """
   stage = toys.classifier_stage(learner)
-  _, arrays, _, after = one_step(stage, learner.init())
+  _, arrays, _, after = toys.one_step(stage, learner.init())
   found = {
     "loss": after.totals["loss"],
     "accuracy": after.totals["accuracy"],
@@ -100,7 +93,7 @@ def test_no_views_means_the_plain_image(learner, trained):
 def test_a_step_is_sgd_through_the_frozen_network(learner, trained):
   """As if features were computed in the step and no gradient entered `f`."""
   stage = toys.classifier_stage(learner, choices={"views": 0})
-  before, _, index, after = one_step(stage, trained)
+  before, _, index, after = toys.one_step(stage, trained)
   _, test = learner.task.transforms()
   labels = np.asarray(learner.task.labels)[index]
 
@@ -241,7 +234,7 @@ def test_statistics_drift_towards_a_balanced_world(trained):
     learner, choices={"batch_norm": "update"}, epochs=30
   )
   state, (arrays, stream) = stage.init(trained), stage.prepare(trained)
-  step, mean = jax.jit(stage.step), 0.0
+  step, mean = toys.jitted(stage.step), 0.0
   for epoch in range(30):
     for index in stream(epoch):
       state = step(state, index, arrays)
@@ -262,7 +255,7 @@ def test_statistics_drift_towards_a_balanced_world(trained):
 def test_a_step_in_training_mode_is_sgd_on_the_head_alone(learner, trained):
   """Gradients as of a loss through the network in training mode."""
   stage = toys.classifier_stage(learner, choices={"batch_norm": "update"})
-  before, arrays, index, after = one_step(stage, trained)
+  before, arrays, index, after = toys.one_step(stage, trained)
   assert "features" not in arrays
   images = learner.transform(
     jax.random.fold_in(before.key, 0), learner.task.images[index]

@@ -26,13 +26,6 @@ def state(learner):
   )
 
 
-def one_step(stage, state):
-  before = stage.init(state)
-  arrays, stream = stage.prepare(state)
-  index = stream(0)[0]
-  return before, arrays, index, jax.jit(stage.step)(before, index, arrays)
-
-
 def numpy_network(params, images):
   """The toy's training-mode logits, written out in NumPy, in float64."""
   params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
@@ -56,7 +49,7 @@ def test_golden_step(learner, state):
   (augmentation, initialization, order of batches, loss, optimizer): old runs
   then do not resume bit for bit, which the CHANGELOG has to say.
   """
-  _, _, _, after = one_step(toys.consistency_stage(learner), state)
+  _, _, _, after = toys.one_step(toys.consistency_stage(learner), state)
   found = after.totals | {
     "params": toys.norm(after.params),
     "batch_stats": toys.norm(after.batch_stats),
@@ -80,7 +73,7 @@ GOLDEN = {
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_loss_equals_a_numpy_reference(learner, state, weight):
   stage = toys.consistency_stage(learner, choices={"weight": weight})
-  before, arrays, index, after = one_step(stage, state)
+  before, arrays, index, after = toys.one_step(stage, state)
   images = learner.transform(
     jax.random.fold_in(before.key, 0), arrays["images"][index]
   )
@@ -113,7 +106,7 @@ def test_loss_equals_a_numpy_reference(learner, state, weight):
 def test_gradient_is_that_of_both_terms(learner, state):
   """The update against finite differences of the NumPy reference."""
   stage = toys.consistency_stage(learner, choices={"weight": 2.5})
-  before, arrays, index, after = one_step(stage, state)
+  before, arrays, index, after = toys.one_step(stage, state)
   images = learner.transform(
     jax.random.fold_in(before.key, 0), arrays["images"][index]
   )
@@ -168,8 +161,8 @@ def test_a_memory_of_zeros_adds_nothing(learner, state):
   empty = state.replace(memory=jnp.zeros_like(state.memory))
   heavy = toys.consistency_stage(learner, choices={"weight": 1e4})
   plain = toys.consistency_stage(learner, choices={"weight": 0.0})
-  *_, after = one_step(heavy, empty)
-  *_, expected = one_step(plain, empty)
+  *_, after = toys.one_step(heavy, empty)
+  *_, expected = toys.one_step(plain, empty)
   assert float(after.totals["consistency"]) == 0.0
   np.testing.assert_allclose(
     after.totals["loss"], expected.totals["loss"], rtol=1e-6
@@ -195,7 +188,7 @@ def test_every_image_is_remembered_after_an_epoch(learner, tmp_path):
 def test_reset_to_uniform_pulls_towards_uniform(learner, state):
   """KL(uniform || p) in the first epoch, whatever the memory was."""
   stage = toys.consistency_stage(learner, choices={"memory_reset": "uniform"})
-  before, arrays, index, after = one_step(stage, state)
+  before, arrays, index, after = toys.one_step(stage, state)
   np.testing.assert_array_equal(before.memory, np.full((80, 4), 0.25))
   images = learner.transform(
     jax.random.fold_in(before.key, 0), arrays["images"][index]

@@ -19,36 +19,11 @@ def learner():
   return toys.learner()
 
 
-def make_stage(learner, *, recipe=None, **settings):
-  given = {"dim": DIM, "temperature": 0.5, "views": toys.two_views}
-  return contrastive.make(
-    "pretrain",
-    learner.model,
-    images=learner.task.images[: toys.N],
-    recipe=toys.recipe(**(recipe or {})),
-    seed=learner.seed,
-    key=learner.key("pretrain"),
-    report=toys.nothing,
-    **(
-      {
-        "labels": learner.task.labels,
-        "counts": jnp.array(toys.LABELED, jnp.float32),
-      }
-      | given
-      | settings
-    ),
+def make_stage(learner, **settings):
+  defaults = {"dim": DIM, "temperature": 0.5, "views": toys.two_views}
+  return toys.pretrain(
+    contrastive.make, learner, "pretrain", **(defaults | settings)
   )
-
-
-def train(stage, state, steps):
-  """Returns the states before and after each step, arrays and indices."""
-  states = [stage.init(state)]
-  arrays, stream = stage.prepare(state)
-  step = jax.jit(stage.step)
-  indices = np.concatenate([stream(epoch) for epoch in range(stage.epochs)])
-  for index in indices[:steps]:
-    states.append(step(states[-1], index, arrays))
-  return states, arrays, indices
 
 
 def norm(x, params):
@@ -90,7 +65,7 @@ def difference(before, after):
 def test_step_equals_a_numpy_reference(learner):
   """The second step, with another temperature in it."""
   stage = make_stage(learner, temperature=0.3)
-  (_, before, after), arrays, indices = train(stage, learner.init(), 2)
+  (_, before, after), arrays, indices = toys.train(stage, learner.init(), 2)
   pair = toys.two_views(
     jax.random.fold_in(before.key, 1), arrays["images"][indices[1]]
   )
@@ -105,7 +80,7 @@ def test_step_equals_a_numpy_reference(learner):
 def test_pruned_step_equals_a_numpy_reference(learner):
   """The second step: masks of the first one's weights, norms of its own."""
   stage = make_stage(learner, prune=0.75)
-  (start, before, after), arrays, indices = train(stage, learner.init(), 2)
+  (start, before, after), arrays, indices = toys.train(stage, learner.init(), 2)
   first, second = toys.two_views(
     jax.random.fold_in(before.key, 1), arrays["images"][indices[1]]
   )
@@ -132,7 +107,7 @@ def test_masks_change_at_the_start_of_an_epoch_only(learner):
   stage = make_stage(
     learner, prune=0.5, recipe={"epochs": 3, "learning_rate": 0.3}
   )
-  states, *_ = train(stage, learner.init(), 11)
+  states, *_ = toys.train(stage, learner.init(), 11)
   seen = []
   for step, (before, after) in enumerate(zip(states, states[1:])):
     mask = np.asarray(after.extra["masks"]["kernel"])
@@ -156,7 +131,7 @@ def recording(record):
 def test_boosting_remembers_losses_and_augments_by_them(learner):
   record = []
   stage = make_stage(learner, boost_decay=0.8, views=recording(record))
-  states, _, indices = train(stage, learner.init(), 10)
+  states, _, indices = toys.train(stage, learner.init(), 10)
   jax.effects_barrier()
   memory, strengths = np.full(toys.N, -1.0), np.zeros(toys.N)
   for step, (before, after) in enumerate(zip(states, states[1:])):
@@ -201,7 +176,7 @@ def test_boosting_with_equal_losses_stays_even(learner):
     return same, same
 
   stage = make_stage(learner, boost_decay=0.8, views=gray)
-  states, *_ = train(stage, learner.init(), 7)
+  states, *_ = toys.train(stage, learner.init(), 7)
   extra = states[-1].extra
   np.testing.assert_array_equal(extra["strengths"], 0.5)
   np.testing.assert_allclose(extra["losses"], np.log(2 * BATCH - 1), rtol=1e-4)
@@ -232,7 +207,7 @@ def test_labels_matter_to_supcon_alone(learner):
     {"supervised": True, "labels": unknown},
     {"supervised": True},
   ):
-    states, *_ = train(make_stage(learner, **settings), learner.init(), 3)
+    states, *_ = toys.train(make_stage(learner, **settings), learner.init(), 3)
     found.append(np.asarray(states[-1].params["backbone"]["kernel"]))
   simclr, none, known = found
   np.testing.assert_allclose(none, simclr, rtol=1e-4, atol=1e-5)
@@ -244,7 +219,7 @@ def test_focal_loss_is_below_the_plain_one(learner):
   found = []
   for gamma in (0.0, 2.0):
     stage = make_stage(learner, focal_gamma=gamma)
-    (_, after), *_ = train(stage, learner.init(), 1)
+    (_, after), *_ = toys.train(stage, learner.init(), 1)
     found.append(float(after.totals["loss"]))
   assert 0.1 * found[0] < found[1] < 0.9 * found[0]
 
@@ -252,7 +227,7 @@ def test_focal_loss_is_below_the_plain_one(learner):
 @pytest.mark.parametrize("prune", [None, 0.5])
 def test_leaves_the_embedding_and_the_projection(learner, prune, tmp_path):
   stage = make_stage(learner, prune=prune, online_probe=True)
-  states, *_ = train(stage, learner.init(), stage.steps)
+  states, *_ = toys.train(stage, learner.init(), stage.steps)
   after, _ = toys.execute(tmp_path, learner, [stage])
   last = states[-1]
   stats = last.batch_stats if prune is None else last.batch_stats["dense"]
@@ -295,7 +270,7 @@ def test_no_key_is_used_twice(learner, key_reuse):
   stage = make_stage(
     learner, boost_decay=0.9, prune=0.5, views=toys.boosted_views
   )
-  states, *_ = train(stage, learner.init(), 1)
+  states, *_ = toys.train(stage, learner.init(), 1)
   # BCL-D: what both changes carry, side by side.
   assert set(states[-1].extra) == {"masks", "losses", "strengths"}
 

@@ -14,11 +14,7 @@ def learner():
 
 def one_step(learner, stage, state=None):
   """Returns (state before, its arrays, the first batch, state after)."""
-  model_state = state or learner.init()
-  before = stage.init(model_state)
-  arrays, stream = stage.prepare(model_state)
-  index = stream(0)[0]
-  return before, arrays, index, jax.jit(stage.step)(before, index, arrays)
+  return toys.one_step(stage, state or learner.init())
 
 
 def test_golden_step(learner):
@@ -83,7 +79,9 @@ def test_a_step_is_sgd_on_the_mean_cross_entropy(learner):
 def test_steps_differ_in_their_augmentation(learner):
   stage = toys.embedding_stage(learner)
   before, arrays, index, first = one_step(learner, stage)
-  later = stage.step(before.replace(step=before.step + 1), index, arrays)
+  later = toys.jitted(stage.step)(
+    before.replace(step=before.step + 1), index, arrays
+  )
   assert float(first.totals["loss"]) != float(later.totals["loss"])
 
 
@@ -100,7 +98,7 @@ def test_unlabeled_images_have_no_influence(learner):
   before, arrays, index, after = one_step(learner, stage)
   noise = jnp.full((toys.M, 4, 4, 1), 77, jnp.uint8)
   images = arrays["images"].at[toys.N :].set(noise)
-  other = jax.jit(stage.step)(before, index, arrays | {"images": images})
+  other = toys.jitted(stage.step)(before, index, arrays | {"images": images})
   toys.assert_same(after, other)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
@@ -19,31 +18,10 @@ def learner():
   return toys.learner()
 
 
-def make_stage(learner, *, recipe=None, name="moco", **settings):
-  return moco.make(
-    name,
-    learner.model,
-    images=learner.task.images[: toys.N],
-    labels=learner.task.labels,
-    counts=jnp.array(toys.LABELED, jnp.float32),
-    views=toys.two_views,
-    recipe=toys.recipe(**(recipe or {})),
-    seed=learner.seed,
-    key=learner.key("moco"),
-    report=toys.nothing,
-    **({"dim": DIM, "queue": QUEUE, "ema": 0.9} | settings),
-  )
-
-
-def train(stage, state, steps):
-  """Returns the states before, and after each of the first steps, and more."""
-  before = stage.init(state)
-  arrays, stream = stage.prepare(state)
-  step = jax.jit(stage.step)
-  states, indices = [before], np.concatenate([stream(0), stream(1)])
-  for index in indices[:steps]:
-    states.append(step(states[-1], index, arrays))
-  return states, arrays, indices
+def make_stage(learner, *, name="moco", **settings):
+  defaults = {"dim": DIM, "queue": QUEUE, "ema": 0.9}
+  defaults |= {"views": toys.two_views, "key": learner.key("moco")}
+  return toys.pretrain(moco.make, learner, name, **(defaults | settings))
 
 
 def numpy_units(params, batch_stats, images, train):
@@ -73,7 +51,7 @@ def follow(old, new, decay):
 def test_step_equals_a_numpy_reference(learner, key_batch_norm):
   """The second step, in which query and key networks differ."""
   stage = make_stage(learner, key_batch_norm=key_batch_norm, temperature=0.3)
-  (_, before, after), arrays, indices = train(stage, learner.init(), 2)
+  (_, before, after), arrays, indices = toys.train(stage, learner.init(), 2)
   first, second = toys.two_views(
     jax.random.fold_in(before.key, 1), arrays["images"][indices[1]]
   )
@@ -105,7 +83,7 @@ def test_step_equals_a_numpy_reference(learner, key_batch_norm):
 
 def test_golden_step(learner):
   """Update the numbers only if the step is meant to change (see CHANGELOG)."""
-  (_, after), *_ = train(make_stage(learner), learner.init(), 1)
+  (_, after), *_ = toys.train(make_stage(learner), learner.init(), 1)
   found = after.totals | {
     "params": toys.norm(after.params),
     "batch_stats": toys.norm(after.batch_stats),
@@ -126,7 +104,7 @@ GOLDEN = {
 
 def test_queue_is_first_in_first_out(learner):
   """Three batches fill it; the fourth replaces the first."""
-  states, *_ = train(make_stage(learner), learner.init(), 4)
+  states, *_ = toys.train(make_stage(learner), learner.init(), 4)
   queues = [np.asarray(state.extra["queue"]) for state in states]
   for t in range(1, 5):
     changed = np.any(queues[t] != queues[t - 1], axis=1)
@@ -138,14 +116,14 @@ def test_queue_is_first_in_first_out(learner):
 
 
 def test_queue_of_one_batch_holds_the_last_keys(learner):
-  states, *_ = train(make_stage(learner, queue=BATCH), learner.init(), 2)
+  states, *_ = toys.train(make_stage(learner, queue=BATCH), learner.init(), 2)
   one, two = (np.asarray(state.extra["queue"]) for state in states[1:])
   assert np.all(np.any(one != two, axis=1))
 
 
 def test_ema_zero_copies_the_query_network(learner):
   """The keys are those of the parameters before the step's update."""
-  states, *_ = train(make_stage(learner, ema=0.0), learner.init(), 3)
+  states, *_ = toys.train(make_stage(learner, ema=0.0), learner.init(), 3)
   for before, after in zip(states, states[1:]):
     toys.assert_same(after.extra["params"], before.params)
     toys.assert_same(after.extra["batch_stats"], before.batch_stats)
@@ -171,7 +149,9 @@ def test_ema_one_freezes_the_key_network(learner):
     epochs=2,
     online_probe=False,
   )
-  states, *_ = train(dataclasses.replace(stage, step=step), learner.init(), 3)
+  states, *_ = toys.train(
+    dataclasses.replace(stage, step=step), learner.init(), 3
+  )
   start = states[0].extra
   for after in states[1:]:
     toys.assert_same(after.extra["params"], start["params"])
@@ -194,7 +174,7 @@ def test_starts_with_equal_networks_in_buffers_of_their_own(learner):
 def test_only_the_query_network_gets_a_gradient(learner):
   """With keys of a frozen batch the update is that of the queries alone."""
   stage = make_stage(learner, recipe={"weight_decay": 0.0})
-  (before, after), arrays, indices = train(stage, learner.init(), 1)
+  (before, after), arrays, indices = toys.train(stage, learner.init(), 1)
   first, second = toys.two_views(
     jax.random.fold_in(before.key, 0), arrays["images"][indices[0]]
   )
@@ -234,7 +214,7 @@ def test_key_of_an_image_depends_on_it_alone_with_ema(learner):
     arrays, stream = stage.prepare(state)
     index = stream(0)[0]
     images = arrays["images"].at[index[4:]].set(250)
-    step = jax.jit(stage.step)
+    step = toys.jitted(stage.step)
     one = step(before, index, arrays).extra["queue"][:4]
     other = step(before, index, arrays | {"images": images}).extra["queue"][:4]
     assert np.allclose(one, other, atol=1e-6) == alone
@@ -254,9 +234,9 @@ def test_leaves_the_embedding_and_nothing_else(learner, tmp_path):
 
 def test_online_probe_reads_labels_and_f_does_not_feel_it(learner):
   """Nor does the key network follow it."""
-  (*_, plain), *_ = train(make_stage(learner), learner.init(), 3)
+  (*_, plain), *_ = toys.train(make_stage(learner), learner.init(), 3)
   stage = make_stage(learner, online_probe=True)
-  (*_, probed), *_ = train(stage, learner.init(), 3)
+  (*_, probed), *_ = toys.train(stage, learner.init(), 3)
   params = dict(probed.params)
   assert toys.norm(params.pop("online_probe")) > 0
   assert probed.totals["online_accuracy"] > 0
@@ -280,7 +260,7 @@ def test_learns_to_tell_images_apart(learner, key_batch_norm, tmp_path):
 
 
 def test_no_key_is_used_twice(learner, key_reuse):
-  states, *_ = train(make_stage(learner, queue=16), learner.init(), 1)
+  states, *_ = toys.train(make_stage(learner, queue=16), learner.init(), 1)
   assert states[-1].step == 1
 
 

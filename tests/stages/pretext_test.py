@@ -67,32 +67,25 @@ def task():
   )
 
 
-def make_stage(learner, *, online_probe=False, labels=None, **recipe):
-  settings = {"epochs": 2, "batch_size": toys.BATCH} | recipe
-  return pretext.make(
+def make_stage(
+  learner, *, online_probe=False, labels=None, changes=None, **recipe
+):
+  chosen = dataclasses.replace(task(), **(changes or {}))
+
+  def make(name, model, setup):
+    return pretext.make(
+      name, chosen, setup, feature_dim=model.feature_dim, key=setup.key
+    )
+
+  labels = learner.task.labels if labels is None else labels
+  return toys.pretrain(
+    make,
+    learner,
     "pretrain",
-    task(),
-    feature_dim=toys.D,
-    images=learner.task.images[: toys.N],
-    labels=learner.task.labels if labels is None else labels,
-    counts=jnp.array(toys.LABELED, jnp.float32),
-    recipe=recipes.Recipe(**({"learning_rate": LEARNING_RATE} | settings)),
-    seed=learner.seed,
-    key=learner.key("pretrain"),
-    report=toys.nothing,
+    recipe=recipe,
+    labels=labels,
     online_probe=online_probe,
   )
-
-
-def train(stage, state, steps):
-  """Returns the states before and after each step, arrays and indices."""
-  states = [stage.init(state)]
-  arrays, stream = stage.prepare(state)
-  step = jax.jit(stage.step)
-  indices = np.concatenate([stream(epoch) for epoch in range(stage.epochs)])
-  for index in indices[:steps]:
-    states.append(step(states[-1], index, arrays))
-  return states, arrays, indices
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +105,7 @@ def hand_features(params, key, images):
 def test_step_equals_one_by_hand(learner):
   """The second step: key, batch, loss, gradient, momentum, decay, monitors."""
   stage = make_stage(learner, weight_decay=0.01)
-  (start, before, after), arrays, indices = train(stage, learner.init(), 2)
+  (start, before, after), arrays, indices = toys.train(stage, learner.init(), 2)
   features = hand_features(
     before.params,
     jax.random.fold_in(before.key, 1),
@@ -150,7 +143,7 @@ def test_every_image_once_an_epoch(learner):
 
 def test_epochs_are_told(learner):
   """5 steps each; what is made anew at a start is there in that step."""
-  states, *_ = train(make_stage(learner), learner.init(), 10)
+  states, *_ = toys.train(make_stage(learner), learner.init(), 10)
   for step, state in enumerate(states[1:]):
     extra = state.extra
     assert extra["epochs"] == 1 + step // 5
@@ -162,8 +155,25 @@ def test_epochs_are_told(learner):
 
 
 def test_followers_see_the_new_params(learner):
-  states, *_ = train(make_stage(learner), learner.init(), 3)
+  states, *_ = toys.train(make_stage(learner), learner.init(), 3)
   for state in states[1:]:
+    np.testing.assert_array_equal(state.extra["follower"], state.params["w"])
+
+
+def test_params_are_constrained_before_they_are_followed(learner):
+  """Here: held in the first step, then of length 1."""
+
+  def constrain(params, state):
+    w = params["w"] / jnp.linalg.norm(params["w"])
+    return params | {"w": jnp.where(state.step < 1, state.params["w"], w)}
+
+  stage = make_stage(learner, changes={"constrain": constrain})
+  states, *_ = toys.train(stage, learner.init(), 3)
+  np.testing.assert_array_equal(states[1].params["w"], 0)
+  assert toys.differ(states[1].params["backbone"], states[0].params["backbone"])
+  for state in states[2:]:
+    length = np.linalg.norm(state.params["w"])
+    np.testing.assert_allclose(length, 1, rtol=1e-6)
     np.testing.assert_array_equal(state.extra["follower"], state.params["w"])
 
 
@@ -181,8 +191,10 @@ def test_rows_and_what_is_left(learner, tmp_path):
 
 def test_the_network_does_not_feel_the_online_probe(learner):
   """Bit for bit, over two epochs with decay and momentum."""
-  without, *_ = train(make_stage(learner), learner.init(), 10)
-  states, *_ = train(make_stage(learner, online_probe=True), learner.init(), 10)
+  without, *_ = toys.train(make_stage(learner), learner.init(), 10)
+  states, *_ = toys.train(
+    make_stage(learner, online_probe=True), learner.init(), 10
+  )
   for a, b in zip(states, without, strict=True):
     params = dict(a.params)
     probe = params.pop("online_probe")
@@ -201,7 +213,7 @@ def test_online_probe_equals_one_by_hand(learner):
   stage = make_stage(
     learner, online_probe=True, labels=jnp.asarray(labels), weight_decay=0.0
   )
-  (before, after), arrays, indices = train(stage, learner.init(), 1)
+  (before, after), arrays, indices = toys.train(stage, learner.init(), 1)
   features = hand_features(
     before.params,
     jax.random.fold_in(before.key, 0),
@@ -232,7 +244,7 @@ def test_online_probe_without_a_label(learner):
     labels=jnp.full(toys.N, -1, jnp.int32),
     weight_decay=0.0,
   )
-  (_, after), *_ = train(stage, learner.init(), 1)
+  (_, after), *_ = toys.train(stage, learner.init(), 1)
   assert toys.norm(after.params["online_probe"]) == 0
   assert after.totals["online_accuracy"] == 0
 

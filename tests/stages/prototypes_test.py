@@ -21,19 +21,11 @@ def learner():
   return toys.learner()
 
 
-def make_stage(learner, *, recipe=None, images=None, **settings):
-  return prototypes.make(
-    "prototypes",
-    learner.model,
-    images=learner.task.images[: toys.N] if images is None else images,
-    labels=learner.task.labels,
-    counts=jnp.array(toys.LABELED, jnp.float32),
-    views=settings.pop("views", toys.two_views),
-    recipe=toys.recipe(**(recipe or {})),
-    seed=learner.seed,
-    key=learner.key("prototypes"),
-    report=toys.nothing,
-    **({"count": K, "dim": DIM, "temperature": 0.3} | settings),
+def make_stage(learner, **settings):
+  defaults = {"count": K, "dim": DIM, "temperature": 0.3}
+  defaults |= {"views": toys.two_views}
+  return toys.pretrain(
+    prototypes.make, learner, "prototypes", **(defaults | settings)
   )
 
 
@@ -43,7 +35,7 @@ def first_step(stage, state, **changes):
   before = before.replace(params=before.params | changes)
   arrays, stream = stage.prepare(state)
   index = stream(0)[0]
-  return before, jax.jit(stage.step)(before, index, arrays), arrays, index
+  return before, toys.jitted(stage.step)(before, index, arrays), arrays, index
 
 
 def rotation(size, seed=0):
@@ -114,7 +106,7 @@ def test_loss_does_not_see_sign_rotation_or_scale(learner):
   """What the weights of the second stage are made of is left open by it."""
   stage = make_stage(learner)
   before, plain, arrays, index = first_step(stage, learner.init())
-  step, p = jax.jit(stage.step), np.asarray(before.params["prototypes"])
+  step, p = toys.jitted(stage.step), np.asarray(before.params["prototypes"])
 
   def moved(prototypes):
     params = before.params | {"prototypes": jnp.asarray(prototypes)}
@@ -367,7 +359,7 @@ def test_no_key_is_used_twice(learner, key_reuse):
   state = learner.init()
   before = stage.init(state)
   arrays, stream = stage.prepare(state)
-  after = jax.jit(stage.step)(before, stream(0)[0], arrays)
+  after = toys.jitted(stage.step)(before, stream(0)[0], arrays)
   assert after.step == 1
 
 

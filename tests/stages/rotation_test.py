@@ -28,13 +28,6 @@ def numpy_logits(params, images):
   return features @ head["kernel"] + head["bias"]
 
 
-def one_step(stage, state):
-  before = stage.init(state)
-  arrays, stream = stage.prepare(state)
-  index = stream(0)[0]
-  return before, arrays, index, jax.jit(stage.step)(before, index, arrays)
-
-
 def test_rotate_equals_numpy():
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (9, 5, 5, 3)).astype(np.uint8)
@@ -81,7 +74,7 @@ def test_each_place_of_a_batch_gets_each_turn():
 
 def test_golden_step(learner):
   """Update the numbers only if the step is meant to change (see CHANGELOG)."""
-  *_, after = one_step(toys.rotation_stage(learner), learner.init())
+  *_, after = toys.one_step(toys.rotation_stage(learner), learner.init())
   found = after.totals | {
     "params": toys.norm(after.params),
     "batch_stats": toys.norm(after.batch_stats),
@@ -102,7 +95,7 @@ GOLDEN = {
 def test_step_equals_a_numpy_reference(learner, rotations):
   """Loss, accuracy, and the head's bias after the update."""
   stage = toys.rotation_stage(learner, rotations=rotations, weight_decay=0.0)
-  before, arrays, index, after = one_step(stage, learner.init())
+  before, arrays, index, after = toys.one_step(stage, learner.init())
   transform_key, turns_key = jax.random.split(jax.random.fold_in(before.key, 0))
   images = np.asarray(learner.transform(transform_key, arrays["images"][index]))
   if rotations == "one":
@@ -147,7 +140,9 @@ def test_head_has_four_outputs_whatever_the_classes():
     init=init, apply=apply, head_init=head.init, head_apply=head.apply
   )
   learner = toys.learner(network=network)
-  before, *_, after = one_step(toys.rotation_stage(learner), learner.init())
+  before, *_, after = toys.one_step(
+    toys.rotation_stage(learner), learner.init()
+  )
   assert after.params["head"]["kernel"].shape == (toys.D, 4)
   assert toys.differ(before.params["head"], after.params["head"])
 
@@ -170,23 +165,17 @@ def test_online_probe_reads_labels_and_f_does_not_feel_it(rotations):
   learner = toys.learner()
 
   def make(name, online_probe):
-    return rotation.make(
+    return toys.pretrain(
+      rotation.make,
+      learner,
       name,
-      learner.model,
-      images=learner.task.images[: toys.N],
-      labels=learner.task.labels,
-      counts=jnp.array(toys.LABELED, jnp.float32),
       transform=learner.transform,
-      recipe=toys.recipe(),
       rotations=rotations,
-      seed=0,
-      key=learner.key("rotation"),
-      report=toys.nothing,
       online_probe=online_probe,
     )
 
-  plain = one_step(make("rotation", False), learner.init())[-1]
-  before, arrays, index, after = one_step(
+  plain = toys.one_step(make("rotation", False), learner.init())[-1]
+  before, arrays, index, after = toys.one_step(
     make("rotation", True), learner.init()
   )
   params = dict(after.params)
@@ -216,7 +205,7 @@ def test_labels_are_not_seen(learner):
   )
   other = dataclasses.replace(learner, task=lie)
   states = [
-    one_step(toys.rotation_stage(which), which.init())[-1]
+    toys.one_step(toys.rotation_stage(which), which.init())[-1]
     for which in (learner, other)
   ]
   toys.assert_same(*states)
@@ -226,17 +215,15 @@ def test_learns_which_way_is_up(tmp_path):
   """Pictures bright in the first quadrant only: the turn is in plain sight."""
   learner = toys.learner()
   bright = learner.task.images[:20]  # of class 0
-  stage = rotation.make(
+  stage = toys.pretrain(
+    rotation.make,
+    learner,
     "rotation",
-    learner.model,
+    recipe={"epochs": 20, "learning_rate": 0.1, "batch_size": 20},
     images=bright,
     labels=jnp.zeros(20, jnp.int32),
     counts=jnp.array([20.0, 0, 0, 0]),
     transform=learner.transform,
-    recipe=toys.recipe(epochs=20, learning_rate=0.1, batch_size=20),
-    seed=0,
-    key=learner.key("rotation"),
-    report=toys.nothing,
   )
   _, rows = toys.execute(tmp_path, learner, [stage])
   assert rows[0]["accuracy"] < 0.6 and rows[-1]["accuracy"] > 0.9
@@ -244,7 +231,7 @@ def test_learns_which_way_is_up(tmp_path):
 
 
 def test_no_key_is_used_twice(learner, key_reuse):
-  *_, after = one_step(
+  *_, after = toys.one_step(
     toys.rotation_stage(learner, "other", batch_size=20), learner.init()
   )
   assert after.step == 1

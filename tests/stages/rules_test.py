@@ -69,7 +69,7 @@ def test_a_step_of_scales_by_hand(learner, trained):
   before = stage.init(trained)
   arrays, stream = stage.prepare(trained)
   index = stream(0)[0]
-  after = jax.jit(stage.step)(before, index, arrays)
+  after = toys.jitted(stage.step)(before, index, arrays)
   features = np.asarray(arrays["features"], np.float64)[index]
   labels = np.asarray(arrays["labels"])[index]
   head = {k: np.asarray(v, np.float64) for k, v in trained.head.items()}

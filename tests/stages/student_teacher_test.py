@@ -42,34 +42,12 @@ def start(learner):
   )
 
 
-def make_stage(learner, *, recipe=None, labels=None, **settings):
-  return student_teacher.make(
-    "student",
-    learner.model,
-    images=learner.task.images[: toys.N],
-    labels=learner.task.labels if labels is None else labels,
-    counts=jnp.array(toys.LABELED, jnp.float32),
-    views=toys.two_views,
-    recipe=toys.recipe(**(recipe or {})),
-    seed=learner.seed,
-    key=learner.key("student"),
-    report=toys.nothing,
-    **(
-      {"dim": DIM, "predictor_hidden": HIDDEN, "ema": 0.9, "inherit": True}
-      | settings
-    ),
+def make_stage(learner, **settings):
+  defaults = {"dim": DIM, "predictor_hidden": HIDDEN, "ema": 0.9}
+  defaults |= {"inherit": True, "views": toys.two_views}
+  return toys.pretrain(
+    student_teacher.make, learner, "student", **(defaults | settings)
   )
-
-
-def train(stage, state, steps):
-  """Returns the states before, and after each of the first steps, and more."""
-  before = jax.jit(stage.init)(state)
-  arrays, stream = stage.prepare(state)
-  step = jax.jit(stage.step)
-  states, indices = [before], np.concatenate([stream(0), stream(1)])
-  for index in indices[:steps]:
-    states.append(step(states[-1], index, arrays))
-  return states, arrays, indices
 
 
 def follow(old, new, decay):
@@ -161,7 +139,7 @@ def test_step_equals_a_numpy_reference(
     teacher_batch_norm=batch_norm,
     recipe={"weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"},
   )
-  (first, before, after), arrays, indices = train(stage, start, 2)
+  (first, before, after), arrays, indices = toys.train(stage, start, 2)
   pair = toys.two_views(
     jax.random.fold_in(before.key, 1), arrays["images"][indices[1]]
   )
@@ -308,7 +286,7 @@ def test_uniform_step_is_that_of_byol(learner):
   """Bit for bit."""
   stage = make_stage(learner, **UNIFORM)
   state = learner.init()
-  states, *_ = train(stage, state, 3)
+  states, *_ = toys.train(stage, state, 3)
   losses, (params, stats, teacher, opt_state) = byol(learner, stage, state, 3)
   last = states[-1]
   toys.assert_same(last.params, params)
@@ -325,8 +303,8 @@ def test_weights_of_one_are_no_weights(learner, start, monkeypatch):
   monkeypatch.setattr(
     image_weights, "of", lambda settings, z, p: jnp.ones(len(z))
   )
-  weighted, *_ = train(make_stage(learner, score="energy"), start, 3)
-  uniform, *_ = train(make_stage(learner, score="uniform"), start, 3)
+  weighted, *_ = toys.train(make_stage(learner, score="energy"), start, 3)
+  uniform, *_ = toys.train(make_stage(learner, score="uniform"), start, 3)
   for name in ("params", "batch_stats", "opt_state", "totals"):
     toys.assert_same(getattr(weighted[-1], name), getattr(uniform[-1], name))
   toys.assert_same(weighted[-1].extra["teacher"], uniform[-1].extra["teacher"])
@@ -335,7 +313,7 @@ def test_weights_of_one_are_no_weights(learner, start, monkeypatch):
 
 def test_tau_of_one_freezes_the_teacher(learner):
   stage = make_stage(learner, ema=1.0, teacher_batch_norm="ema", **UNIFORM)
-  states, *_ = train(stage, learner.init(), 3)
+  states, *_ = toys.train(stage, learner.init(), 3)
   for after in states[1:]:
     toys.assert_same(after.extra, states[0].extra)
   assert toys.differ(
@@ -345,7 +323,7 @@ def test_tau_of_one_freezes_the_teacher(learner):
 
 def test_tau_of_zero_copies_the_student(learner):
   stage = make_stage(learner, ema=0.0, teacher_batch_norm="ema", **UNIFORM)
-  states, *_ = train(stage, learner.init(), 3)
+  states, *_ = toys.train(stage, learner.init(), 3)
   for after in states[1:]:
     for name in ("backbone", "projection"):
       toys.assert_same(after.extra["teacher"][name], after.params[name])
@@ -364,7 +342,7 @@ def test_without_an_average_embeddings_collapse(learner):
     stage = make_stage(learner, ema=ema, recipe=recipe, **UNIFORM)
     trained = jax.jit(stage.init)(state)
     arrays, stream = stage.prepare(state)
-    step = jax.jit(stage.step)
+    step = toys.jitted(stage.step)
     for epoch in range(25):
       for index in stream(epoch):
         trained = step(trained, index, arrays)
@@ -378,7 +356,7 @@ def test_without_an_average_embeddings_collapse(learner):
 def test_cosine_schedule_slows_the_teacher_to_a_halt(learner):
   """Ten steps; tau of step k is 1 - (1 - 0.5) (cos(pi k / 10) + 1) / 2."""
   stage = make_stage(learner, ema=0.5, ema_schedule="cosine", **UNIFORM)
-  states, *_ = train(stage, learner.init(), 10)
+  states, *_ = toys.train(stage, learner.init(), 10)
   for k, (before, after) in enumerate(zip(states, states[1:])):
     tau = 1 - 0.5 * (np.cos(np.pi * k / 10) + 1) / 2
     encoder = {n: after.params[n] for n in ("backbone", "projection")}
@@ -396,7 +374,7 @@ def test_cosine_schedule_slows_the_teacher_to_a_halt(learner):
 
 def test_golden_step(learner, start):
   """Update the numbers only if the step is meant to change (see CHANGELOG)."""
-  (_, after), *_ = train(make_stage(learner), start, 1)
+  (_, after), *_ = toys.train(make_stage(learner), start, 1)
   found = after.totals | {
     "params": toys.norm(after.params),
     "batch_stats": toys.norm(after.batch_stats),
@@ -474,8 +452,8 @@ def test_leaves_the_student(learner, start, settings):
 
 def test_labels_are_for_the_log_alone(learner, start):
   unknown = jnp.full(toys.N, -1, jnp.int32)
-  known, *_ = train(make_stage(learner), start, 2)
-  blind, *_ = train(make_stage(learner, labels=unknown), start, 2)
+  known, *_ = toys.train(make_stage(learner), start, 2)
+  blind, *_ = toys.train(make_stage(learner, labels=unknown), start, 2)
   for name in ("params", "extra", "opt_state"):
     toys.assert_same(getattr(known[-1], name), getattr(blind[-1], name))
   assert blind[-1].totals["weight_correlation"] == 0
@@ -483,7 +461,7 @@ def test_labels_are_for_the_log_alone(learner, start):
 
 
 def test_no_key_is_used_twice(learner, start, key_reuse):
-  states, *_ = train(make_stage(learner, score_from="frozen"), start, 1)
+  states, *_ = toys.train(make_stage(learner, score_from="frozen"), start, 1)
   assert states[-1].step == 1
 
 

@@ -22,47 +22,24 @@ def learner():
   return toys.learner()
 
 
-def make_stage(learner, *, recipe=None, name="swav", **settings):
+def make_stage(learner, *, name="swav", **settings):
   defaults = {"dim": DIM, "hidden": 7, "prototypes": K, "epsilon": EPSILON}
   defaults |= {"temperature": TEMPERATURE, "freeze": 0.0}
-  return swav.make(
-    name,
-    learner.model,
-    images=learner.task.images[: toys.N],
-    labels=learner.task.labels,
-    counts=jnp.array(toys.LABELED, jnp.float32),
-    views=toys.two_views,
-    recipe=toys.recipe(**(recipe or {})),
-    seed=learner.seed,
-    key=learner.key("swav"),
-    report=toys.nothing,
-    **(defaults | settings),
-  )
-
-
-def train(stage, state, steps):
-  """Returns the states before, and after each of the first steps, and more."""
-  before = stage.init(state)
-  arrays, stream = stage.prepare(state)
-  step = jax.jit(stage.step)
-  states, indices = [before], np.concatenate([stream(0), stream(1)])
-  for index in indices[:steps]:
-    states.append(step(states[-1], index, arrays))
-  return states, arrays, indices
+  defaults |= {"views": toys.two_views, "key": learner.key("swav")}
+  return toys.pretrain(swav.make, learner, name, **(defaults | settings))
 
 
 @pytest.fixture(scope="module")
 def plain(learner):
-  """Returns a stage without a queue, its jitted step, and what `train` gave."""
+  """Returns a stage without a queue, and what `train` gave."""
   stage = make_stage(learner)
-  stage = dataclasses.replace(stage, step=jax.jit(stage.step))
-  return stage, *train(stage, learner.init(), 6)
+  return stage, *toys.train(stage, learner.init(), 6)
 
 
 @pytest.fixture(scope="module")
 def queued(learner):
   """Returns what `train` gave of a stage with a queue."""
-  return train(make_stage(learner, **QUEUED), learner.init(), 3)
+  return toys.train(make_stage(learner, **QUEUED), learner.init(), 3)
 
 
 def views_of(state, arrays, index):
@@ -125,7 +102,7 @@ def test_step_equals_a_numpy_reference(learner, marginal, queue):
     recipe={"weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"},
     **queue,
   )
-  (*_, before, after), arrays, indices = train(stage, learner.init(), 3)
+  (*_, before, after), arrays, indices = toys.train(stage, learner.init(), 3)
   images = views_of(before, arrays, indices[2])
   units = numpy_units(before.params, images)
   prototypes = np.asarray(before.params["prototypes"], np.float64)
@@ -216,7 +193,7 @@ def test_frozen_prototypes_stay_for_their_share_of_the_steps(
   """4 of 10 steps; Adam's decay would turn them. The network moves on."""
   recipe = {"weight_decay": weight_decay, "optimizer": "adam"}
   stage = make_stage(learner, freeze=0.4, recipe=recipe)
-  states, *_ = train(stage, learner.init(), 5)
+  states, *_ = toys.train(stage, learner.init(), 5)
   start = states[0].params
   for step, state in enumerate(states[1:], 1):
     moved = toys.differ(state.params["prototypes"], start["prototypes"])
@@ -258,7 +235,7 @@ def test_queue_is_used_once_it_is_full(plain, queued):
 def test_queue_is_used_once_it_started(learner, plain):
   """It is full after a step, but starts with the second epoch."""
   stage = make_stage(learner, code_queue=8, queue_start=0.5)
-  states, *_ = train(stage, learner.init(), 6)
+  states, *_ = toys.train(stage, learner.init(), 6)
   for a, b in zip(plain[1][:6], states):
     toys.assert_same(a.params, b.params)
   assert toys.differ(plain[1][6].params, states[6].params)
@@ -274,7 +251,9 @@ def test_loss_is_log_k_where_nothing_can_be_told(plain):
   projection = before.params["projection"]
   zero = jax.tree.map(jnp.zeros_like, projection["second"])
   params = before.params | {"projection": projection | {"second": zero}}
-  after = stage.step(before.replace(params=params), indices[0], arrays)
+  after = toys.jitted(stage.step)(
+    before.replace(params=params), indices[0], arrays
+  )
   np.testing.assert_allclose(after.totals["loss"], np.log(K), rtol=1e-6)
   np.testing.assert_allclose(after.totals["code_entropy"], np.log(K), rtol=1e-6)
   assert after.totals["prototypes_used"] == 1
@@ -308,12 +287,13 @@ def test_leaves_embedding_projection_and_prototypes(learner, tmp_path):
 def test_labels_are_not_seen(plain):
   stage, states, arrays, indices = plain
   lie = arrays | {"labels": jnp.zeros_like(arrays["labels"])}
-  toys.assert_same(stage.step(states[0], indices[0], lie), states[1])
+  step = toys.jitted(stage.step)
+  toys.assert_same(step(states[0], indices[0], lie), states[1])
 
 
 def test_online_probe_reads_labels_and_f_does_not_feel_it(learner, plain):
   stage = make_stage(learner, online_probe=True)
-  (*_, probed), *_ = train(stage, learner.init(), 3)
+  (*_, probed), *_ = toys.train(stage, learner.init(), 3)
   params = dict(probed.params)
   assert toys.norm(params.pop("online_probe")) > 0
   toys.assert_same(params, plain[1][3].params)
@@ -335,7 +315,7 @@ def test_learns_to_assign_images_to_many_prototypes(learner, tmp_path):
 
 
 def test_no_key_is_used_twice(learner, key_reuse):
-  states, *_ = train(make_stage(learner, **QUEUED), learner.init(), 1)
+  states, *_ = toys.train(make_stage(learner, **QUEUED), learner.init(), 1)
   assert states[-1].step == 1
 
 
