@@ -180,4 +180,13 @@ class Predictor:
     Returns:
       float32 `[N, C]`.
     """
-    return self._probabilities(head, self.features(state, images, key=key))
+    return self.classify(head, self.features(state, images, key=key))
+
+  def classify(self, head: PyTree, features: jax.Array) -> jax.Array:
+    """Returns the class probabilities float32 `[N, C]` of features.
+
+    Args:
+      head: the head to use.
+      features: `[N, D]`.
+    """
+    return self._probabilities(head, features)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ltjax import config_blocks as blocks
-from ltjax import fit, sharding, titles
+from ltjax import feature_cache, fit, sharding, titles
 from ltjax.evaluation import knn, probe_sets, protocols
 from ltjax.methods.learner import Learner, Rows
 from ltjax.stages import probe
@@ -38,6 +38,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   """
   chosen = protocols.of(config.probe)
   _check_read(config.probe, chosen)
+  cache = feature_cache.FeatureCache(learner.predictor)
   for protocol in chosen:
     images, labels = probe_sets.choose(
       protocol.images,
@@ -47,13 +48,14 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
       protocol=protocol.name,
     )
     make = neighbors if protocol.recipe is None else linear
-    yield make(protocol, learner, config, images=images, labels=labels)
+    yield make(protocol, learner, config, cache, images=images, labels=labels)
 
 
 def linear(
   protocol: protocols.Protocol,
   learner: Learner,
   config: Any,
+  cache: feature_cache.FeatureCache,
   *,
   images: Any,
   labels: np.ndarray,
@@ -64,6 +66,7 @@ def linear(
     protocol: how it is trained.
     learner: the network and the task.
     config: names the pre-training.
+    cache: gives the features of images that all protocols look at.
     images: uint8 `[P, H, W, C]`, what to learn from.
     labels: int32 `[P]`.
 
@@ -88,7 +91,13 @@ def linear(
   selected = probe.selection(protocol, num_validation)
 
   def report(state: ModelState) -> Rows:
-    rows = learner.evaluate(state, model=_title(config, title), head="balanced")
+    def predict(judged: Any) -> Any:
+      features = cache.features(state, judged)
+      return learner.predictor.classify(state.balanced_head, features)
+
+    rows = learner.measure(
+      predict, model=_title(config, title), head="balanced"
+    )
     return _judged(rows, protocol, selection=selected)
 
   return probe.make(
@@ -97,7 +106,9 @@ def linear(
     protocol=protocols.fitted(protocol, len(labels), devices=learner.mesh.size),
     images=images,
     labels=sharding.replicate(labels, learner.mesh),
-    validation_images=task.validation_images,
+    validation_features=lambda state: cache.features(
+      state, task.validation_images
+    ),
     validation_labels=task.validation_labels,
     num_classes=task.num_classes,
     seed=learner.seed,
@@ -110,6 +121,7 @@ def neighbors(
   protocol: protocols.Protocol,
   learner: Learner,
   config: Any,
+  cache: feature_cache.FeatureCache,
   *,
   images: Any,
   labels: np.ndarray,
@@ -120,6 +132,7 @@ def neighbors(
     protocol: what is compared with.
     learner: the network and the task.
     config: gives `probe.neighbors`, and names the pre-training.
+    cache: as for `linear`.
     images: uint8 `[P, H, W, C]`, those that are neighbors, not augmented.
     labels: int32 `[P]`.
 
@@ -140,7 +153,7 @@ def neighbors(
 
     def predict(queries: Any) -> np.ndarray:
       return knn.probabilities(
-        learner.predictor.features(state, queries),
+        cache.features(state, queries),
         references,
         known,
         neighbors=count,

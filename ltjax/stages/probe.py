@@ -38,7 +38,7 @@ def make(
   protocol: protocols.Protocol,
   images: Images,
   labels: jax.Array,
-  validation_images: Images,
+  validation_features: Callable[[ModelState], jax.Array],
   validation_labels: np.ndarray,
   num_classes: int,
   seed: int,
@@ -55,7 +55,8 @@ def make(
     protocol: of a linear classifier.
     images: uint8 `[P, H, W, C]`, what to learn from.
     labels: int32 `[P]`.
-    validation_images: uint8 `[V, H, W, C]`; with V = 0 the last epoch counts.
+    validation_features: `model_state -> float32 [V, D]`, of the images to choose
+      on; not asked where V = 0: then the last epoch counts.
     validation_labels: `[V]` integers.
     num_classes: C.
     seed: the run's seed, for the index streams.
@@ -96,17 +97,24 @@ def make(
     "selection": selection(protocol, len(validation_labels)),
     "epoch": stage.epochs,
   }
-  if row["selection"] == "validation":
-    stage = _best(
-      stage,
-      predictor,
-      images=validation_images,
-      labels=validation_labels,
-      every=protocol.select_every,
-      row=row,
+  if row["selection"] == "last":
+    return dataclasses.replace(
+      stage, report=lambda state: [row, *report(state)]
     )
+  best = _Best(
+    stage,
+    predictor,
+    features=validation_features,
+    labels=validation_labels,
+    every=protocol.select_every,
+  )
   return dataclasses.replace(
-    stage, report=lambda state: [dict(row), *report(state)]
+    stage,
+    init=best.init,
+    prepare=best.prepare,
+    step=best.step,
+    finish=best.finish,
+    report=lambda state: [row | best.chosen(), *report(state)],
   )
 
 
@@ -120,31 +128,36 @@ def selection(protocol: protocols.Protocol, num_validation: int) -> str:
   return protocol.select if num_validation else "last"
 
 
-def _best(
-  stage: fit.Stage,
-  predictor: inference.Predictor,
-  *,
-  images: Images,
-  labels: np.ndarray,
-  every: int,
-  row: dict[str, Any],
-) -> fit.Stage:
-  """Returns the stage that ends with the best classifier, not the last one.
+class _Best:
+  """The classifier that was best on validation images, instead of the last one.
 
   Args:
     stage: trains a head, which is the whole of its parameters.
-    predictor: runs the network.
-    images: uint8 `[V, H, W, C]`, to choose on.
+    predictor: its model runs the head.
+    features: `model_state -> [V, D]`, of the images to choose on.
     labels: `[V]` integers.
     every: epochs from one look to the next; the last epoch is always seen. Of
       equally good ones the earliest counts.
-    row: told the epoch and its accuracy when the stage is over.
   """
-  inner_init, inner_prepare, inner_step = stage.init, stage.prepare, stage.step
-  assert inner_init and inner_prepare and inner_step
 
-  def init(state: ModelState) -> TrainState:
-    trained = inner_init(state)
+  def __init__(
+    self,
+    stage: fit.Stage,
+    predictor: inference.Predictor,
+    *,
+    features: Callable[[ModelState], jax.Array],
+    labels: np.ndarray,
+    every: int,
+  ):
+    self._stage = stage
+    self._head_apply = predictor.model.head_apply
+    self._features, self._labels = features, labels
+    self._every = every
+    self._end: Any = None
+
+  def init(self, state: ModelState) -> TrainState:
+    assert self._stage.init
+    trained = self._stage.init(state)
     best = {
       "head": jax.tree.map(jnp.zeros_like, trained.params),
       "accuracy": jnp.full((), -1.0, jnp.float32),
@@ -152,40 +165,48 @@ def _best(
     }
     return trained.replace(extra=best)  # type: ignore[attr-defined]
 
-  def prepare(state: ModelState):
-    arrays, stream = inner_prepare(state)
-    arrays["validation_features"] = predictor.features(state, images)
-    arrays["validation_labels"] = jnp.asarray(labels, jnp.int32)
+  def prepare(self, state: ModelState):
+    assert self._stage.prepare
+    arrays, stream = self._stage.prepare(state)
+    arrays["validation_features"] = self._features(state)
+    arrays["validation_labels"] = jnp.asarray(self._labels, jnp.int32)
     return arrays, stream
 
-  def step(state: TrainState, index: jax.Array, arrays: Any) -> TrainState:
-    state = inner_step(state, index, arrays)
-    epoch = state.step // stage.steps_per_epoch
-    ended = state.step % stage.steps_per_epoch == 0
-    due = ended & ((epoch % every == 0) | (epoch == stage.epochs))
+  def step(
+    self, state: TrainState, index: jax.Array, arrays: Any
+  ) -> TrainState:
+    assert self._stage.step
+    state = self._stage.step(state, index, arrays)
+    epoch = state.step // self._stage.steps_per_epoch
+    ended = state.step % self._stage.steps_per_epoch == 0
+    look_now = (epoch % self._every == 0) | (epoch == self._stage.epochs)
 
     def look(best):
-      logits = predictor.model.head_apply(
-        state.params, arrays["validation_features"]
-      )
+      logits = self._head_apply(state.params, arrays["validation_features"])
       right = jnp.argmax(logits, -1) == arrays["validation_labels"]
       accuracy = jnp.mean(right.astype(jnp.float32))
       now = {"head": state.params, "accuracy": accuracy, "epoch": epoch}
       better = accuracy > best["accuracy"]
       return jax.tree.map(lambda a, b: jnp.where(better, a, b), now, best)
 
-    extra = jax.lax.cond(due, look, lambda best: best, state.extra)
+    extra = jax.lax.cond(ended & look_now, look, lambda best: best, state.extra)
     return state.replace(extra=extra)  # type: ignore[attr-defined]
 
-  def finish(state: ModelState, trained: TrainState | None) -> ModelState:
+  def finish(self, state: ModelState, trained: TrainState | None) -> ModelState:
     assert trained is not None
-    best = trained.extra
-    row["epoch"] = int(best["epoch"])
-    row["validation_accuracy"] = float(best["accuracy"])
+    self._end = trained.extra
     return state.replace(  # type: ignore[attr-defined]
-      balanced_head=best["head"]
+      balanced_head=self._end["head"]
     )
 
-  return dataclasses.replace(
-    stage, init=init, prepare=prepare, step=step, finish=finish
-  )
+  def chosen(self) -> dict[str, Any]:
+    """Returns the epoch and its accuracy, once `finish` knows them.
+
+    A run reports right after `finish`, in the same process. Killed between the
+    two it does both again, from the checkpoint that has the best classifier.
+    """
+    assert self._end is not None
+    return {
+      "epoch": int(self._end["epoch"]),
+      "validation_accuracy": float(self._end["accuracy"]),
+    }

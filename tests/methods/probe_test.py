@@ -83,6 +83,19 @@ def test_the_last_classifier_stays(all_of_them):
     assert row["confusion"] == expected["confusion"]
 
 
+def test_test_images_pass_the_embedding_once_for_all_protocols(tmp_path):
+  learner, passes = toys.learner(), []
+  features = learner.predictor.features
+
+  def counted(state, images, **settings):
+    passes.append(images)
+    return features(state, images, **settings)
+
+  learner.predictor.features = counted
+  toys.execute(tmp_path, learner, stages(learner))
+  assert sum(x is learner.task.test_images for x in passes) == 1
+
+
 def test_neighbors_are_those_of_the_plain_images(all_of_them):
   learner, state, rows = all_of_them
   task = learner.task

@@ -33,7 +33,9 @@ def stage(learner, *, select="validation", every=1, views=2, **changes):
     ),
     images=learner.task.images[: toys.N],
     labels=learner.task.labels,
-    validation_images=learner.task.validation_images,
+    validation_features=lambda state: learner.predictor.features(
+      state, learner.task.validation_images
+    ),
     validation_labels=learner.task.validation_labels,
     num_classes=toys.C,
     seed=learner.seed,
@@ -51,7 +53,7 @@ def epochs_of(made, state):
   """Runs a stage; returns its state at the end of each epoch."""
   arrays, stream = made.prepare(state)
   train, ends = made.init(state), []
-  step = jax.jit(made.step)
+  step = toys.jitted(made.step)
   for epoch in range(made.epochs):
     for index in stream(epoch):
       train = step(train, index, arrays)
@@ -91,7 +93,7 @@ def test_nothing_is_kept_within_an_epoch(learner):
   state = learner.init()
   arrays, stream = made.prepare(state)
   train = made.init(state)
-  step = jax.jit(made.step)
+  step = toys.jitted(made.step)
   for index in stream(0)[:-1]:
     train = step(train, index, arrays)
   assert train.extra["accuracy"] == -1 and train.extra["epoch"] == 0
@@ -170,7 +172,7 @@ def test_the_same_steps_as_softmax_regression(learner):
   train = made.init(state)
   w, b = (np.float64(train.params[name]) for name in ("kernel", "bias"))
   x, y = np.float64(arrays["features"]), np.asarray(learner.task.labels)
-  step = jax.jit(made.step)
+  step = toys.jitted(made.step)
   for index in stream(0)[:2]:
     train = step(train, index, arrays)
     logits = x[index] @ w + b
@@ -189,27 +191,6 @@ def test_resumed_at_every_call_it_ends_with_the_same_bits(
 ):
   """The best classifier so far is part of what a checkpoint holds."""
 
-  class Stopped(BaseException):
-    pass
-
-  class Stop:
-    def __init__(self):
-      self.ticks = 0
-
-    def update(self, *unused):
-      self.ticks += 1
-      if self.ticks == 2:
-        raise Stopped
-
-    def stage(self, *unused, resumed_at):
-      pass
-
-    def skip(self, images):
-      pass
-
-    def message(self, text):
-      pass
-
   settings = {"steps_per_call": steps_per_call, "checkpoint_every_s": 0}
   learner = toys.learner(validation=3, pad=1, flip=True)
   made = stage(learner, epochs=2, batch_size=20)
@@ -221,14 +202,34 @@ def test_resumed_at_every_call_it_ends_with_the_same_bits(
         tmp_path / "stopped",
         learner,
         [stage(learner, epochs=2, batch_size=20)],
-        progress=Stop(),
+        progress=toys.Killer(2),
         **settings,
       )
       break
-    except Stopped:
+    except toys.Killed:
       continue
   toys.assert_same(state, whole)
   assert rows_again == rows
+
+
+def test_killed_before_its_report_it_tells_the_same(tmp_path):
+  """What `finish` knew is not in the state; it is found out again."""
+
+  def die(state):
+    raise toys.Killed
+
+  learner = toys.learner(validation=3)
+  _, rows = toys.execute(tmp_path / "whole", learner, [stage(learner)])
+  dying = dataclasses.replace(stage(learner), report=die)
+  with pytest.raises(toys.Killed):
+    toys.execute(tmp_path / "killed", learner, [dying])
+  _, again = toys.execute(tmp_path / "killed", learner, [stage(learner)])
+  assert again == rows and rows[-1]["selection"] == "validation"
+
+
+def test_a_choice_is_told_only_once_it_was_made(learner):
+  with pytest.raises(AssertionError):
+    stage(learner).report(learner.init())
 
 
 def test_four_devices_equal_one(tmp_path):
@@ -266,7 +267,7 @@ def test_a_learning_rate_of_30_stays_finite(learner):
   arrays, stream = made.prepare(state)
   arrays = dict(arrays, features=arrays["features"] * 1e3)
   train = made.init(state)
-  step = jax.jit(made.step)
+  step = toys.jitted(made.step)
   for index in stream(0):
     train = step(train, index, arrays)
   assert train.bad_step == -1
