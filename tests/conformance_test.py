@@ -5,11 +5,13 @@ worked example of docs/add_a_method.md, on the toy task, run by `run.Run` as a
 user's run is.
 """
 
+import collections
 import dataclasses
 import functools
 import os
 import re
 import signal
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -19,70 +21,83 @@ import pytest
 import toys
 
 from ltjax import fit, interrupts, models, sharding
+from ltjax.methods.learner import Learner
 
 every_case = pytest.mark.parametrize("case", toys.CASES)
-every_method = pytest.mark.parametrize("method", toys.METHODS)
+every_method = pytest.mark.parametrize("case", toys.METHODS)
 # Those that take steps, so that there is something to compile and to kill.
 every_training_case = pytest.mark.parametrize(
   "case", [case for case in toys.CASES if case not in toys.WITHOUT_STEPS]
 )
 
 
+class Whole(NamedTuple):
+  """An uninterrupted run, and how often each of its steps was traced."""
+
+  learner: Learner
+  stages: list
+  state: Any
+  rows: list
+  traces: collections.Counter
+
+
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory):
-  """Returns `case -> (state, rows)` of an uninterrupted run, run once."""
+  """Returns `case -> Whole`, run once.
 
-  @functools.cache
+  Tests go on with its stages, compiled as they are, where they need no others.
+  """
+
+  @functools.lru_cache(maxsize=2)  # conftest.py runs them case by case
   def get(case):
     learner = toys.learner()
-    state, rows = toys.execute(
-      tmp_path_factory.mktemp(case), learner, toys.stages(case, learner)
-    )
-    return toys.host(state), rows
+    stages, traces = counted(toys.stages(case, learner))
+    state, rows = toys.execute(tmp_path_factory.mktemp(case), learner, stages)
+    return Whole(learner, stages, toys.host(state), rows, traces.copy())
 
   return get
 
 
-def traced_once(stages):
-  """Returns the stages, their steps raising if they are traced twice."""
-  chex.clear_trace_counter()
+def counted(stages):
+  """Returns the stages, and how often each step of theirs is traced."""
+  traces = collections.Counter()
 
   @functools.cache
-  def once(step):
-    def guarded(*args):
+  def counting(step):
+    def once(*args):
+      traces[step] += 1
       return step(*args)
 
-    # Chex counts by name and source: two stages may be made by one function.
-    guarded.__name__ = f"step_{once.cache_info().misses}"
-    return chex.assert_max_traces(guarded, n=1)
+    return once
 
-  return [
-    dataclasses.replace(stage, step=stage.step and once(stage.step))
+  stages = [
+    dataclasses.replace(stage, step=stage.step and counting(stage.step))
     for stage in stages
   ]
+  return stages, traces
+
+
+def assert_traced_once(stages, traces):
+  assert set(traces.values()) == {1}
+  assert len(traces) == len({stage.step for stage in stages if stage.step})
 
 
 def test_a_second_trace_is_noticed():
   learner = toys.learner()
-  (stage,) = traced_once(toys.STAGES["embedding"](learner))
+  (stage,), traces = counted(toys.STAGES["embedding"](learner))
   state = stage.init(learner.init())
   arrays, stream = stage.prepare(learner.init())
   index = stream(0)[0]
   jax.eval_shape(stage.step, state, index, arrays)
-  with pytest.raises(AssertionError, match="traced > 1 times"):
-    jax.eval_shape(stage.step, state, index[:4], arrays)
+  assert_traced_once([stage], traces)
+  jax.eval_shape(stage.step, state, index[:4], arrays)
+  assert list(traces.values()) == [2]
 
 
 @every_training_case
-@pytest.mark.parametrize("steps_per_call", [1, 3])
-def test_compiles_once(case, steps_per_call, tmp_path):
-  """A step is traced once, over all epochs, chunks and five loops."""
-  learner = toys.learner()
-  stages = toys.stages(case, learner, loops=5)
-  state, _ = toys.execute(
-    tmp_path, learner, traced_once(stages), steps_per_call=steps_per_call
-  )
-  assert jax.tree.leaves(state)
+def test_compiles_once(case, baseline):
+  """A step is traced once, over all epochs and loops."""
+  assert_traced_once(baseline(case).stages, baseline(case).traces)
 
 
 def test_loops_share_their_steps():
@@ -100,11 +115,11 @@ def test_loops_share_their_steps():
   }
 
 
-@every_method
-def test_network_is_traced_as_often_in_five_loops_as_in_one(method, tmp_path):
+@pytest.mark.parametrize("case", toys.LOOPED)
+def test_network_is_traced_as_often_in_three_loops_as_in_one(case, tmp_path):
   """Inference, too, compiles once for each image set and transform."""
   counts = []
-  for loops in (1, 5):
+  for loops in (1, 3):
     toy, calls = toys.model(), []
 
     def apply(*args, calls=calls, toy=toy):
@@ -112,31 +127,36 @@ def test_network_is_traced_as_often_in_five_loops_as_in_one(method, tmp_path):
       return toy.apply(*args)
 
     learner = toys.learner(network=toy._replace(apply=apply))
-    stages = toys.stages(method, learner, loops=loops)
+    stages = toys.stages(case, learner, loops=loops)
     toys.execute(tmp_path / str(loops), learner, stages)
     counts.append(len(calls))
   assert counts[0] == counts[1] > 0
 
 
+@every_method
+def test_loops_are_those_of_some_methods(case):
+  """The others have the same stages whatever the number of loops."""
+  learner = toys.learner()
+  one, three = (toys.stages(case, learner, loops=n) for n in (1, 3))
+  assert (len(one) < len(three)) == (case in toys.LOOPED)
+
+
 @every_case
 def test_everything_is_finite(case, baseline):
-  state, rows = baseline(case)
-  for leaf in jax.tree.leaves(state):
+  whole = baseline(case)
+  for leaf in jax.tree.leaves(whole.state):
     assert np.all(np.isfinite(leaf))
-  for row in rows:
+  for row in whole.rows:
     for value in jax.tree.leaves(row):
       assert isinstance(value, str) or np.isfinite(value)
 
 
 @every_case
 def test_same_seed_same_bits(case, baseline, tmp_path):
-  state, rows = baseline(case)
   learner = toys.learner()
-  again, rows_again = toys.execute(
-    tmp_path, learner, toys.stages(case, learner)
-  )
-  toys.assert_same(state, again)
-  assert rows == rows_again
+  again, rows = toys.execute(tmp_path, learner, toys.stages(case, learner))
+  toys.assert_same(baseline(case).state, again)
+  assert rows == baseline(case).rows
 
 
 @every_training_case
@@ -146,7 +166,7 @@ def test_another_seed_differs(case, baseline, tmp_path):
   state, _ = toys.execute(
     tmp_path, learner, toys.stages(case, learner), state=start
   )
-  assert toys.differ(baseline(case)[0], state)
+  assert toys.differ(baseline(case).state, state)
 
 
 @every_training_case
@@ -167,35 +187,39 @@ def test_loss_falls(case, tmp_path):
 
 
 @every_method
-def test_learns_the_toy(method, tmp_path):
+def test_learns_the_toy(case, tmp_path):
   """The last evaluation is far above the chance of 25 %."""
   learner = toys.learner()
   config = {f"{block}__epochs": 6 for block in toys.BLOCKS}
   config["embedding__epochs"] = config["semi__epochs"] = 12
   config["pretrain__epochs"], config["probe__epochs"] = 30, 12
   _, rows = toys.execute(
-    tmp_path, learner, toys.stages(method, learner, **config)
+    tmp_path, learner, toys.stages(case, learner, **config)
   )
   last = [row for row in rows if row["kind"] == "eval"][-1]
   assert last["head"] == "balanced"
   assert last["accuracy"] >= 0.9
 
 
-# Epochs of the toy have 5 steps (labeled) and 10 (all), which 3 does not divide;
-# 100 is cut to a whole epoch.
+# Epochs of the toy have 5 steps (labeled) and 10 (all), which 3 does not divide.
 @every_training_case
-@pytest.mark.parametrize("steps_per_call", [3, 100])
-def test_loop_equals_scan(case, steps_per_call, baseline, tmp_path):
-  learner = toys.learner()
+def test_loop_equals_scan(case, baseline, tmp_path, steps_per_call=3):
+  """And many steps in a call are traced once, whatever the chunks' lengths."""
+  whole = baseline(case)
+  stages, traces = counted(whole.stages)
   state, rows = toys.execute(
-    tmp_path,
-    learner,
-    toys.stages(case, learner),
-    steps_per_call=steps_per_call,
+    tmp_path, whole.learner, stages, steps_per_call=steps_per_call
   )
-  expected, expected_rows = baseline(case)
-  chex.assert_trees_all_close(toys.host(state), expected, rtol=1e-4, atol=1e-5)
-  toys.assert_rows_close(rows, expected_rows)
+  assert_traced_once(stages, traces)
+  state = toys.host(state)
+  chex.assert_trees_all_close(state, whole.state, rtol=1e-4, atol=1e-5)
+  toys.assert_rows_close(rows, whole.rows)
+
+
+@pytest.mark.parametrize("case", ["consistency", "vat"])
+def test_loop_of_a_whole_epoch_equals_scan(case, baseline, tmp_path):
+  """100 steps a call are cut to an epoch."""
+  test_loop_equals_scan(case, baseline, tmp_path, steps_per_call=100)
 
 
 def program(stage, train, index, arrays):
@@ -255,38 +279,10 @@ def test_four_devices_equal_one(case, baseline, tmp_path):
   state, rows = toys.execute(tmp_path, learner, toys.stages(case, learner))
   for leaf in jax.tree.leaves(state):
     assert len(leaf.devices()) == 4
-  expected, expected_rows = baseline(case)
-  chex.assert_trees_all_close(toys.host(state), expected, rtol=1e-3, atol=1e-4)
-  toys.assert_rows_close(rows, expected_rows, rtol=1e-3, atol=1e-4)
-
-
-class Killed(BaseException):
-  """Stands for SIGKILL: nothing catches it, nothing is saved after it."""
-
-
-class Killer:
-  """A progress display that ends the run at a tick, before it is saved."""
-
-  def __init__(self, tick, action):
-    self._ticks_left, self._action = tick, action
-
-  def update(self, *unused):
-    self._ticks_left -= 1
-    if self._ticks_left == 0:
-      self._action()
-
-  def stage(self, *unused, resumed_at):
-    pass
-
-  def skip(self, images):
-    pass
-
-  def message(self, text):
-    pass
-
-
-def die():
-  raise Killed
+  whole = baseline(case)
+  state = toys.host(state)
+  chex.assert_trees_all_close(state, whole.state, rtol=1e-3, atol=1e-4)
+  toys.assert_rows_close(rows, whole.rows, rtol=1e-3, atol=1e-4)
 
 
 def kill_at_every_call(folder, make, *, steps_per_call=1):
@@ -307,9 +303,9 @@ def kill_at_every_call(folder, make, *, steps_per_call=1):
       learner, stages = make()
     try:
       ended = toys.execute(
-        folder / "killed", learner, stages, progress=Killer(2, die), **settings
+        folder / "killed", learner, stages, progress=toys.Killer(2), **settings
       )
-    except Killed:
+    except toys.Killed:
       continue
   assert ended is not None, "the attempts make no headway"
   state, rows = ended
@@ -361,37 +357,34 @@ def test_killed_while_the_head_changes_its_structure(tmp_path):
 @every_training_case
 def test_killed_long_after_a_checkpoint(case, baseline, tmp_path):
   """Steps after the last checkpoint are done again, their rows written once."""
-  learner = toys.learner()
-  stages = toys.stages(case, learner)
+  learner, stages, expected, expected_rows, _ = baseline(case)
   first = next(stage for stage in stages if stage.steps)
   for tick in (first.steps_per_epoch + 1, first.steps):
-    with pytest.raises(Killed):
-      toys.execute(tmp_path, learner, stages, progress=Killer(tick, die))
+    with pytest.raises(toys.Killed):
+      toys.execute(tmp_path, learner, stages, progress=toys.Killer(tick))
   state, rows = toys.execute(tmp_path, learner, stages)
-  toys.assert_same(state, baseline(case)[0])
-  assert rows == baseline(case)[1]
+  toys.assert_same(state, expected)
+  assert rows == expected_rows
 
 
 @every_training_case
 def test_terminated_run_saves_and_resumes(case, baseline, tmp_path):
   """SIGTERM saves at the next step, however far the next checkpoint is."""
-  learner = toys.learner()
-  stages = toys.stages(case, learner)
+  learner, stages, expected, expected_rows, _ = baseline(case)
   term = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
   with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
-    toys.execute(tmp_path, learner, stages, progress=Killer(2, term))
+    toys.execute(tmp_path, learner, stages, progress=toys.Killer(2, term))
   first = next(i for i, stage in enumerate(stages) if stage.steps)
-  expected = first * 1_000_000_000 + 2
-  assert (tmp_path / "checkpoints" / str(expected)).is_dir()
+  position = first * 1_000_000_000 + 2
+  assert (tmp_path / "checkpoints" / str(position)).is_dir()
   state, rows = toys.execute(tmp_path, learner, stages)
-  toys.assert_same(state, baseline(case)[0])
-  assert rows == baseline(case)[1]
+  toys.assert_same(state, expected)
+  assert rows == expected_rows
 
 
 @every_method
-def test_finished_run_does_nothing(method, baseline, tmp_path):
-  learner = toys.learner()
-  stages = toys.stages(method, learner)
+def test_finished_run_does_nothing(case, baseline, tmp_path):
+  learner, stages, expected, expected_rows, _ = baseline(case)
   toys.execute(tmp_path, learner, stages)
 
   def forbidden(*unused):
@@ -402,8 +395,8 @@ def test_finished_run_does_nothing(method, baseline, tmp_path):
     for stage in stages
   ]
   state, rows = toys.execute(tmp_path, learner, stages)
-  toys.assert_same(state, baseline(method)[0])
-  assert rows == baseline(method)[1]
+  toys.assert_same(state, expected)
+  assert rows == expected_rows
 
 
 @every_training_case
@@ -427,7 +420,7 @@ def test_infinite_loss_stops_before_a_checkpoint(case, tmp_path):
   assert all(int(name) % 1_000_000_000 == 0 for name in saved)
 
 
-@every_training_case
+@pytest.mark.parametrize("case", ["embedding", "vat"])
 def test_a_batch_that_devices_cannot_share_is_refused(case, tmp_path):
   learner = toys.learner(mesh=sharding.make_mesh(3))
   with pytest.raises(ValueError, match="3 devices cannot share evenly"):
@@ -435,23 +428,23 @@ def test_a_batch_that_devices_cannot_share_is_refused(case, tmp_path):
 
 
 @every_method
-def test_no_random_key_is_used_twice(method, key_reuse, tmp_path):
+def test_no_random_key_is_used_twice(case, key_reuse, tmp_path):
   learner = toys.learner(pad=1, flip=True)
-  stages = toys.stages(method, learner, epochs=1, batch_size=20)
+  stages = toys.stages(case, learner, epochs=1, batch_size=20)
   state, _ = toys.execute(tmp_path, learner, stages)
   assert jax.tree.leaves(state)
 
 
 @every_method
-def test_truth_of_unlabeled_images_is_not_seen(method, baseline, tmp_path):
+def test_truth_of_unlabeled_images_is_not_seen(case, baseline, tmp_path):
   """With another truth the run is the same; only its report differs."""
   learner = toys.learner()
   lie = dataclasses.replace(learner.task, truth=np.roll(learner.task.truth, 17))
   learner = dataclasses.replace(learner, task=lie)
-  state, rows = toys.execute(tmp_path, learner, toys.stages(method, learner))
-  toys.assert_same(state, baseline(method)[0])
+  state, rows = toys.execute(tmp_path, learner, toys.stages(case, learner))
+  toys.assert_same(state, baseline(case).state)
   others = [row for row in rows if row["kind"] != "pseudo"]
-  assert others == [r for r in baseline(method)[1] if r["kind"] != "pseudo"]
+  assert others == [r for r in baseline(case).rows if r["kind"] != "pseudo"]
 
 
 def test_a_real_network(tmp_path):
@@ -464,8 +457,9 @@ def test_a_real_network(tmp_path):
     )
     # With small steps, so that rounding errors of the two sums do not grow.
     label, train = toys.STAGES["consistency"](learner, learning_rate=0.005)
-    stages = traced_once([label, train])
+    stages, traces = counted([label, train])
     state, rows = toys.execute(tmp_path / str(devices), learner, stages)
+    assert_traced_once(stages, traces)
     results.append((toys.host(state), rows))
   (one, rows), (four, rows_four) = results
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(one))

@@ -39,3 +39,19 @@ def key_reuse():
   """Turns the second use of a random key into an error."""
   with jax.debug_key_reuse(True):
     yield
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the conformance tests of a case together: they share a compiled run."""
+
+  def case(place):
+    spec = getattr(items[place], "callspec", None)
+    return str(spec.params.get("case", "")) if spec else ""
+
+  places = [
+    place
+    for place, item in enumerate(items)
+    if item.path.name == "conformance_test.py"
+  ]
+  for place, item in zip(places, [items[p] for p in sorted(places, key=case)]):
+    items[place] = item
