@@ -22,7 +22,7 @@ from ltjax.benchmarks import flops as flop_counts
 from ltjax.benchmarks import usage
 from ltjax.benchmarks.subject import Subject
 from ltjax.losses import classification
-from ltjax.stages import consistency, contrastive, embedding
+from ltjax.stages import consistency, contrastive, embedding, pretext_setup
 
 PyTree = Any
 
@@ -147,19 +147,18 @@ def contrastive_epoch(subject: Subject, *, turns: int) -> Loop:
     subject: what to train.
     turns: how often it will run.
   """
-  stage = contrastive.make(
-    "contrastive",
-    subject.model,
+  classes = subject.model.num_classes
+  setup = pretext_setup.Setup(
     images=subject.images,
     labels=subject.labels,
-    counts=jnp.bincount(
-      subject.labels, length=subject.model.num_classes
-    ).astype(jnp.float32),
-    views=subject.two_views,
+    counts=jnp.bincount(subject.labels, length=classes).astype(jnp.float32),
     recipe=subject.recipe(turns),
     seed=0,
     key=jax.random.key(3),
     report=lambda state: [],
+  )
+  stage = contrastive.make(
+    "contrastive", subject.model, setup, views=subject.two_views
   )
   return _of_stage("contrastive epoch", stage, subject, views=2)
 
