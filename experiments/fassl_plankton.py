@@ -45,6 +45,7 @@ CPU = (
     f"--config.{block}.learning_rate=0.25" for block in ("pretrain", "student")
   ),
   "--config.prototypes.batch_size=256",
+  "--config.prototypes.warmup_epochs=0",
   "--config.pretrain.interpolation=linear",
   "--config.pretrain.dim=64",
 )
