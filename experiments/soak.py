@@ -22,6 +22,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -240,4 +241,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+  # As Ctrl-C: the run that is under way is ended too.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   sys.exit(main())
