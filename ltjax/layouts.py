@@ -100,8 +100,9 @@ def stored(target: PyTree, shapes: Mapping[str, list[int]]) -> PyTree:
       shapes[jax.tree_util.keystr(path, simple=True, separator="/")]
     )
     if shape != leaf.shape and isinstance(place, NamedSharding):
-      if shape[0] % place.mesh.size:
-        place = sharding.replicated(place.mesh)
+      mesh: Any = place.mesh
+      if shape[0] % mesh.size:
+        place = sharding.replicated(mesh)
     return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=place)
 
   return jax.tree_util.tree_map_with_path(leaf_of, target)
