@@ -29,6 +29,15 @@ every_method = pytest.mark.parametrize("case", toys.METHODS)
 every_training_case = pytest.mark.parametrize(
   "case", [case for case in toys.CASES if case not in toys.WITHOUT_STEPS]
 )
+# Of these, those that have steps which no other case has.
+every_step = pytest.mark.parametrize(
+  "case",
+  [
+    case
+    for case in toys.CASES
+    if case not in (*toys.WITHOUT_STEPS, *toys.COMPOSED)
+  ],
+)
 
 
 class Whole(NamedTuple):
@@ -169,7 +178,7 @@ def test_another_seed_differs(case, baseline, tmp_path):
   assert toys.differ(baseline(case).state, state)
 
 
-@every_training_case
+@every_step
 def test_loss_falls(case, tmp_path):
   learner = toys.learner()
   stages = toys.stages(case, learner, loops=1, epochs=6)
@@ -202,7 +211,7 @@ def test_learns_the_toy(case, tmp_path):
 
 
 # Epochs of the toy have 5 steps (labeled) and 10 (all), which 3 does not divide.
-@every_training_case
+@every_step
 def test_loop_equals_scan(case, baseline, tmp_path, steps_per_call=3):
   """And many steps in a call are traced once, whatever the chunks' lengths."""
   whole = baseline(case)
@@ -399,7 +408,7 @@ def test_finished_run_does_nothing(case, baseline, tmp_path):
   assert rows == expected_rows
 
 
-@every_training_case
+@every_step
 def test_infinite_loss_stops_before_a_checkpoint(case, tmp_path):
   """A broken network: the message says where, the last good state is kept."""
   toy = toys.model()

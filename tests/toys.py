@@ -472,6 +472,8 @@ def example() -> dict:
 METHODS = (*methods.METHODS, "smoothing")
 # Those whose stages come again in each of `config.loops`.
 LOOPED = ("sslt",)
+# Those that only put stages of `STAGES` together.
+COMPOSED = ("decoupling", "pseudo_label", "supervised")
 # An embedding that is worth a probe, and a probe as long as other stages.
 PROBED = {"pretrain__name": "rotation", "probe__protocols": "knn,custom"}
 CASES = (*STAGES, *METHODS)
