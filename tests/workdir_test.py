@@ -190,3 +190,17 @@ def test_write_json_on_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     workdir.write_json(path, {"a": 1})
   assert caught.value.errno == 28 and caught.value.filename == str(path)
   assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+  "old", [{"keep": 3}, {"keep": 3, "memory_limit_gib": 0}]
+)
+def test_what_no_result_depends_on_may_differ(tmp_path, old):
+  """Also a run that began before the setting was there goes on."""
+  with workdir.Workdir(tmp_path) as folder:
+    folder.keep_config({"run": old})
+    folder.check_config({"run": {"keep": 3, "memory_limit_gib": 2.5}})
+    with pytest.raises(workdir.WorkdirError) as caught:
+      folder.check_config({"run": {"keep": 4, "memory_limit_gib": 2.5}})
+  assert "run.keep: there 3, here 4" in str(caught.value)
+  assert "memory_limit_gib" not in str(caught.value)
