@@ -21,7 +21,9 @@ _REST = 0.3
 class TorchLoop:
   """A loop of the process.
 
-  Attributes:
+  Args:
+    ask: `name -> answer`, has the process train an epoch of a loop.
+    name: of the loop.
     how: what it chose: layout, precision, compilation, PyTorch's version.
   """
 
