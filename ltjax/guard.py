@@ -61,7 +61,7 @@ class Guard:
       OutOfMemoryError: if it does not fit, before it runs or when it does.
     """
     try:
-      if not self._checked:
+      if not self._checked and not _traced(args):
         estimate, batch = self._estimate(args, options)
         most = memory.limit(self._device, self._limit_gib)
         memory.check(estimate, batch, most)
@@ -112,6 +112,11 @@ class Guard:
     index = args[self._index]
     resized[self._index] = _like(index, (*index.shape[:-1], size))
     return resized
+
+
+def _traced(args: Any) -> bool:
+  """Whether a call is part of a program that is being traced."""
+  return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
 
 
 def _like(array: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

@@ -56,6 +56,12 @@ def run(monkeypatch, capsys):
       ("_WORKDIR", str(workdir)),
       ("_DATA_DIR", data_dir and str(data_dir)),
       ("_DRY_RUN", False),
+      ("_COMPILATION_CACHE", "off"),
+      ("_DISTRIBUTED", False),
+      ("_COORDINATOR", None),
+      ("_PROCESSES", None),
+      ("_PROCESS_ID", None),
+      ("_PEER_TIMEOUT", 100),
     ):
       monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
     monkeypatch.setattr(flags.FLAGS["config"], "present", 1)

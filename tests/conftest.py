@@ -41,6 +41,15 @@ def key_reuse():
     yield
 
 
+@pytest.fixture
+def optimized():
+  """Compiles as users do: two programs of one sum are then equal in its bits."""
+  few = jax.config.values["jax_disable_most_optimizations"]
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", few)
+
+
 def pytest_collection_modifyitems(items):
   """Puts the conformance tests of a case together: they share a compiled run."""
 

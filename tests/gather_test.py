@@ -42,7 +42,7 @@ def on_host(learner, make=host_images.ArrayImages):
 
 
 @pytest.mark.parametrize("case", toys.CASES)
-def test_same_bits_as_on_the_device(case, tmp_path):
+def test_same_bits_as_on_the_device(case, tmp_path, optimized):
   results = []
   for name, move in (("device", lambda x: x), ("host", on_host)):
     learner = move(toys.learner(pad=1, flip=True, validation=2))

@@ -152,6 +152,12 @@ def ends(monkeypatch, capsys):
       ("_WORKDIR", "x"),
       ("_DATA_DIR", None),
       ("_DRY_RUN", False),
+      ("_COMPILATION_CACHE", "off"),
+      ("_DISTRIBUTED", False),
+      ("_COORDINATOR", None),
+      ("_PROCESSES", None),
+      ("_PROCESS_ID", None),
+      ("_PEER_TIMEOUT", 100),
     ):
       monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
     monkeypatch.setattr(flags.FLAGS["config"], "present", 1)
