@@ -35,6 +35,7 @@ def get_config(arg=None):
     config[block].batch_size = 64
     config[block].learning_rate /= 4
     config[block].warmup_epochs = 2
+  config.student.learning_rate = 0.5  # as configs/cifar10_fassl_small.py
   config.pretrain.crop_scale = (0.3, 1.0)
   config.prototypes.count = 64
   config.student.hidden = 128

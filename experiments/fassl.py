@@ -26,8 +26,8 @@ DIFFERS = {
     "CIFAR-10 at 16 x 16 pixels, 500 images in the first class and not 4500,"
     " ResNet-8 and not ResNet-18, 40 epochs of pre-training and not 2000 (FASSL: 15"
     " and 40 more for its own stages), probes on 300 images of each class, SDCLR's"
-    " at a learning rate of 0.3 and not 30. The paper's numbers stand beside ours"
-    " for orientation."
+    " at a learning rate of 0.3 and not 30, the student's of 0.5 and not 0.1. The"
+    " paper's numbers stand beside ours for orientation."
   ),
   "full": (
     "three splits of our own and not one of the authors'; the lengths of FASSL's"

@@ -41,9 +41,8 @@ CPU = (
   "--config.embedding.epochs=6",
   *(f"--config.{block}.batch_size=256" for block in ("pretrain", "student")),
   *(f"--config.{block}.warmup_epochs=1" for block in ("pretrain", "student")),
-  *(
-    f"--config.{block}.learning_rate=0.25" for block in ("pretrain", "student")
-  ),
+  "--config.pretrain.learning_rate=0.25",
+  "--config.student.learning_rate=0.5",  # as configs/cifar10_fassl_small.py
   "--config.prototypes.batch_size=256",
   "--config.prototypes.warmup_epochs=0",
   "--config.pretrain.interpolation=linear",
