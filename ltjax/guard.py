@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from ltjax import gather, memory
+from ltjax import gather, memory, out_of_memory
 
 
 class Guard:
@@ -64,7 +64,7 @@ class Guard:
       if not self._checked and not _traced(args):
         estimate, batch = self._estimate(args, options)
         most = memory.limit(self._device, self._limit_gib)
-        memory.check(estimate, batch, most)
+        out_of_memory.check(estimate, batch, most)
         self._checked = True
       return self._call(*args, **options)
     except jax.errors.JaxRuntimeError as error:
@@ -72,8 +72,8 @@ class Guard:
         raise
       # The device held less than it said: no size is known to fit.
       estimate, batch = self._estimate(args, options)
-      raise memory.OutOfMemoryError(
-        memory.message(estimate, batch, None)
+      raise out_of_memory.OutOfMemoryError(
+        out_of_memory.message(estimate, batch, None)
       ) from error
 
   def _estimate(

@@ -17,6 +17,7 @@ from ltjax import (
   checkpoints,
   compilation,
   distributed,
+  dry_run,
   fit,
   interrupts,
   seeds,
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> None:
     )
     compilation.enable(_COMPILATION_CACHE.value)
     if _DRY_RUN.value or not workdir:
-      train.dry_run(_CONFIG.value, data_dir=_DATA_DIR.value)
+      dry_run.show(_CONFIG.value, data_dir=_DATA_DIR.value)
     else:
       train.train(_CONFIG.value, workdir, data_dir=_DATA_DIR.value)
   except interrupts.Interrupted as stop:
@@ -102,7 +103,7 @@ def _run_seeds(workdir: str | None) -> None:
   if _DRY_RUN.value or not workdir:
     # The plan first: then this process takes the device.
     plan = seeds.plan(config, workdir or "WORKDIR", at_once=at_once)
-    train.dry_run(config, data_dir=_DATA_DIR.value)
+    dry_run.show(config, data_dir=_DATA_DIR.value)
     print(f"\n{plan}", end="")
     return
   failed = seeds.train(config, workdir, sys.argv[1:], at_once=at_once)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import fit, gather, inference, memory, sharding
+from ltjax import fit, gather, inference, memory, out_of_memory, sharding
 from ltjax.data import host_images
 from ltjax.methods.learner import Learner
 from ltjax.state import ModelState
@@ -135,8 +135,8 @@ def table(found: Sequence[Row], most: int | None) -> str:
   lines.append(_line(("the device has", "", "", "", memory.text(most))))
   for row in found:
     try:
-      memory.check(row.estimate, row.batch, most)
-    except memory.OutOfMemoryError as error:
+      out_of_memory.check(row.estimate, row.batch, most)
+    except out_of_memory.OutOfMemoryError as error:
       lines.append(str(error))
   return "\n".join(lines)
 

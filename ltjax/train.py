@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-import dataclasses
-import datetime
-import importlib.metadata
 import importlib.util
 import json
-import os
-from pathlib import Path
-import platform
-import subprocess
-import sys
-import time
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
@@ -26,11 +16,10 @@ from ltjax import (
   distributed,
   fit,
   inference,
-  memory,
-  memory_table,
   methods,
   models,
   report,
+  sessions,
   sharding,
   trained,
   writers,
@@ -178,56 +167,6 @@ def headline(summary: Mapping[str, Any]) -> str:
   return f"{last['model']}: test {', '.join(parts)}."
 
 
-def dry_run(
-  config: Config,
-  *,
-  data_dir: str | None = None,
-  echo: Callable[[str], None] = print,
-) -> None:
-  """Prints what a run would do, and trains nothing.
-
-  It compiles the steps, to tell the memory that they need.
-
-  Args:
-    config: as a config file gives it.
-    data_dir: where data sets live; None for the default.
-    echo: where to print.
-
-  Raises:
-    ValueError: if a setting or the data does not fit.
-  """
-  config_check.check(config)
-  mesh = sharding.make_mesh()
-  task = build_task(config, mesh, data_dir)
-  learner = build_learner(config, task, mesh)
-  outlined = memory_table.Outlined(learner.predictor)
-  learner = dataclasses.replace(learner, predictor=outlined)
-  stages = methods.stages(config.method, learner, config)
-  echo(str(config))
-  echo(task.class_table())
-  echo(task.storage_table() + "\n")
-  params, _ = jax.eval_shape(learner.model.init, jax.random.key(0))
-  rows = models.parameter_table(params)
-  echo(f"{'parameter':<60} {'shape':<20} {'count':>12}")
-  for path, shape, count in rows:
-    echo(f"{path:<60} {str(shape):<20} {count:>12,}")
-  echo(f"{'total':<81} {sum(row[-1] for row in rows):>12,}\n")
-  echo(f"{'stage':<22} {'epochs':>7} {'batch':>6} {'steps':>9} {'samples':>12}")
-  for stage in stages:
-    echo(
-      f"{stage.name:<22} {stage.epochs:>7} {stage.batch_size:>6}"
-      f" {stage.steps:>9,} {stage.images:>12,}"
-    )
-  total = sum(stage.steps for stage in stages)
-  images = sum(stage.images for stage in stages)
-  echo(f"{'total':<37} {total:>9,} {images:>12,}\n")
-  needed = memory_table.rows(
-    stages, learner, steps_per_call=config.run.steps_per_call
-  )
-  most = memory.limit(mesh.local_devices[0], config.run.memory_limit_gib)
-  echo(memory_table.table(needed, most))
-
-
 def _finished(folder: workdirs.Workdir) -> dict[str, Any] | None:
   """Returns the summary of a run that is finished, None of one that is not."""
   if not (folder / "summary.json").exists():
@@ -262,7 +201,7 @@ def _accounts(
     yield None
     return
   images = sum(stage.images for stage in stages)
-  with progressing.Progress(images) as progress, _Session(folder):
+  with progressing.Progress(images) as progress, sessions.Session(folder):
     yield progress
 
 
@@ -285,54 +224,3 @@ def _keep_split(folder: workdirs.Workdir, split: record.Split) -> None:
       " changed since the run began. Restore the data, or choose another"
       " --workdir."
     )
-
-
-def _commit() -> str | None:
-  """Returns the git commit of the code, marked if changed; None if unknown."""
-  command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-  folder = Path(__file__).parent
-  if not (folder.parent / "pyproject.toml").exists():
-    return None  # Installed: the folder may lie in another repository.
-  try:
-    done = subprocess.run(
-      command, cwd=folder, capture_output=True, text=True, timeout=10
-    )
-  except (OSError, subprocess.TimeoutExpired):
-    return None
-  return done.stdout.strip() or None
-
-
-class _Session:
-  """Notes in `environment.json` where, with what and how long a run ran."""
-
-  def __init__(self, folder: workdirs.Workdir):
-    self._path = folder / "environment.json"
-
-  def __enter__(self) -> None:
-    self._began = time.monotonic()
-    self._started = datetime.datetime.now(datetime.UTC)
-
-  def __exit__(self, error_type: Any, *unused: object) -> None:
-    try:
-      sessions = list(json.loads(self._path.read_text())["sessions"])
-    except (OSError, ValueError, TypeError, KeyError):
-      sessions = []  # The first, or a damaged file: no reason to fail.
-    sessions.append(
-      {
-        "started": self._started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - self._began, 1),
-        "ended_by": error_type.__name__ if error_type else "completion",
-        "command": sys.argv,
-        "commit": _commit(),
-        "devices": [d.device_kind for d in jax.devices()],
-        "cpu_cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": {
-          name: importlib.metadata.version(name)
-          for name in ("ltjax", "jax", "jaxlib", "flax", "optax")
-        },
-      }
-    )
-    with contextlib.suppress(*([OSError] if error_type else [])):
-      workdirs.write_json(self._path, {"sessions": sessions})

@@ -76,5 +76,6 @@ def pytest_runtest_teardown(item, nextitem):
   XLA crashes where a process keeps the programs of all tests.
   """
   yield
-  if nextitem is None or (item.path, _case(item)) != (nextitem.path, _case(nextitem)):
+  following = nextitem and (nextitem.path, _case(nextitem))
+  if following != (item.path, _case(item)):
     jax.clear_caches()

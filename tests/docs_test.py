@@ -10,7 +10,7 @@ import pytest
 import toys
 
 from ltjax import config as configs
-from ltjax import config_check, loss_settings, methods, train
+from ltjax import config_check, dry_run, loss_settings, methods, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -111,7 +111,7 @@ def test_own_data_walkthrough(tmp_path, monkeypatch):
   config = names["get_config"]()
   config.data.image_size = 8
   lines = []
-  train.dry_run(config, echo=lines.append)
+  dry_run.show(config, echo=lines.append)
   assert "total            223                       444" in "\n".join(lines)
   # The pictures that the page shows are there.
   assert (tmp_path / "photos/train/0/0.png").exists()

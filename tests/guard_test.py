@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import fit, gather, guard, memory, sharding
+from ltjax import fit, gather, guard, memory, out_of_memory, sharding
 from ltjax.data import host_images
 
 WIDTH = 64
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_before_it_runs(monkeypatch):
   assert estimate.data == 500 * WIDTH * 4 + 400 * 4
   assert estimate.state == WIDTH**2 * 4
   limit = (estimate.peak - estimate.temporaries // 2) / memory.GIB
-  with pytest.raises(memory.OutOfMemoryError) as caught:
+  with pytest.raises(out_of_memory.OutOfMemoryError) as caught:
     make(Call(), 400, limit_gib=limit)(*arguments(400))
   assert not ran
   text = str(caught.value)
@@ -133,7 +133,7 @@ def raising(text):
 
 def test_what_runs_out_all_the_same_is_told_in_the_same_words():
   text = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes."
-  with pytest.raises(memory.OutOfMemoryError) as caught:
+  with pytest.raises(out_of_memory.OutOfMemoryError) as caught:
     make(raising(text))(*arguments())
   assert "which the device did not have" in str(caught.value)
   assert "--config.toy.batch_size=32 should fit" in str(caught.value)
@@ -149,27 +149,27 @@ def test_a_stage_is_refused_by_its_block_and_what_is_saved_stays(tmp_path):
   learner = toys.learner()
   stages = toys.stages("decoupling", learner, epochs=1)
   estimate = {}
-  real = memory.check
+  real = out_of_memory.check
 
   def check(needed, batch, most):
     estimate[batch.what] = needed
     real(needed, batch, most)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(memory, "check", check)
+    patch.setattr(out_of_memory, "check", check)
     toys.execute(tmp_path / "whole", learner, stages)
   peaks = {k: e.peak for k, e in estimate.items() if k.startswith("Stage")}
   assert len(peaks) == 2
   # A device that has enough for the first stage, not for the second.
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
-      memory,
+      out_of_memory,
       "check",
       lambda needed, batch, most: real(
         needed, batch, 0 if "classifier" in batch.what else most
       ),
     )
-    with pytest.raises(memory.OutOfMemoryError) as caught:
+    with pytest.raises(out_of_memory.OutOfMemoryError) as caught:
       toys.execute(tmp_path / "run", learner, stages)
   assert "Stage classifier does not fit" in str(caught.value)
   assert "--config.classifier.batch_size" in str(caught.value)
@@ -184,7 +184,7 @@ def test_a_pass_over_images_is_refused_by_its_own_batch():
   learner = toys.learner()
   limited = dataclasses.replace(learner)
   limited.predictor._memory_limit_gib = 1e-6
-  with pytest.raises(memory.OutOfMemoryError) as caught:
+  with pytest.raises(out_of_memory.OutOfMemoryError) as caught:
     limited.predictor.features(learner.init(), learner.task.test_images)
   text = str(caught.value)
   assert text.startswith("A pass over 20 images does not fit on the device")
@@ -203,7 +203,7 @@ def test_a_semi_supervised_step_counts_in_labeled_images(monkeypatch):
   monkeypatch.setattr(
     memory, "temporaries", lambda lowered, **unused: 4 * memory.GIB
   )
-  with pytest.raises(memory.OutOfMemoryError) as caught:
+  with pytest.raises(out_of_memory.OutOfMemoryError) as caught:
     next(
       fit.fit(
         stage, stage.init(state), *stage.prepare(state), mesh=learner.mesh

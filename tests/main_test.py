@@ -335,7 +335,7 @@ def several(monkeypatch):
 
   monkeypatch.setattr(main.seeds, "train", call("train", ["seed1"]))
   monkeypatch.setattr(main.seeds, "plan", call("plan", "2 runs\n"))
-  monkeypatch.setattr(main.train, "dry_run", call("dry_run", None))
+  monkeypatch.setattr(main.dry_run, "show", call("dry_run", None))
   monkeypatch.setattr(main.train, "train", None)  # That is for one seed.
   for name, value in (
     ("_CONFIG", runs.config(seeds=2)),

@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 import platform
 import re
-import subprocess
 from typing import Any
 
 import jax
+
+from ltjax import sessions
 
 _PACKAGES = ("ltjax", "jax", "jaxlib", "flax", "optax", "torch")
 
@@ -35,7 +36,7 @@ def describe() -> dict[str, Any]:
     "load": round(os.getloadavg()[0], 2),
     "python": platform.python_version(),
     "versions": dict(_versions()),
-    "commit": _commit(),
+    "commit": sessions.commit(),
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
   }
 
@@ -65,17 +66,3 @@ def _versions() -> Iterator[tuple[str, str]]:
       yield name, importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
       continue
-
-
-def _commit() -> str | None:
-  command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-  folder = Path(__file__).parents[2]
-  if not (folder / "pyproject.toml").exists():
-    return None  # Installed: the folder may lie in another repository.
-  try:
-    done = subprocess.run(
-      command, cwd=folder, capture_output=True, text=True, timeout=10
-    )
-  except (OSError, subprocess.TimeoutExpired):
-    return None
-  return done.stdout.strip() or None

@@ -10,7 +10,7 @@ import pytest
 import toys
 
 from ltjax import config as configs
-from ltjax import models, predict, train, trained
+from ltjax import dry_run, models, predict, train, trained
 from ltjax.data import host_images, image_files, storage
 
 SIDE = 6
@@ -275,10 +275,10 @@ def test_a_missing_picture_is_told_before_anything_runs(tree, tmp_path):
 
 
 def test_a_dry_run_tells_the_memory(tree, capsys):
-  train.dry_run(config(tree))
+  dry_run.show(config(tree))
   out = capsys.readouterr().out
   assert "on the host, decoded" in out and "of 6 x 6 x 3" in out
-  train.dry_run(config(tree, **{"data.storage": "device"}))
+  dry_run.show(config(tree, **{"data.storage": "device"}))
   assert "on each device" in capsys.readouterr().out
 
 

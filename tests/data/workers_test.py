@@ -16,7 +16,7 @@ import runs
 import toys
 
 from ltjax import config as configs
-from ltjax import interrupts, models, report, train
+from ltjax import dry_run, interrupts, models, report, train
 from ltjax.data import host_images, image_files, records, workers
 
 
@@ -254,7 +254,7 @@ def test_the_split_names_the_same_pictures_again(shards, small, whole):
 
 def test_a_dry_run_tells_where_the_pictures_are(shards, small):
   lines = []
-  train.dry_run(config(shards, **{"data.workers": 2}), echo=lines.append)
+  dry_run.show(config(shards, **{"data.workers": 2}), echo=lines.append)
   text = "\n".join(lines)
   assert "training images              212 of 6 x 6 x 3" in text
   assert "on the host, decoded" in text

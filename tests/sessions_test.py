@@ -1,0 +1,66 @@
+"""What `environment.json` notes of each session."""
+
+import json
+import subprocess
+
+import pytest
+
+from ltjax import sessions
+from ltjax import workdir as workdirs
+
+
+@pytest.fixture
+def folder(tmp_path):
+  with workdirs.Workdir(str(tmp_path / "run")) as folder:
+    yield folder
+
+
+def noted(folder):
+  return json.loads((folder / "environment.json").read_text())["sessions"]
+
+
+def test_each_session_is_noted_with_how_it_ended(folder):
+  with sessions.Session(folder):
+    pass
+  with pytest.raises(KeyError), sessions.Session(folder):
+    raise KeyError("x")
+  first, second = noted(folder)
+  assert first["ended_by"] == "completion" and second["ended_by"] == "KeyError"
+  assert first["started"] <= second["started"] and first["seconds"] >= 0
+  assert first["cpu_cores"] >= 1 and {"ltjax", "jax"} <= set(first["versions"])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"sessions": 3}', "{}"])
+def test_a_damaged_file_is_begun_anew(folder, content):
+  (folder / "environment.json").write_text(content)
+  with sessions.Session(folder):
+    pass
+  assert len(noted(folder)) == 1
+
+
+def test_an_error_of_the_run_counts_more_than_that_of_the_note(
+  folder, monkeypatch
+):
+  def full(*unused):
+    raise OSError("disk full")
+
+  monkeypatch.setattr(workdirs, "write_json", full)
+  with pytest.raises(KeyError), sessions.Session(folder):
+    raise KeyError("x")
+  with pytest.raises(OSError, match="disk full"), sessions.Session(folder):
+    pass
+
+
+def test_the_commit_is_unknown_without_git_and_where_git_hangs(monkeypatch):
+  for error in (FileNotFoundError("git"), subprocess.TimeoutExpired("git", 10)):
+
+    def fail(*unused, error=error, **unused_too):
+      raise error
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert sessions.commit() is None
+
+
+def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
+  monkeypatch.setattr(sessions, "__file__", str(tmp_path / "a" / "b.py"))
+  assert sessions.commit() is None
