@@ -1,6 +1,6 @@
 """A soak: runs that are killed again and again end bit for bit as if never killed.
 
-    python -m experiments.soak --minutes=30 --seed=0
+    python -m experiments.soak --minutes=30 --seed=0 [--only=growth|soak]
 
 A run is started through the command line and killed after a random time, by
 SIGKILL, SIGTERM or Ctrl-C, sometimes as a checkpoint is being written; the same
@@ -32,12 +32,12 @@ from typing import Any
 from experiments import interruptions
 from ltjax import host_memory
 
-# Of the memory: programs are compiled and caches filled in this share of a run.
-WARM = 0.5
+# The share of a run between compiling and, at its end, evaluating and drawing.
+WARM = (0.5, 0.9)
 # One stage of equal epochs, for as long as its process is watched.
 GROWTH = (
   "--config.method=supervised",
-  "--config.embedding.epochs=400",
+  "--config.embedding.epochs=4000",
 )
 
 
@@ -75,7 +75,7 @@ def watch(
 
 
 def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
-  """Fits a line to the memory of a process once it is warm.
+  """Fits a line to the memory of a process that is warm and still trains.
 
   Args:
     samples: (seconds, bytes).
@@ -85,15 +85,13 @@ def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
     of its first and last tenth), and `bytes_per_minute`, the slope of the line;
     None where there are too few samples.
   """
-  if not samples:
-    return {"samples": 0, "seconds": 0.0, "bytes_per_minute": None}
-  end = samples[-1][0]
-  warm = [(t, held) for t, held in samples if t >= WARM * end]
-  result = {"samples": len(warm), "seconds": round(end - warm[0][0], 1)}
+  end = samples[-1][0] if samples else 0.0
+  warm = [(t, b) for t, b in samples if WARM[0] * end <= t <= WARM[1] * end]
   if len(warm) < 10:
-    return result | {"bytes_per_minute": None}
+    return {"samples": len(warm), "seconds": 0.0, "bytes_per_minute": None}
   tenth = len(warm) // 10
   seconds, held = zip(*warm)
+  result = {"samples": len(warm), "seconds": round(seconds[-1] - seconds[0], 1)}
   slope = statistics.linear_regression(seconds, held).slope
   return result | {
     "first": int(statistics.median(held[:tenth])),
@@ -193,7 +191,7 @@ def to_markdown(record: dict[str, Any]) -> str:
   else:
     lines.append(
       f"- Memory of a process of {' '.join(record['watched'])} over"
-      f" {grown['seconds']:.0f} s, all compiled:"
+      f" {grown['seconds']:.0f} s of training:"
       f" {grown['first'] / 2**20:.1f} MiB at first, {grown['last'] / 2**20:.1f}"
       f" MiB at last, {rate / 2**20:+.2f} MiB a minute."
     )
@@ -205,6 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(prog="python -m experiments.soak")
   parser.add_argument("--minutes", type=float, default=30.0)
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument(
+    "--only", choices=["growth", "soak"], help="one part; the other stays"
+  )
   parser.add_argument("--config", default="configs/digits_sslt.py")
   parser.add_argument(
     "--out", type=Path, default=Path(__file__).parent / "soak"
@@ -221,20 +222,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   folder = Path(tempfile.mkdtemp(prefix="ltjax-soak-"))
   print(f"Runs in {folder}.")
-  watched = [*base, *options.overrides, *GROWTH]
-  samples, _ = watch(
-    [*watched, f"--workdir={folder / 'watched'}"], log=folder / "watched.log"
-  )
-  record = {
+  path = options.out / "results.json"
+  record = json.loads(path.read_text()) if options.only else {}
+  record |= {
     "config": " ".join([options.config, *options.overrides]),
-    "watched": list(GROWTH),
     "cores": len(os.sched_getaffinity(0)),
-    "growth": growth(samples),
-    "samples": [(round(t, 1), held) for t, held in samples],
-    "soak": soak(command, folder, minutes=options.minutes, seed=options.seed),
   }
+  if options.only != "soak":
+    watched = [*base, *options.overrides, *GROWTH]
+    samples, _ = watch(
+      [*watched, f"--workdir={folder / 'watched'}"], log=folder / "watched.log"
+    )
+    record |= {
+      "watched": list(GROWTH),
+      "growth": growth(samples),
+      "samples": [(round(t, 1), held) for t, held in samples],
+    }
+  if options.only != "growth":
+    record["soak"] = soak(
+      command, folder, minutes=options.minutes, seed=options.seed
+    )
   options.out.mkdir(parents=True, exist_ok=True)
-  (options.out / "results.json").write_text(json.dumps(record) + "\n")
+  path.write_text(json.dumps(record) + "\n")
   page = to_markdown(record)
   (options.out / "results.md").write_text(page)
   print(page)
