@@ -23,7 +23,6 @@ import os
 from pathlib import Path
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -75,28 +74,32 @@ def watch(
 
 
 def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
-  """Fits a line to the memory of a process that is warm and still trains.
+  """Compares the memory of a process early and late, while it is warm and trains.
+
+  The least is taken, for a checkpoint that is being written takes some for a moment.
 
   Args:
     samples: (seconds, bytes).
 
   Returns:
-    `samples`, `seconds` and of the warm part `first` and `last` bytes (medians
-    of its first and last tenth), and `bytes_per_minute`, the slope of the line;
-    None where there are too few samples.
+    `samples` and `seconds` of the warm part, the least bytes of its first and its
+    last fifth, `first` and `last`, and the difference as `bytes_per_minute`; None
+    where there are too few samples.
   """
   end = samples[-1][0] if samples else 0.0
   warm = [(t, b) for t, b in samples if WARM[0] * end <= t <= WARM[1] * end]
   if len(warm) < 10:
     return {"samples": len(warm), "seconds": 0.0, "bytes_per_minute": None}
-  tenth = len(warm) // 10
   seconds, held = zip(*warm)
-  result = {"samples": len(warm), "seconds": round(seconds[-1] - seconds[0], 1)}
-  slope = statistics.linear_regression(seconds, held).slope
-  return result | {
-    "first": int(statistics.median(held[:tenth])),
-    "last": int(statistics.median(held[-tenth:])),
-    "bytes_per_minute": round(60 * slope),
+  fifth = len(warm) // 5
+  first, last = min(held[:fifth]), min(held[-fifth:])
+  minutes = 0.8 * (seconds[-1] - seconds[0]) / 60  # from fifth to fifth
+  return {
+    "samples": len(warm),
+    "seconds": round(seconds[-1] - seconds[0], 1),
+    "first": first,
+    "last": last,
+    "bytes_per_minute": round((last - first) / minutes),
   }
 
 
