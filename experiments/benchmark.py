@@ -62,7 +62,7 @@ def measurements(platform: str) -> Iterator[Measurement]:
     platform: as JAX calls it, `cpu`, `gpu` or `tpu`.
   """
   if platform == "cpu":
-    steps = {"resnet8": 16, "resnet32": 8, "resnet18": 4}
+    steps = {"resnet8": 16, "resnet32": 8, "resnet18": 2}
     batches: Sequence[int] = (128,)
   else:
     steps = {"resnet18": 96, "wrn28_2": 96}
@@ -107,10 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not chosen:
     print(f"error: nothing begins with {options.only!r}", file=sys.stderr)
     return 1
-  peer = []
+  peer, noted = [], []
   if options.peer:
     peer.append(f"--peer={options.peer}")
   if options.peer_python:
+    noted = [*peer, f"--peer_python={Path(options.peer_python).name}"]
     peer.append(f"--peer_python={options.peer_python}")
   if options.print:
     for measurement in chosen:
@@ -130,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       continue
     records[measurement.name] = {
       "name": measurement.name,
-      "command": shlex.join(measurement.command(peer)),
+      # Where the other interpreter lies is of this machine only.
+      "command": shlex.join(measurement.command(noted or peer)),
       "machine": result["machine"],
       "result": result,
     }

@@ -124,6 +124,17 @@ def test_measures_what_is_missing(bench, tmp_path, capsys):
   ]
 
 
+def test_the_record_does_not_tell_where_the_other_interpreter_lies(
+  bench, tmp_path
+):
+  place = "/home/me/torch/bin/python"
+  only = "--only=speed/resnet8/float32"
+  benchmark.main([only, "--peer=torch", f"--peer_python={place}"])
+  (record,) = benchmark.read(tmp_path / "results_cpu.jsonl").values()
+  assert record["command"].endswith(" --peer=torch --peer_python=python")
+  assert bench[0][-1] == f"--peer_python={place}"
+
+
 def test_a_failure_is_told_and_the_rest_kept(bench, tmp_path, capsys):
   assert benchmark.main([]) == 1
   names = list(benchmark.read(tmp_path / "results_cpu.jsonl"))
