@@ -32,7 +32,7 @@ def shape(result: Mapping[str, Any]) -> str:
 
 
 def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-  """Draws a group of bars for each shape.
+  """Draws a group of points, with their ranges, for each shape.
 
   Args:
     results: of `measure.measure`.
@@ -50,17 +50,18 @@ def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     for name, peer in result["peers"].items():
       found[name] = peer["images_per_second"]
     for i, (name, speed) in enumerate(found.items()):
-      low, high = (abs(speed["median"] - speed[k]) for k in ("min", "max"))
-      axes.barh(
-        place + 0.2 * (i - 1.5),
+      height, color = place + 0.2 * (i - 1.5), COLORS[name]
+      axes.hlines(height, speed["min"], speed["max"], color=color)
+      # A point: the axis is logarithmic, where a bar has no length.
+      axes.plot(
         speed["median"],
-        0.18,
-        xerr=[[low], [high]],
-        color=COLORS[name],
+        height,
+        "o",
+        color=color,
         label=NAMES[name] if place == 0 else None,
       )
   axes.set_yticks(range(len(results)), [shape(r) for r in results])
-  axes.invert_yaxis()
+  axes.set_ylim(len(results) - 0.5, -0.5)
   axes.set_xscale("log")
   axes.set_xlabel("images a second, trained (median and range)")
   figures.legend(axes, axes.get_legend_handles_labels()[0])
