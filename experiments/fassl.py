@@ -3,6 +3,10 @@
 A run pre-trains once and is then judged by all protocols, so that Tables 1 and 2
 and the ablation are read off the same runs. The seed of a run is also its split:
 which classes are frequent.
+
+In the results at CPU scale, runs of FASSL with one split were resumed from one
+checkpoint of the stages that they share, SDCLR and, where they do not differ, the
+prototypes (on plankton: `fassl_uniform` from `fassl`). Their seconds leave it out.
 """
 
 from __future__ import annotations

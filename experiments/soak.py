@@ -23,6 +23,7 @@ import os
 from pathlib import Path
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -74,32 +75,32 @@ def watch(
 
 
 def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
-  """Compares the memory of a process early and late, while it is warm and trains.
-
-  The least is taken, for a checkpoint that is being written takes some for a moment.
+  """Fits a line to the memory of a process that is warm and still trains.
 
   Args:
     samples: (seconds, bytes).
 
   Returns:
-    `samples` and `seconds` of the warm part, the least bytes of its first and its
-    last fifth, `first` and `last`, and the difference as `bytes_per_minute`; None
-    where there are too few samples.
+    `samples` and `seconds` of the warm part; `first` and `last` bytes (medians of
+    its first and last tenth), `least_first` and `least_last` (the least of its first
+    and last fifth: a checkpoint that is written takes some for a moment), and
+    `bytes_per_minute`, the slope of the line; None where there are too few samples.
   """
   end = samples[-1][0] if samples else 0.0
   warm = [(t, b) for t, b in samples if WARM[0] * end <= t <= WARM[1] * end]
   if len(warm) < 10:
     return {"samples": len(warm), "seconds": 0.0, "bytes_per_minute": None}
   seconds, held = zip(*warm)
-  fifth = len(warm) // 5
-  first, last = min(held[:fifth]), min(held[-fifth:])
-  minutes = 0.8 * (seconds[-1] - seconds[0]) / 60  # from fifth to fifth
+  tenth, fifth = len(warm) // 10, len(warm) // 5
+  slope = statistics.linear_regression(seconds, held).slope
   return {
     "samples": len(warm),
     "seconds": round(seconds[-1] - seconds[0], 1),
-    "first": first,
-    "last": last,
-    "bytes_per_minute": round((last - first) / minutes),
+    "first": int(statistics.median(held[:tenth])),
+    "last": int(statistics.median(held[-tenth:])),
+    "least_first": min(held[:fifth]),
+    "least_last": min(held[-fifth:]),
+    "bytes_per_minute": round(60 * slope),
   }
 
 
@@ -196,7 +197,10 @@ def to_markdown(record: dict[str, Any]) -> str:
       f"- Memory of a process of {' '.join(record['watched'])} over"
       f" {grown['seconds']:.0f} s of training:"
       f" {grown['first'] / 2**20:.1f} MiB at first, {grown['last'] / 2**20:.1f}"
-      f" MiB at last, {rate / 2**20:+.2f} MiB a minute."
+      f" MiB at last, {rate / 2**20:+.2f} MiB a minute"
+      f" by a line. The least held, between checkpoints:"
+      f" {grown['least_first'] / 2**20:.1f} and"
+      f" {grown['least_last'] / 2**20:.1f} MiB."
     )
   return "\n".join(lines) + "\n"
 

@@ -73,7 +73,7 @@ def pytest_runtest_teardown(item, nextitem):
   """Forgets the programs of a module, or conformance case, that has ended.
 
   Linux gives a process 65,530 memory mappings and a compiled program takes several:
-  XLA crashes where a process keeps the programs of all tests.
+  33,000 were taken half-way through tests/stages.
   """
   yield
   following = nextitem and (nextitem.path, _case(nextitem))
