@@ -19,6 +19,7 @@ import numpy as np
 from ltjax import fit, gather, inference, memory, out_of_memory, sharding
 from ltjax.data import host_images
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage, shapes_after
 from ltjax.state import ModelState
 
 PyTree = Any
@@ -66,7 +67,7 @@ class Outlined(inference.Predictor):
 
 
 def rows(
-  stages: Sequence[fit.Stage], learner: Learner, *, steps_per_call: int = 0
+  stages: Sequence[Stage], learner: Learner, *, steps_per_call: int = 0
 ) -> list[Row]:
   """Returns what each stage with steps, and the evaluation, need.
 
@@ -84,7 +85,7 @@ def rows(
   for number, stage in enumerate(stages):
     if not stage.steps:
       continue
-    before = fit.shapes_after(stages[:number], initial)
+    before = shapes_after(stages[:number], initial)
     model = sharding.shaped(before, mesh)
     assert stage.init is not None and stage.step is not None
     state = sharding.shaped(jax.eval_shape(stage.init, before), mesh)
@@ -142,7 +143,7 @@ def table(found: Sequence[Row], most: int | None) -> str:
 
 
 def _reads(
-  stage: fit.Stage, shapes: ModelState, learner: Learner
+  stage: Stage, shapes: ModelState, learner: Learner
 ) -> tuple[PyTree, PyTree]:
   """Returns what a stage reads, and what of it is not on the device yet."""
   assert stage.prepare is not None

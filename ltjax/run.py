@@ -14,14 +14,15 @@ from pathlib import Path
 import time
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from ltjax import checkpoints as checkpointing
-from ltjax import distributed, fit, interrupts, sharding, writers
+from ltjax import distributed, fit, interrupts, writers
 from ltjax import progress as progressing
 from ltjax import state as states
 from ltjax.data import host_images
+from ltjax.positions import Positions
+from ltjax.stage import Stage
 from ltjax.state import ModelState, TrainState
 
 
@@ -66,13 +67,10 @@ class Run:
     self._checkpoints = checkpointing.Checkpoints(
       self._workdir / "checkpoints", keep=keep
     )
-    self._saved_at = time.monotonic()
     # The running stage's state, where it is newer than its last checkpoint.
     self._unsaved: TrainState | None = None
 
-  def execute(
-    self, stages: Sequence[fit.Stage], state: ModelState
-  ) -> ModelState:
+  def execute(self, stages: Sequence[Stage], state: ModelState) -> ModelState:
     """Runs the stages that are not done yet and returns the final state.
 
     Args:
@@ -90,7 +88,8 @@ class Run:
     """
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names), names
-    position, state, train = self._restore(stages, state)
+    positions = Positions(stages, self._checkpoints, self._mesh)
+    position, state, train = positions.restore(state)
     writer = writers.MultiWriter()
     if distributed.first():
       writer = writers.open_run(
@@ -104,7 +103,7 @@ class Run:
         for index in range(first, len(stages)):
           state = self._stage(
             index,
-            stages,
+            positions,
             state,
             train if index == first else None,
             writer,
@@ -116,63 +115,23 @@ class Run:
       self._checkpoints.close()
     return state
 
-  def _restore(
-    self, stages: Sequence[fit.Stage], state: ModelState
-  ) -> tuple[tuple[int, int] | None, ModelState, TrainState | None]:
-    """Returns (position, model state, train state) to go on from."""
-    initial = jax.eval_shape(lambda: state)
-
-    def target(record):
-      index, step = record["position"]
-      names = [stage.name for stage in stages] + ["end"]
-      if index >= len(names) or names[index] != record["stage"]:
-        raise ValueError(
-          f"The checkpoint is at stage {record['stage']!r}, number {index},"
-          " which this config does not have there. Use the config that wrote"
-          " it, or another workdir."
-        )
-      shapes = fit.shapes_after(stages[:index], initial)
-      train = jax.eval_shape(stages[index].init, shapes) if step else None
-      return sharding.shaped({"model": shapes, "train": train}, self._mesh)
-
-    found = self._checkpoints.restore(target)
-    if found is None:
-      return None, state, None
-    tree, record = found
-    index, step = record["position"]
-    return (index, step), tree["model"], tree["train"]
-
-  def _save(
-    self,
-    position: tuple[int, int],
-    stages: Sequence[fit.Stage],
-    state: ModelState,
-    train: TrainState | None,
-  ) -> None:
-    index = position[0]
-    name = stages[index].name if index < len(stages) else "end"
-    self._checkpoints.save(
-      position, {"model": state, "train": train}, {"stage": name}
-    )
-    self._saved_at = time.monotonic()
-
   def _stage(
     self,
     index: int,
-    stages: Sequence[fit.Stage],
+    positions: Positions,
     state: ModelState,
     train: TrainState | None,
     writer: writers.MultiWriter,
     flag: interrupts.Flag,
   ) -> ModelState:
     """Runs one stage from where it stands to its checkpoint at the end."""
-    stage = stages[index]
+    stage = positions.stages[index]
     done = 0 if train is None else int(train.step)
     if self._progress:
       self._progress.stage(
         stage.name,
         index,
-        len(stages),
+        len(positions.stages),
         stage.epochs,
         stage.steps_per_epoch * stage.batch_size,
         resumed_at=done * stage.batch_size,
@@ -181,7 +140,7 @@ class Run:
     end = (index + 1, 0)
     try:
       if stage.steps:
-        train = self._train(index, stages, state, train, writer, flag)
+        train = self._train(index, positions, state, train, writer, flag)
       new = stage.finish(state, train)
       for row in stage.report(new):
         writer.write({"stage": stage.name, "position": list(end), **row})
@@ -190,22 +149,22 @@ class Run:
       # Other processes know nothing of it, and none saves alone.
       if self._unsaved is not None and not distributed.several():
         step = int(self._unsaved.step)
-        self._save((index, step), stages, state, self._unsaved)
+        positions.save((index, step), state, self._unsaved)
       raise
-    self._save(end, stages, new, None)
+    positions.save(end, new, None)
     return new
 
   def _train(
     self,
     index: int,
-    stages: Sequence[fit.Stage],
+    positions: Positions,
     state: ModelState,
     train: TrainState | None,
     writer: writers.MultiWriter,
     flag: interrupts.Flag,
   ) -> TrainState:
     """Runs the steps of a stage that are left."""
-    stage = stages[index]
+    stage = positions.stages[index]
     assert stage.init is not None and stage.prepare is not None
     if train is None:
       train = states.copy(stage.init(state))
@@ -251,11 +210,11 @@ class Run:
         began, first_step = now, tick.step
       if tick.step == stage.steps:
         continue  # The end of the stage saves.
-      due = time.monotonic() - self._saved_at >= self._checkpoint_every_s
+      due = positions.seconds_since_save() >= self._checkpoint_every_s
       signum, due = votes.ask(flag.signum, due)
       if due or signum is not None:
         fit.check(stage, fit.watch(tick.state))
-        self._save((index, tick.step), stages, state, tick.state)
+        positions.save((index, tick.step), state, tick.state)
         self._unsaved = None
         self._stop_for(signum)
     assert train is not None
@@ -266,7 +225,7 @@ class Run:
     if signum is not None:
       raise interrupts.Interrupted(signum)
 
-  def _show(self, stage: fit.Stage, row: dict[str, Any]) -> None:
+  def _show(self, stage: Stage, row: dict[str, Any]) -> None:
     """Prints an evaluation as it comes."""
     if self._progress is None:
       return

@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 from ltjax import (
   config_check,
   distributed,
-  fit,
   inference,
   methods,
   models,
@@ -31,6 +30,7 @@ from ltjax import workdir as workdirs
 from ltjax.data import builder, record
 from ltjax.data import task as tasks
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 
 Config = Any
 
@@ -194,7 +194,7 @@ def _sum_up(
 
 @contextlib.contextmanager
 def _accounts(
-  folder: workdirs.Workdir, stages: Sequence[fit.Stage]
+  folder: workdirs.Workdir, stages: Sequence[Stage]
 ) -> Iterator[progressing.Progress | None]:
   """Shows and notes how a run goes, in the first process."""
   if not distributed.first():

@@ -13,10 +13,9 @@ import pathlib
 import pickle
 import struct
 import tarfile
-import types
 import zlib
 
-from absl import flags
+import main_flags
 import numpy as np
 import pytest
 import runs
@@ -31,10 +30,7 @@ EVIL = "evil-was-here"
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  runs.write_set(runs.SET)
-  runs.patch_model(monkeypatch)
-  yield tmp_path
+  yield runs.place(tmp_path, monkeypatch)
   assert not (tmp_path / EVIL).exists()
 
 
@@ -51,21 +47,12 @@ def run(monkeypatch, capsys):
     if edit:
       with config.unlocked():
         edit(config)
-    for name, value in (
-      ("_CONFIG", config),
-      ("_WORKDIR", str(workdir)),
-      ("_DATA_DIR", data_dir and str(data_dir)),
-      ("_DRY_RUN", False),
-      ("_COMPILATION_CACHE", "off"),
-      ("_DISTRIBUTED", False),
-      ("_COORDINATOR", None),
-      ("_PROCESSES", None),
-      ("_PROCESS_ID", None),
-      ("_PEER_TIMEOUT", 100),
-    ):
-      monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
-    monkeypatch.setattr(flags.FLAGS["config"], "present", 1)
-    monkeypatch.setattr(main.logging, "set_verbosity", lambda level: None)
+    main_flags.put(
+      monkeypatch,
+      config=config,
+      workdir=str(workdir),
+      data_dir=data_dir and str(data_dir),
+    )
     before = pathlib.Path(workdir).exists() and runs.files(workdir)
     with pytest.raises(SystemExit) as stop:
       main.main(["ltjax.main"])

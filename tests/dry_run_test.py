@@ -10,11 +10,7 @@ from ltjax import dry_run
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-  """A folder with the toys' set, and their network for any model."""
-  monkeypatch.chdir(tmp_path)
-  runs.write_set(runs.SET)
-  runs.patch_model(monkeypatch)
-  return tmp_path
+  return runs.place(tmp_path, monkeypatch)
 
 
 def shown(**changes):

@@ -10,6 +10,7 @@ import toys
 
 from ltjax import fit, sharding
 from ltjax import state as states
+from ltjax.stage import Stage
 
 STEPS, EPOCHS = 5, 3
 
@@ -34,7 +35,7 @@ def stage(bad_at=None, batch_size=2):
       memory=state.memory.at[state.step].set(index.astype(jnp.float32)),
     )
 
-  return fit.Stage(
+  return Stage(
     name="loop1/toy",
     finish=lambda state, trained: state,
     epochs=EPOCHS,
@@ -71,13 +72,6 @@ def run(the_stage=None, state=None, steps_per_call=1, mesh=None):
 
 
 EXPECTED = np.concatenate([stream(epoch) for epoch in range(EPOCHS)])
-
-
-def test_a_stage_counts_its_steps_and_images():
-  assert (stage().steps, stage().images) == (15, 30)
-  empty = fit.Stage(name="pseudo", finish=lambda state, trained: state)
-  assert (empty.steps, empty.images) == (0, 0)
-  assert empty.report(None) == []
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 2, 3, 5, 99])

@@ -12,9 +12,8 @@ import re
 import signal
 import subprocess
 import sys
-import types
 
-from absl import flags
+import main_flags
 import pytest
 import runs
 
@@ -147,21 +146,7 @@ def ends(monkeypatch, capsys):
       raise error
 
     monkeypatch.setattr(main.train, "train", train)
-    for name, value in (
-      ("_CONFIG", runs.config()),
-      ("_WORKDIR", "x"),
-      ("_DATA_DIR", None),
-      ("_DRY_RUN", False),
-      ("_COMPILATION_CACHE", "off"),
-      ("_DISTRIBUTED", False),
-      ("_COORDINATOR", None),
-      ("_PROCESSES", None),
-      ("_PROCESS_ID", None),
-      ("_PEER_TIMEOUT", 100),
-    ):
-      monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
-    monkeypatch.setattr(flags.FLAGS["config"], "present", 1)
-    monkeypatch.setattr(main.logging, "set_verbosity", lambda level: None)
+    main_flags.put(monkeypatch, config=runs.config())
     with pytest.raises(SystemExit) as stop:
       main.main(["ltjax.main"])
     return stop.value.code, *capsys.readouterr()
@@ -337,16 +322,8 @@ def several(monkeypatch):
   monkeypatch.setattr(main.seeds, "plan", call("plan", "2 runs\n"))
   monkeypatch.setattr(main.dry_run, "show", call("dry_run", None))
   monkeypatch.setattr(main.train, "train", None)  # That is for one seed.
-  for name, value in (
-    ("_CONFIG", runs.config(seeds=2)),
-    ("_WORKDIR", "x"),
-    ("_DATA_DIR", "d"),
-    ("_DRY_RUN", False),
-    ("_SEEDS_AT_ONCE", 3),
-  ):
-    monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
-  monkeypatch.setattr(flags.FLAGS["config"], "present", 1)
-  monkeypatch.setattr(main.logging, "set_verbosity", lambda level: None)
+  settings = {"config": runs.config(seeds=2), "data_dir": "d"}
+  main_flags.put(monkeypatch, **settings, seeds_at_once=3)
   monkeypatch.setattr(sys, "argv", ["main.py", "--config=c", "--workdir=x"])
   return asked
 
@@ -365,8 +342,9 @@ def test_several_seeds_of_which_one_fails(several, capsys):
 def test_a_dry_run_of_several_seeds_plans_before_it_takes_the_device(
   several, monkeypatch, capsys
 ):
-  for name, value in (("_DRY_RUN", True), ("_WORKDIR", None)):
-    monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
+  settings = {"config": runs.config(seeds=2), "data_dir": "d"}
+  settings |= {"dry_run": True, "workdir": None}
+  main_flags.put(monkeypatch, **settings, seeds_at_once=3)
   main.main(["ltjax.main"])
   assert several == [
     ("plan", ("WORKDIR",), {"at_once": 3}),

@@ -8,6 +8,7 @@ import pytest
 import toys
 
 from ltjax import fit, memory, memory_table, out_of_memory, sharding
+from ltjax.stage import shapes_after
 
 
 def outlined(learner):
@@ -40,7 +41,7 @@ def test_outlines_are_what_a_run_prepares(case, monkeypatch):
   outlines = {}
   for number, stage in enumerate(stages):
     if stage.steps:
-      before = fit.shapes_after(stages[:number], initial)
+      before = shapes_after(stages[:number], initial)
       arrays, _ = memory_table._reads(stage, before, learner)
       outlines[stage.name] = shape((jax.eval_shape(stage.init, before), arrays))
   assert found and outlines == found

@@ -51,6 +51,14 @@ def patch_model(monkeypatch):
   monkeypatch.setattr(models, "create", lambda *a, **k: toys.model())
 
 
+def place(tmp_path, monkeypatch):
+  """Goes to a folder with the toys' set, and puts their network for any model."""
+  monkeypatch.chdir(tmp_path)
+  write_set(SET)
+  patch_model(monkeypatch)
+  return tmp_path
+
+
 def run(workdir, **changes):
   """Trains the toys; returns the summary and what was printed."""
   lines = []

@@ -17,11 +17,7 @@ from ltjax.data import record
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-  """A folder with the toys' set, and their network for any model."""
-  monkeypatch.chdir(tmp_path)
-  runs.write_set(runs.SET)
-  runs.patch_model(monkeypatch)
-  return tmp_path
+  return runs.place(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")

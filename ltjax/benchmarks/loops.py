@@ -22,6 +22,7 @@ from ltjax.benchmarks import flops as flop_counts
 from ltjax.benchmarks import usage
 from ltjax.benchmarks.subject import Subject
 from ltjax.losses import classification
+from ltjax.stage import Stage
 from ltjax.stages import consistency, contrastive, embedding, pretext_setup
 
 PyTree = Any
@@ -164,7 +165,7 @@ def contrastive_epoch(subject: Subject, *, turns: int) -> Loop:
 
 
 def compile_stage(
-  stage: fit.Stage, state: states.TrainState, arrays: PyTree, subject: Subject
+  stage: Stage, state: states.TrainState, arrays: PyTree, subject: Subject
 ) -> tuple[float, int]:
   """Compiles the step that `fit.fit` will call, and which it then finds.
 
@@ -199,7 +200,7 @@ def compile_stage(
 
 
 def epochs(
-  stage: fit.Stage,
+  stage: Stage,
   state: states.TrainState,
   prepared: tuple[PyTree, sampling.Stream],
   subject: Subject,
@@ -217,9 +218,7 @@ def epochs(
       yield tick.state
 
 
-def _of_stage(
-  name: str, stage: fit.Stage, subject: Subject, *, views: int
-) -> Loop:
+def _of_stage(name: str, stage: Stage, subject: Subject, *, views: int) -> Loop:
   assert stage.init is not None and stage.prepare is not None
   prepared = stage.prepare(subject.state)
   state = states.copy(stage.init(subject.state))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import difflib
 from typing import Any
 
-from ltjax import fit, idle_settings, sharding, titles
+from ltjax import idle_settings, sharding, titles
 from ltjax.methods import (
   decoupling,
   pretraining,
@@ -23,9 +23,10 @@ from ltjax.methods import (
   supervised,
 )
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 from ltjax.stages import posthoc
 
-METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {
+METHODS: dict[str, Callable[[Learner, Any], Iterator[Stage]]] = {
   "decoupling": decoupling.stages,
   "mean_teacher": semi_supervised.mean_teacher,
   "pi_model": semi_supervised.pi_model,
@@ -38,7 +39,7 @@ METHODS: dict[str, Callable[[Learner, Any], Iterator[fit.Stage]]] = {
 }
 
 
-def stages(method: str, learner: Learner, config: Any) -> list[fit.Stage]:
+def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
   """Returns the stages of a method, in order.
 
   Args:

@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import fit, titles
 from ltjax import recipe as recipes
+from ltjax import titles
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 from ltjax.stages import classifier, embedding, rules, untrained
 from ltjax.stages import tau as taus
 from ltjax.state import ModelState
 
 
-def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the two stages; `CE (g')` and `Decoupling` are evaluated.
 
   Args:
@@ -57,7 +58,7 @@ def balanced_head(
   *,
   name: str = "classifier",
   title: str = "",
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that makes `g`, by `config.classifier.kind`.
 
   Args:

@@ -11,10 +11,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ltjax import fit
 from ltjax import recipe as recipes
 from ltjax.methods import views
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 from ltjax.stages import (
   contrastive,
   embedding,
@@ -194,7 +194,7 @@ def _supervised(learner: Learner, config: Any, setup: pretext_setup.Setup):
   )
 
 
-_MAKERS: dict[str, Callable[[Learner, Any, pretext_setup.Setup], fit.Stage]] = {
+_MAKERS: dict[str, Callable[[Learner, Any, pretext_setup.Setup], Stage]] = {
   "rotation": _rotation,
   "moco": _moco,
   "simclr": _contrastive,
@@ -207,7 +207,7 @@ _MAKERS: dict[str, Callable[[Learner, Any, pretext_setup.Setup], fit.Stage]] = {
 NAMES = tuple(_MAKERS)
 
 
-def make(learner: Learner, config: Any) -> fit.Stage:
+def make(learner: Learner, config: Any) -> Stage:
   """Returns the stage `pretrain` of a single pretext task.
 
   Args:

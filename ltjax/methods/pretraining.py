@@ -16,14 +16,14 @@ from collections.abc import Iterator
 import difflib
 from typing import Any
 
-from ltjax import fit
 from ltjax.methods import fassl, pretext_tasks
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 
 NAMES = ("none", *pretext_tasks.NAMES, "fassl")
 
 
-def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the stages of pre-training: one, none, or the three of FASSL.
 
   They change the embedding; the heads stay fresh, but for supervised

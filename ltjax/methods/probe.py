@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from ltjax import config_blocks as blocks
-from ltjax import feature_cache, fit, sharding, titles
+from ltjax import feature_cache, sharding, titles
 from ltjax.evaluation import knn, probe_sets, protocols
 from ltjax.methods.learner import Learner, Rows
+from ltjax.stage import Stage
 from ltjax.stages import probe
 from ltjax.state import ModelState, TrainState
 
 
-def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields a stage a protocol, in the order given.
 
   The last one is linear; its classifier is the run's result, `g`.
@@ -59,7 +60,7 @@ def linear(
   *,
   images: Any,
   labels: np.ndarray,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage of a linear classifier.
 
   Args:
@@ -125,7 +126,7 @@ def neighbors(
   *,
   images: Any,
   labels: np.ndarray,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage of the nearest neighbors, which only reports.
 
   Args:
@@ -163,7 +164,7 @@ def neighbors(
     rows = learner.measure(predict, model=title, head="balanced")
     return _judged(rows, protocol, neighbors=count)
 
-  return fit.Stage(name=f"{protocol.name}/probe", finish=finish, report=report)
+  return Stage(name=f"{protocol.name}/probe", finish=finish, report=report)
 
 
 def _title(config: Any, protocol: str) -> str:

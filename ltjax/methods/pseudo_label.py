@@ -16,17 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import fit, titles
 from ltjax import recipe as recipes
+from ltjax import titles
 from ltjax.methods import decoupling, supervised
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 from ltjax.stages import classifier, embedding, pseudo_label
 
 BASES = ("supervised", "decoupling")
 STARTS = ("scratch", "base")
 
 
-def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the stages of the base, one pass of labels, and the final model.
 
   Args:
@@ -100,7 +101,7 @@ def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
 
 def _classifier(
   learner: Learner, config: Any, *, title: str, fresh: bool
-) -> fit.Stage:
+) -> Stage:
   """The balanced head of the final model, of the same kind as the base's."""
   name = "pseudo/classifier"
   if config.classifier.kind != "crt":

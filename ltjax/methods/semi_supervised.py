@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import fit, regularizers, sampling, sharding, titles
 from ltjax import recipe as recipes
+from ltjax import regularizers, sampling, sharding, titles
 from ltjax.methods.learner import Learner
 from ltjax.regularizers import mean_teacher as teachers
 from ltjax.regularizers import pi_model as pi_models
 from ltjax.regularizers import temporal_ensembling as ensembles
 from ltjax.regularizers import vat as vats
+from ltjax.stage import Stage
 from ltjax.stages import semi_supervised
 
 # 10 and 50 as in the configs of USB (Wang et al., 2022) for CIFAR-10; 1 as in
@@ -38,7 +39,7 @@ WEIGHTS = {
 }
 
 
-def pi_model(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def pi_model(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the stage of the Pi-model.
 
   Args:
@@ -48,7 +49,7 @@ def pi_model(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   yield _stage(learner, config, "pi_model", pi_models.make())
 
 
-def temporal_ensembling(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def temporal_ensembling(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the stage of temporal ensembling.
 
   Args:
@@ -59,7 +60,7 @@ def temporal_ensembling(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   yield _stage(learner, config, "temporal_ensembling", regularizer)
 
 
-def mean_teacher(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def mean_teacher(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the stage of Mean Teacher, which leaves the teacher to be tested.
 
   Args:
@@ -72,7 +73,7 @@ def mean_teacher(learner: Learner, config: Any) -> Iterator[fit.Stage]:
   yield _stage(learner, config, "mean_teacher", regularizer)
 
 
-def vat(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def vat(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the stage of virtual adversarial training.
 
   Args:
@@ -92,7 +93,7 @@ def _stage(
   config: Any,
   method: str,
   regularizer: regularizers.Regularizer,
-) -> fit.Stage:
+) -> Stage:
   if config.loss.counts != "labeled":
     raise ValueError(
       f"loss.counts is {config.loss.counts!r}, but {method} has no pseudo labels"

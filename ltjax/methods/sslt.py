@@ -18,14 +18,15 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
-from ltjax import fit, titles
 from ltjax import recipe as recipes
+from ltjax import titles
 from ltjax.methods import decoupling
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 from ltjax.stages import classifier, consistency, pseudo_label
 
 
-def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the stages of Algorithm 1.
 
   Args:
@@ -124,12 +125,12 @@ def _refit(learner: Learner, block: dict) -> classifier.Maker:
   )
 
 
-def _apart(stage: fit.Stage) -> fit.Stage:
+def _apart(stage: Stage) -> Stage:
   """Keeps the two heads apart, as in the paper."""
   return stage
 
 
-def _shared(stage: fit.Stage) -> fit.Stage:
+def _shared(stage: Stage) -> Stage:
   """Makes one head of two, as in the authors' code: the newest is both."""
 
   def finish(state, trained):

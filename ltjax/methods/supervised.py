@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import fit, titles
 from ltjax import recipe as recipes
+from ltjax import titles
 from ltjax.methods.learner import Learner
+from ltjax.stage import Stage
 from ltjax.stages import embedding
 
 
-def stages(learner: Learner, config: Any) -> Iterator[fit.Stage]:
+def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   """Yields the one stage; its head is the one to test.
 
   Args:

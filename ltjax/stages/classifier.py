@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import class_probabilities, fit, inference, sampling
+from ltjax import class_probabilities, inference, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.data import host_images
 from ltjax.losses import classification
+from ltjax.stage import Stage, Step
 from ltjax.stages import features as feature_sources
 from ltjax.stages import rules
 from ltjax.state import ModelState, TrainState
@@ -37,7 +38,7 @@ def make_step(
   optimizer: optax.GradientTransformation,
   *,
   steps_per_epoch: int,
-) -> fit.Step:
+) -> Step:
   """Returns the pure step that minimizes cross-entropy over a classifier.
 
   Args:
@@ -166,7 +167,7 @@ class Maker:
     fresh: bool,
     key: jax.Array,
     report: Callable[[ModelState], list[dict[str, Any]]],
-  ) -> fit.Stage:
+  ) -> Stage:
     """Returns a stage that fits `g`.
 
     Args:
@@ -233,7 +234,7 @@ class Maker:
         balanced_head=jax.eval_shape(head_init, head_key)
       )
 
-    return fit.Stage(
+    return Stage(
       name=name,
       epochs=self._recipe.epochs,
       steps_per_epoch=self._steps,

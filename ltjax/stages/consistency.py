@@ -22,10 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import fit, models, sampling
+from ltjax import models, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.losses import classification, consistency
+from ltjax.stage import Stage, Step
 from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy", "cross_entropy", "consistency")
@@ -41,7 +42,7 @@ def make_step(
   transform: Callable[[jax.Array, jax.Array], jax.Array],
   steps_per_epoch: int,
   weight: float = 1.0,
-) -> fit.Step:
+) -> Step:
   """Returns the pure step of the semi-supervised loss.
 
   Args:
@@ -180,7 +181,7 @@ class Maker:
     *,
     key: jax.Array,
     report: Callable[[ModelState], list[dict[str, Any]]],
-  ) -> fit.Stage:
+  ) -> Stage:
     """Returns the stage of one loop.
 
     Args:
@@ -232,7 +233,7 @@ class Maker:
         memory=trained.memory,
       )
 
-    return fit.Stage(
+    return Stage(
       name=name,
       epochs=self._recipe.epochs,
       steps_per_epoch=self._steps,

@@ -21,8 +21,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import density_weights, fit, memorization, models
+from ltjax import density_weights, memorization, models
 from ltjax.models import projections
+from ltjax.stage import Stage
 from ltjax.stages import (
   branches,
   contrastive_settings,
@@ -41,7 +42,7 @@ def make(
   *,
   views: Callable[..., tuple[jax.Array, jax.Array]],
   **settings: Any,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains `f` to tell images apart.
 
   It leaves `f` and the projection, of the dense branch where there are two. Its

@@ -19,7 +19,6 @@ import optax
 
 from ltjax import (
   class_probabilities,
-  fit,
   loss_settings,
   models,
   objective,
@@ -27,6 +26,7 @@ from ltjax import (
 )
 from ltjax import recipe as recipes
 from ltjax import state as states
+from ltjax.stage import Stage, Step
 from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy")
@@ -42,7 +42,7 @@ def make_step(
   steps_per_epoch: int,
   epochs: int = 1,
   minimize: objective.Objective | None = None,
-) -> fit.Step:
+) -> Step:
   """Returns the pure step that minimizes an objective over `f` and `g'`.
 
   Args:
@@ -116,7 +116,7 @@ def make(
   fresh: bool = False,
   final: bool = False,
   field: str = "embedding",
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains `f` and `g'`.
 
   Args:
@@ -212,7 +212,7 @@ def make(
       balanced_head=states.copy(head) if final else state.balanced_head,
     )
 
-  return fit.Stage(
+  return Stage(
     name=name,
     epochs=recipe.epochs,
     steps_per_epoch=steps,

@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import ema as averages
-from ltjax import fit, models
+from ltjax import models
 from ltjax.losses import contrastive
 from ltjax.models import heads, projections
+from ltjax.stage import Stage
 from ltjax.stages import pretext, pretext_setup, self_supervised
 from ltjax.state import ModelState, TrainState
 
@@ -158,7 +159,7 @@ def make(
   ema: float = 0.999,
   temperature: float = 0.2,
   key_batch_norm: str = "batch",
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains `f` to tell images apart.
 
   It leaves the parameters and BatchNorm statistics of the query network's `f`

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ltjax import fit, sharding
+from ltjax import sharding
 from ltjax.models import rescaling
+from ltjax.stage import Stage, shapes_after
 from ltjax.stages import tau as taus
 from ltjax.state import ModelState, TrainState
 
@@ -108,8 +109,8 @@ def make(
   settings: Mapping[str, Any],
   *,
   title: str = "",
-  after: Sequence[fit.Stage] = (),
-) -> fit.Stage:
+  after: Sequence[Stage] = (),
+) -> Stage:
   """Returns the stage that corrects the head of a finished method.
 
   Args:
@@ -144,7 +145,7 @@ def make(
   )
   change = _change(chosen, learner, settings)
   if chosen == "tau_norm":
-    shapes = fit.shapes_after(after, jax.eval_shape(learner.init))
+    shapes = shapes_after(after, jax.eval_shape(learner.init))
     rescaling.check_linear(shapes.balanced_head, f"posthoc.name={chosen}")
   kind = TITLES[chosen]
   model = f"{title} + {kind}" if title else kind.capitalize()
@@ -162,7 +163,7 @@ def make(
     head = jax.eval_shape(lambda g: change(g, 1.0), state.balanced_head)
     return state.replace(balanced_head=head)  # type: ignore[attr-defined]
 
-  return fit.Stage(
+  return Stage(
     name=name,
     finish=finish,
     report=lambda state: [

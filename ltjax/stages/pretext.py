@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax import fit, monitors, sampling
+from ltjax import monitors, sampling
 from ltjax import state as states
+from ltjax.stage import Stage, Step
 from ltjax.stages import online_probe as online_probes
 from ltjax.stages import pretext_setup
 from ltjax.state import ModelState, TrainState
@@ -86,7 +87,7 @@ class Pretext:
     follow: `(new params, train_state, outcome) -> extra`, after the step, such
       as a teacher that follows.
     metrics: names of the scalars of `Outcome.metrics`.
-    shapes: as `fit.Stage.shapes`.
+    shapes: as `Stage.shapes`.
   """
 
   init: Callable[[ModelState], tuple[dict[str, Any], PyTree, PyTree]]
@@ -110,7 +111,7 @@ def make_step(
   steps_per_epoch: int,
   epochs: int,
   online_probe: bool,
-) -> fit.Step:
+) -> Step:
   """Returns the pure step of a pretext task.
 
   Args:
@@ -179,7 +180,7 @@ def make(
   *,
   feature_dim: int,
   key: jax.Array,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains a network on a pretext task.
 
   Args:
@@ -229,7 +230,7 @@ def make(
     assert trained is not None
     return pretext.finish(state, trained)
 
-  return fit.Stage(
+  return Stage(
     name=name,
     epochs=recipe.epochs,
     steps_per_epoch=steps,

@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import fit, inference
+from ltjax import inference
 from ltjax.data import host_images
 from ltjax.evaluation import protocols
 from ltjax.models import rescaling
+from ltjax.stage import Stage
 from ltjax.stages import classifier
 from ltjax.state import ModelState, TrainState
 
@@ -44,7 +45,7 @@ def make(
   seed: int,
   key: jax.Array,
   report: Report,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that fits a fresh linear classifier `g`.
 
   It begins as PyTorch's linear layer, see `ltjax.models.heads`.
@@ -142,7 +143,7 @@ class _Best:
 
   def __init__(
     self,
-    stage: fit.Stage,
+    stage: Stage,
     predictor: inference.Predictor,
     *,
     features: Callable[[ModelState], jax.Array],

@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import fit, models
+from ltjax import models
 from ltjax.losses import contrastive
 from ltjax.models import heads, projections
+from ltjax.stage import Stage
 from ltjax.stages import (
   encoder,
   inheritance,
@@ -115,7 +116,7 @@ def make(
   init: str = "random",
   dim: int = 128,
   hidden: int = 0,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that learns prototypes, and `f` with them.
 
   It goes on with the projection that the stage before left, the paper's is

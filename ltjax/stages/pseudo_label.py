@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import fit, inference
+from ltjax import inference
+from ltjax.stage import Stage
 from ltjax.state import ModelState, TrainState
 
 TRANSFORMS = ("test", "train")
@@ -51,7 +52,7 @@ def make(
   transform: str,
   key: jax.Array,
   report: Callable[[ModelState], list[dict[str, Any]]],
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that assigns pseudo labels.
 
   Args:
@@ -86,4 +87,4 @@ def make(
     )
     return state.replace(pseudo_labels=labels)  # type: ignore[attr-defined]
 
-  return fit.Stage(name=name, finish=finish, report=report)
+  return Stage(name=name, finish=finish, report=report)

@@ -17,9 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import fit, models
+from ltjax import models
 from ltjax.losses import classification
 from ltjax.models import heads
+from ltjax.stage import Stage
 from ltjax.stages import pretext, pretext_setup, self_supervised
 from ltjax.state import ModelState, TrainState
 
@@ -135,7 +136,7 @@ def make(
   *,
   transform: Callable[[jax.Array, jax.Array], jax.Array],
   rotations: str = "one",
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains `f` to tell rotations.
 
   It leaves the parameters and BatchNorm statistics of `f` behind. The heads of

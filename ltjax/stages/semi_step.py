@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax import fit, models, ramps, regularizers
+from ltjax import models, ramps, regularizers
 from ltjax import state as states
+from ltjax.stage import Step
 from ltjax.state import TrainState
 
 METRICS = ("loss", "accuracy", "cross_entropy", "consistency")
@@ -42,7 +43,7 @@ def make(
   epochs: int,
   weight: float,
   rampup: float,
-) -> fit.Step:
+) -> Step:
   """Returns the pure step of a supervised loss with a consistency term.
 
   Args:

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import fit, models, regularizers, sampling
+from ltjax import models, regularizers, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.data import host_images
+from ltjax.stage import Stage
 from ltjax.stages import semi_step
 from ltjax.state import ModelState, TrainState
 
@@ -74,7 +75,7 @@ def make(
   seed: int,
   key: jax.Array,
   report: Callable[[ModelState], list[dict[str, Any]]],
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains `f` and its head with all images.
 
   Args:
@@ -163,7 +164,7 @@ def make(
       balanced_head=states.copy(params["head"]),
     )
 
-  return fit.Stage(
+  return Stage(
     name=name,
     epochs=recipe.epochs,
     steps_per_epoch=steps,

@@ -25,9 +25,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import fit, models, sampling
+from ltjax import models, sampling
 from ltjax.losses import alignment
 from ltjax.models import projections
+from ltjax.stage import Stage
 from ltjax.stages import (
   encoder,
   image_weights,
@@ -181,7 +182,7 @@ def make(
   dim: int = 128,
   hidden: int = 0,
   **settings: Any,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains a student with the average of itself.
 
   It leaves the student's `f`, its projection, and the prototypes as they were.

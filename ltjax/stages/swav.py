@@ -20,9 +20,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import fit, models, sampling, sinkhorn
+from ltjax import models, sampling, sinkhorn
 from ltjax.losses import swapped
 from ltjax.models import projections
+from ltjax.stage import Stage
 from ltjax.stages import (
   encoder,
   inheritance,
@@ -43,7 +44,7 @@ def make(
   dim: int = 128,
   hidden: int = 0,
   **settings: Any,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that trains `f` to predict codes of other views.
 
   It leaves `f`, the projection and the prototypes `[K, D]`, of length 1. Its

@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import fit, inference
+from ltjax import inference
 from ltjax.data import host_images
 from ltjax.models import heads, rescaling
+from ltjax.stage import Stage
 from ltjax.stages import tau as taus
 from ltjax.state import ModelState, TrainState
 
@@ -31,7 +32,7 @@ def ncm(
   features: str,
   field: str = "classifier",
   report: Report,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that makes `g` the nearest class mean.
 
   The means are of the plain images, with BatchNorm in evaluation mode.
@@ -76,7 +77,7 @@ def ncm(
     head = jax.eval_shape(means, x, jax.ShapeDtypeStruct((1,), np.int32))
     return state.replace(balanced_head=head)  # type: ignore[attr-defined]
 
-  return fit.Stage(name=name, finish=finish, report=report, shapes=shapes)
+  return Stage(name=name, finish=finish, report=report, shapes=shapes)
 
 
 def tau_norm(
@@ -86,7 +87,7 @@ def tau_norm(
   chooser: taus.Chooser,
   field: str = "classifier",
   report: Report,
-) -> fit.Stage:
+) -> Stage:
   """Returns the stage that makes `g` of `g'` by tau-normalization.
 
   Args:
@@ -113,7 +114,7 @@ def tau_norm(
     head = head_of(chooser.choose(state, head_of))
     return state.replace(balanced_head=head)  # type: ignore[attr-defined]
 
-  return fit.Stage(
+  return Stage(
     name=name,
     finish=finish,
     report=lambda state: [*chooser.rows(), *report(state)],

@@ -1,6 +1,5 @@
 import json
 import re
-import subprocess
 
 from ltjax.benchmarks import machine
 
@@ -18,14 +17,6 @@ def test_slug():
   assert machine.slug("NVIDIA H200") == "nvidia_h200"
   assert machine.slug("TPU v5 lite") == "tpu_v5_lite"
   assert machine.slug("cpu") == "cpu"
-
-
-def test_commit_is_unknown_without_git(monkeypatch):
-  def fail(*unused, **unused_too):
-    raise FileNotFoundError("git")
-
-  monkeypatch.setattr(subprocess, "run", fail)
-  assert machine.describe()["commit"] is None
 
 
 def test_processor_falls_back(monkeypatch):
