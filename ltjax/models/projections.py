@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import heads
+from ltjax.models import batch_norm, heads
 
 
 def mlp(feature_dim: int, *, hidden: int, dim: int) -> heads.Head:
@@ -144,16 +144,16 @@ def _norm_stats(dim: int) -> dict[str, jax.Array]:
 def _norm(
   params: Any, stats: Any, x: jax.Array, train: bool
 ) -> tuple[jax.Array, Any]:
-  """BatchNorm of `[B, D]` with the constants of `ltjax.models.resnet`."""
-  mean, var = stats["mean"], stats["var"]
-  if train:
-    mean, var = jnp.mean(x, 0), jnp.var(x, 0)
-    stats = {
-      "mean": 0.9 * stats["mean"] + 0.1 * mean,
-      "var": 0.9 * stats["var"] + 0.1 * var,
-    }
-  scale = params["scale"] * jax.lax.rsqrt(var + 1e-5)
-  return (x - mean[None]) * scale[None] + params["bias"][None], stats
+  """BatchNorm of `[B, D]`."""
+  scale, bias = params["scale"], params["bias"]
+  if not train:
+    mean, var = stats["mean"], stats["var"]
+    return batch_norm.with_statistics(x, scale, bias, mean, var), stats
+  y, mean, var = batch_norm.normalize(x, scale, bias)
+  return y, {
+    "mean": batch_norm.running(stats["mean"], mean),
+    "var": batch_norm.running(stats["var"], var),
+  }
 
 
 def unit(x: jax.Array) -> jax.Array:

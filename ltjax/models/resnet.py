@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.models import convolution
+from ltjax.models.batch_norm import BatchNorm
 
 
 def conv(
@@ -38,37 +39,6 @@ def conv(
     name: Of its parameters.
   """
   return convolution.Conv(features, size, stride, dtype=dtype, name=name)
-
-
-def batch_norm(
-  *, train: bool, dtype: Any, name: str, zero: bool = False
-) -> nn.BatchNorm:
-  """Batch normalisation with PyTorch's constants and fp32 statistics.
-
-  Momentum 0.9 here is PyTorch's 0.1 (it names the weight of the new value).
-  One difference is left: the running variance averages the *biased* batch
-  variance, where PyTorch averages the unbiased one, n / (n - 1) times larger
-  with n = B * H * W (below 0.2 % at a 4x4 map and batch 32). Under jit on
-  several devices the statistics are those of the global batch.
-
-  The variance is E[(x - mean)^2], not the cheaper E[x^2] - mean^2, which loses
-  all digits when the mean is large against the spread.
-
-  Args:
-    train: Use the batch's statistics and update the running ones.
-    dtype: Of the result; statistics and parameters are fp32.
-    name: Of its parameters and statistics.
-    zero: Start from scale 0, so that a residual block starts as its shortcut.
-  """
-  return nn.BatchNorm(
-    use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
-    dtype=dtype,
-    scale_init=nn.initializers.zeros if zero else nn.initializers.ones,
-    use_fast_variance=False,
-    name=name,
-  )
 
 
 def pool(x: jax.Array) -> jax.Array:
@@ -98,7 +68,7 @@ class BasicBlock(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, H / stride, W / stride, D']`."""
     cv = functools.partial(conv, dtype=self.dtype)
-    bn = functools.partial(batch_norm, train=train, dtype=self.dtype)
+    bn = functools.partial(BatchNorm, train=train, dtype=self.dtype)
     y = cv(self.features, 3, stride=self.stride, name="conv1")(x)
     y = nn.relu(bn(name="bn1")(y))
     y = cv(self.features, 3, name="conv2")(y)
@@ -132,7 +102,7 @@ class BottleneckBlock(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, H / stride, W / stride, D']`."""
     cv = functools.partial(conv, dtype=self.dtype)
-    bn = functools.partial(batch_norm, train=train, dtype=self.dtype)
+    bn = functools.partial(BatchNorm, train=train, dtype=self.dtype)
     out = self.features * self.expansion
     y = nn.relu(bn(name="bn1")(cv(self.features, 1, name="conv1")(x)))
     y = cv(self.features, 3, stride=self.stride, name="conv2")(y)
@@ -172,7 +142,7 @@ class ResNet(nn.Module):
     cv = functools.partial(conv, dtype=self.dtype)
     size, stride = (7, 2) if self.imagenet_stem else (3, 1)
     x = cv(self.width, size, stride=stride, name="stem_conv")(x)
-    x = nn.relu(batch_norm(train=train, dtype=self.dtype, name="stem_bn")(x))
+    x = nn.relu(BatchNorm(train=train, dtype=self.dtype, name="stem_bn")(x))
     if self.imagenet_stem:
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
     for stage, depth in enumerate(self.depths):

@@ -15,6 +15,7 @@ from flax import linen as nn
 import jax
 
 from ltjax.models import resnet
+from ltjax.models.batch_norm import BatchNorm
 
 _activation = functools.partial(nn.leaky_relu, negative_slope=0.1)
 
@@ -42,7 +43,7 @@ class WideBlock(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, H / stride, W / stride, D']`."""
     cv = functools.partial(resnet.conv, dtype=self.dtype)
-    bn = functools.partial(resnet.batch_norm, train=train, dtype=self.dtype)
+    bn = functools.partial(BatchNorm, train=train, dtype=self.dtype)
     y = _activation(bn(name="bn1")(x))
     if self.activate_first:
       x = y
@@ -83,5 +84,5 @@ class WideResNet(nn.Module):
           self.dtype,
           name=f"stage{stage + 1}_block{index + 1}",
         )(x, train)
-    x = resnet.batch_norm(train=train, dtype=self.dtype, name="last_bn")(x)
+    x = BatchNorm(train=train, dtype=self.dtype, name="last_bn")(x)
     return resnet.pool(_activation(x))

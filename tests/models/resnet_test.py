@@ -206,28 +206,6 @@ def run(net, shape, train):
   return images, out, ref, new["batch_stats"]
 
 
-def test_variance_survives_a_large_mean():
-  norm = resnet.batch_norm(train=True, dtype=jnp.float32, name="bn")
-  x = 1e4 + jax.random.normal(jax.random.key(0), (64, 4, 4, 1))
-
-  @jax.jit
-  def run_once(x):
-    variables = norm.init(jax.random.key(0), x)
-    return norm.apply(variables, x, mutable=["batch_stats"])
-
-  y, new = run_once(x)
-  # E[x^2] - E[x]^2 would be off by several units here, or negative.
-  np.testing.assert_allclose(y.std(), 1.0, atol=1e-2)
-  np.testing.assert_allclose(new["batch_stats"]["var"], 1.0, atol=0.02)
-
-
-def test_constant_channel_is_finite():
-  norm = resnet.batch_norm(train=True, dtype=jnp.float32, name="bn")
-  x = jnp.full((4, 2, 2, 1), 3.0)
-  y, _ = jax.jit(norm.init_with_output)(jax.random.key(0), x)
-  np.testing.assert_array_equal(y, np.zeros(x.shape))
-
-
 def test_pool_is_fp32():
   x = jnp.concatenate(
     [jnp.full((1, 16, 16, 1), 1.0), jnp.full((1, 16, 16, 1), 257.0)]
