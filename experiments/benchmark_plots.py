@@ -63,9 +63,19 @@ def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
   axes.set_yticks(range(len(results)), [shape(r) for r in results])
   axes.set_ylim(len(results) - 0.5, -0.5)
   axes.set_xscale("log")
+  _plain(axes.xaxis)
   axes.set_xlabel("images a second, trained (median and range)")
   figures.legend(axes, axes.get_legend_handles_labels()[0])
   figures.save(drawn, path)
+
+
+def _plain(axis: Any) -> None:
+  """Labels a logarithmic axis at 1, 2 and 5 of each decade, in plain numbers."""
+  from matplotlib import ticker
+
+  axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.12g}"))
+  axis.set_minor_locator(ticker.NullLocator())
 
 
 def scaling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -78,7 +88,10 @@ def scaling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
   from matplotlib import figure
 
   variables = list(dict.fromkeys(row["variable"] for row in rows))
-  drawn = figure.Figure(figsize=(4.6 * len(variables), 4.0))
+  most = max(sum(r["variable"] == v for r in rows) for v in variables)
+  drawn = figure.Figure(
+    figsize=(4.0 * len(variables), 3.6 + 0.2 * most), layout="constrained"
+  )
   for axes, variable in zip(
     drawn.subplots(1, len(variables), squeeze=False)[0], variables
   ):
@@ -89,7 +102,14 @@ def scaling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(variable)
+    if axes.get_xlim()[1] < 100:
+      _plain(axes.xaxis)
     axes.set_ylabel("seconds")
+    low, high = axes.get_ylim()
+    # Times that hardly differ shall look so.
+    axes.set_ylim(min(low, high / 20), max(high, low * 20))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7)
+    axes.legend(
+      frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.16)
+    )
   figures.save(drawn, path)

@@ -29,15 +29,7 @@ every_method = pytest.mark.parametrize("case", toys.METHODS)
 every_training_case = pytest.mark.parametrize(
   "case", [case for case in toys.CASES if case not in toys.WITHOUT_STEPS]
 )
-# Of these, those that have steps which no other case has.
-every_step = pytest.mark.parametrize(
-  "case",
-  [
-    case
-    for case in toys.CASES
-    if case not in (*toys.WITHOUT_STEPS, *toys.COMPOSED)
-  ],
-)
+every_step = pytest.mark.parametrize("case", toys.WITH_OWN_STEPS)
 
 
 class Whole(NamedTuple):

@@ -477,6 +477,10 @@ COMPOSED = ("decoupling", "pseudo_label", "supervised")
 # An embedding that is worth a probe, and a probe as long as other stages.
 PROBED = {"pretrain__name": "rotation", "probe__protocols": "knn,custom"}
 CASES = (*STAGES, *METHODS)
+# Those that have steps which no other case has.
+WITH_OWN_STEPS = tuple(
+  case for case in CASES if case not in (*WITHOUT_STEPS, *COMPOSED)
+)
 
 
 def stages(case, learner, *, loops=2, **changes):

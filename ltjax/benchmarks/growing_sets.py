@@ -192,7 +192,7 @@ def _augmentation(count: int) -> growth.Work:
   return growth.Work(run, growth.usage.of_compiled(compiled))
 
 
-def _epoch_on(count: int) -> growth.Work:
+def _epoch_on(count: int) -> growth.Done:
   """An epoch on so many devices; those of a CPU take another process."""
   settings = {"model": "resnet8", "only": ("epoch",), "devices": count}
   if jax.devices()[0].platform != "cpu":
@@ -209,4 +209,4 @@ def _epoch_on(count: int) -> growth.Work:
     result = json.loads(done.stdout)
   row = result["loops"]["epoch"]
   seconds = row["images"] / row["images_per_second"]["median"]
-  return growth.Work(lambda: seconds, row["memory_bytes"])
+  return growth.Done(seconds, row["memory_bytes"])

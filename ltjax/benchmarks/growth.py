@@ -33,6 +33,19 @@ class Work:
 
 
 @dataclasses.dataclass(frozen=True)
+class Done:
+  """What was done and timed at one size by another process.
+
+  Attributes:
+    seconds: that it took.
+    memory_bytes: what it needed at its peak.
+  """
+
+  seconds: float
+  memory_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
   """Something whose cost grows with a size.
 
@@ -40,7 +53,7 @@ class Case:
     name: what is done.
     variable: what grows.
     sizes: the values to try, ascending.
-    make: `size -> Work`.
+    make: `size -> Work`, or `Done`.
     limit: the exponent that time should not exceed: 1 for linear, 0 where it
       should not grow.
   """
@@ -48,7 +61,7 @@ class Case:
   name: str
   variable: str
   sizes: tuple[int, ...]
-  make: Callable[[int], Work]
+  make: Callable[[int], Work | Done]
   limit: float = 1.0
 
 
@@ -85,7 +98,8 @@ def measure(case: Case, *, repeats: int) -> dict[str, Any]:
 
   Args:
     case: what to do.
-    repeats: the least seconds of so many runs count, after one to warm up.
+    repeats: the least seconds of so many runs count, after one to warm up; work
+      that is done already is not repeated.
 
   Returns:
     JSON values: `name`, `variable`, `sizes`; `seconds` and `memory_bytes` at
@@ -95,8 +109,11 @@ def measure(case: Case, *, repeats: int) -> dict[str, Any]:
   seconds, memory = [], []
   for size in case.sizes:
     work = case.make(size)
-    clock.seconds(work.run)
-    seconds.append(min(clock.seconds(work.run)[0] for _ in range(repeats)))
+    if isinstance(work, Done):
+      seconds.append(work.seconds)
+    else:
+      clock.seconds(work.run)
+      seconds.append(min(clock.seconds(work.run)[0] for _ in range(repeats)))
     memory.append(work.memory_bytes)
   power = exponent(case.sizes, seconds)
   return {

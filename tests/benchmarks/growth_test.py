@@ -62,3 +62,12 @@ def test_measures(limit, good, monkeypatch):
     "limit": limit,
     "as_it_should": good,
   }
+
+
+def test_what_another_process_timed_is_taken_at_its_word():
+  case = growth.Case(
+    "epoch", "devices", (1, 2, 4), lambda n: growth.Done(3.0 * n, 8), 0.0
+  )
+  found = growth.measure(case, repeats=3)
+  assert found["seconds"] == [3.0, 6.0, 12.0]
+  assert found["exponent"] == pytest.approx(1) and not found["as_it_should"]

@@ -73,7 +73,7 @@ def test_devices_of_a_cpu_take_another_process(monkeypatch):
   monkeypatch.setattr(subprocess, "run", run)
   work = case.make(2)
   assert asked["count"] == "2" and "--devices=2" in asked["command"]
-  assert work.memory_bytes == 7 and work.run() == 2.0
+  assert work == growth.Done(seconds=2.0, memory_bytes=7)
   assert list(growing_sets.devices(1)) == []
 
 
