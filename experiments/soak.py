@@ -34,10 +34,12 @@ from ltjax import host_memory
 
 # The share of a run between compiling and, at its end, evaluating and drawing.
 WARM = (0.5, 0.9)
-# One stage of equal epochs, for as long as its process is watched.
+# One stage of equal epochs, for as long as its process is watched. No checkpoints:
+# each leaves some KiB behind that are TensorStore's, see docs/runs.md.
 GROWTH = (
   "--config.method=supervised",
-  "--config.embedding.epochs=4000",
+  "--config.embedding.epochs=2000",
+  "--config.run.checkpoint_every_s=1000000.0",
 )
 
 
@@ -83,7 +85,7 @@ def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
   Returns:
     `samples` and `seconds` of the warm part; `first` and `last` bytes (medians of
     its first and last tenth), `least_first` and `least_last` (the least of its first
-    and last fifth: a checkpoint that is written takes some for a moment), and
+    and last fifth: what is taken for a moment does not count), and
     `bytes_per_minute`, the slope of the line; None where there are too few samples.
   """
   end = samples[-1][0] if samples else 0.0
@@ -198,7 +200,7 @@ def to_markdown(record: dict[str, Any]) -> str:
       f" {grown['seconds']:.0f} s of training:"
       f" {grown['first'] / 2**20:.1f} MiB at first, {grown['last'] / 2**20:.1f}"
       f" MiB at last, {rate / 2**20:+.2f} MiB a minute"
-      f" by a line. The least held, between checkpoints:"
+      f" by a line. The least held at first and at last:"
       f" {grown['least_first'] / 2**20:.1f} and"
       f" {grown['least_last'] / 2**20:.1f} MiB."
     )
