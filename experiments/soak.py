@@ -38,7 +38,7 @@ WARM = (0.5, 0.9)
 # each leaves some KiB behind that are TensorStore's, see docs/runs.md.
 GROWTH = (
   "--config.method=supervised",
-  "--config.embedding.epochs=2000",
+  "--config.embedding.epochs=10000",
   "--config.run.checkpoint_every_s=1000000.0",
 )
 
