@@ -63,7 +63,7 @@ def cosine_decay(step: jax.Array, *, start: float, total: int) -> jax.Array:
   return 1.0 - (1.0 - start) * (jnp.cos(jnp.pi * share) + 1.0) / 2.0
 
 
-def update(average: PyTree, new: PyTree, *, decay: jax.Array) -> PyTree:
+def update(average: PyTree, new: PyTree, *, decay: jax.Array | float) -> PyTree:
   """Moves an average a step: `decay * average + (1 - decay) * new`.
 
   Args:

@@ -34,7 +34,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-  """What was done and timed at one size by another process.
+  """What was done and timed at one size already.
 
   Attributes:
     seconds: that it took.

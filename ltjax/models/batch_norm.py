@@ -3,7 +3,7 @@
 The mathematics and the names of parameters and statistics are the usual ones; its
 own is the gradient, the closed formula over the input, the mean and the inverse
 spread. Derived step by step it keeps and reads more arrays of the input's size: on
-a CPU a step of ResNet-32 then takes half as much memory again, and longer.
+a CPU a step of ResNet-32 then needs half as much memory again (docs/performance.md).
 
 Constants are PyTorch's. One difference is left: the running variance averages the
 *biased* batch variance, where PyTorch averages the unbiased one, n / (n - 1) times
@@ -18,6 +18,8 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+
+from ltjax import ema
 
 # The weight of the old value; PyTorch's momentum of 0.1 is that of the new one.
 MOMENTUM = 0.9
@@ -53,19 +55,10 @@ class BatchNorm(nn.Module):
     else:
       y, new_mean, new_var = normalize(x, scale, bias)
       if not self.is_initializing():
-        mean.value = running(mean.value, new_mean)
-        var.value = running(var.value, new_var)
+        mean.value, var.value = ema.update(
+          (mean.value, var.value), (new_mean, new_var), decay=MOMENTUM
+        )
     return y.astype(self.dtype)
-
-
-def running(old: jax.Array, new: jax.Array) -> jax.Array:
-  """Returns the running average `[D]` after one more batch.
-
-  Args:
-    old: The average so far, `[D]`.
-    new: The batch's value, `[D]`.
-  """
-  return MOMENTUM * old + (1 - MOMENTUM) * new
 
 
 def with_statistics(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ltjax import ema
 from ltjax.models import batch_norm, heads
 
 
@@ -150,10 +151,8 @@ def _norm(
     mean, var = stats["mean"], stats["var"]
     return batch_norm.with_statistics(x, scale, bias, mean, var), stats
   y, mean, var = batch_norm.normalize(x, scale, bias)
-  return y, {
-    "mean": batch_norm.running(stats["mean"], mean),
-    "var": batch_norm.running(stats["var"], var),
-  }
+  new = {"mean": mean, "var": var}
+  return y, ema.update(stats, new, decay=batch_norm.MOMENTUM)
 
 
 def unit(x: jax.Array) -> jax.Array:
