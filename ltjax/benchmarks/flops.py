@@ -27,8 +27,9 @@ def of_call(function: Callable[..., Any], *args: Any) -> int:
   """Counts the operations of a call, from shapes alone.
 
   A convolution whose input is dilated (the gradient of a strided one) counts
-  without the zeros between. Of the branches of a condition the largest counts;
-  of a loop of unknown length one round.
+  without the zeros between. Of the branches of a condition the largest counts,
+  of those for platforms the one for all others; of a loop of unknown length one
+  round.
 
   Args:
     function: of arrays, traceable.
@@ -56,6 +57,8 @@ def convolutions(
 ) -> list[tuple[tuple[int, ...], tuple[int, ...], int]]:
   """Lists the convolutions of a network's forward pass, in order.
 
+  One of a single pixel is a product of the images with a matrix.
+
   Args:
     model: the network.
     batch_size: B.
@@ -67,15 +70,17 @@ def convolutions(
   params, stats = jax.eval_shape(model.init, jax.random.key(0))
   images = jax.ShapeDtypeStruct((batch_size, *model.image_shape), jnp.float32)
   traced = jax.make_jaxpr(_logits(model))(params, stats, images)
-  return [
-    (
-      tuple(equation.invars[0].aval.shape),
-      tuple(equation.invars[1].aval.shape),
-      equation.params["window_strides"][0],
-    )
-    for equation in _all(traced.jaxpr)
-    if equation.primitive.name == "conv_general_dilated"
-  ]
+  found = []
+  for equation in _all(traced.jaxpr):
+    name = equation.primitive.name
+    if name not in ("conv_general_dilated", "dot_general"):
+      continue
+    x, kernel = (tuple(v.aval.shape) for v in equation.invars[:2])
+    if name == "conv_general_dilated":
+      found.append((x, kernel, equation.params["window_strides"][0]))
+    elif len(x) == 4 and len(kernel) == 2:
+      found.append((x, (1, 1, *kernel), 1))
+  return found
 
 
 def _logits(model: models.Model) -> Callable[..., Any]:
@@ -108,7 +113,14 @@ def _count(jaxpr: Any) -> int:
 
 
 def _inner(equation: Any) -> list[Any]:
-  """Returns the programs that an equation calls."""
+  """Returns the programs that an equation calls.
+
+  Where platforms have programs of their own, that of all others is taken: it is
+  the mathematics, and theirs are ways around it.
+  """
+  platforms = equation.params.get("branches_platforms")
+  if platforms and None in platforms:
+    return [equation.params["branches"][platforms.index(None)].jaxpr]
   found = []
   for value in equation.params.values():
     for entry in value if isinstance(value, (tuple, list)) else (value,):

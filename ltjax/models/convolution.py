@@ -1,10 +1,10 @@
 """The convolution under every backbone.
 
-Its mathematics is the usual one; what is its own is how the gradient of the
-kernel is computed on a CPU. XLA:CPU is slow at that gradient, a contraction over
-a whole batch that does not fit the cache, while the sum of the gradients of
-small sub-batches is the same number and is two to four times faster to get.
-Accelerators keep XLA's way.
+Its mathematics is the usual one; what is its own is how a CPU computes it, and the
+gradients above all, where XLA:CPU is slow: 3x3 kernels of many channels by
+Winograd's method, strided ones by dense convolutions and products, and the
+gradient of any other kernel as the sum over small sub-batches, two to four times
+as fast as over a batch that does not fit the cache. Accelerators keep XLA's way.
 """
 
 from __future__ import annotations
@@ -16,10 +16,18 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from ltjax.models import pieces, strided, winograd
+
 # Measured on 2 cores: sub-batches of about a MiB are best, from 16 to 64
 # channels and from 8 to 32 pixels; more than 32 pieces only cost compilation.
 _PIECE_BYTES = 2**20
 _MAX_PIECES = 32
+# Where XLA:CPU multiplies matrices by YNNPACK. Before, its own convolutions are
+# faster than what is made of products here.
+_BY_PRODUCTS = jax.__version_info__ >= (0, 11)
+# Input and output channels from which Winograd's method is faster on 2 cores.
+_FORWARD_CHANNELS = 128
+_GRADIENT_CHANNELS = 64
 
 
 class Conv(nn.Module):
@@ -59,16 +67,21 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     `[B, ceil(H / stride), ceil(W / stride), F]`; the padding is K // 2 zeros on
     every side, as PyTorch's, where "SAME" would pad a strided one unevenly.
   """
-  if kernel.shape[0] == 1 and stride > 1:
-    # Only these pixels count. XLA:CPU makes both gradients of the strided
-    # convolution, zeros and all: four to ten times the time.
-    x, stride = x[:, ::stride, ::stride], 1
+  if kernel.shape[0] == 1:
+    # XLA:CPU needs twice as long for the gradients of a convolution, and four to
+    # ten times as long if it is strided.
+    return x[:, ::stride, ::stride] @ kernel[0, 0]
   return _convolve(x, kernel, stride)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  return _plain(x, kernel, stride)
+  plain = functools.partial(_plain, stride=stride)
+  if not _by_winograd(x, kernel, stride, _FORWARD_CHANNELS):
+    return plain(x, kernel)
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=winograd.convolve, default=plain
+  )
 
 
 def _plain(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -82,68 +95,51 @@ def _plain(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   )
 
 
+def _by_winograd(
+  x: jax.Array, kernel: jax.Array, stride: int, channels: int
+) -> bool:
+  enough = _BY_PRODUCTS and min(kernel.shape[2:]) >= channels
+  return enough and winograd.suits(x, kernel, stride)
+
+
 def _forward(
   x: jax.Array, kernel: jax.Array, stride: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _plain(x, kernel, stride), (x, kernel)
+  return _convolve(x, kernel, stride), (x, kernel)
 
 
 def _backward(
   stride: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   x, kernel = saved
-  by_x = jax.linear_transpose(lambda x: _plain(x, kernel, stride), x)
-  whole = functools.partial(_kernel_gradient, kernel=kernel, stride=stride)
-  in_pieces = functools.partial(_sum_of_pieces, kernel=kernel, stride=stride)
-  by_kernel = jax.lax.platform_dependent(x, grad, cpu=in_pieces, default=whole)
-  return by_x(grad)[0], by_kernel
+  whole = functools.partial(_gradients, stride=stride, count=1)
+  if _by_winograd(x, kernel, stride, _GRADIENT_CHANNELS):
+    on_cpu = winograd.gradients
+  elif _BY_PRODUCTS and strided.suits(x, kernel, stride):
+    on_cpu = strided.gradients
+  else:
+    count = pieces.count(x, grad, least=_PIECE_BYTES, most=_MAX_PIECES)
+    on_cpu = functools.partial(_gradients, stride=stride, count=count)
+  return jax.lax.platform_dependent(x, kernel, grad, cpu=on_cpu, default=whole)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _kernel_gradient(
-  x: jax.Array, grad: jax.Array, *, kernel: jax.Array, stride: int
-) -> jax.Array:
-  by_kernel = jax.linear_transpose(lambda k: _plain(x, k, stride), kernel)
-  return by_kernel(grad)[0]
+def _gradients(
+  x: jax.Array, kernel: jax.Array, grad: jax.Array, *, stride: int, count: int
+) -> tuple[jax.Array, jax.Array]:
+  """XLA's, that of the kernel as a sum over `count` pieces of the batch."""
+  by_x = jax.linear_transpose(lambda x: _plain(x, kernel, stride), x)
 
+  def by_kernel(x, grad):
+    back = jax.linear_transpose(lambda k: _plain(x, k, stride), kernel)
+    return back(grad)[0]
 
-def _sum_of_pieces(
-  x: jax.Array, grad: jax.Array, *, kernel: jax.Array, stride: int
-) -> jax.Array:
-  count = pieces(x, grad)
   if count == 1:
-    return _kernel_gradient(x, grad, kernel=kernel, stride=stride)
-  # Piece i is every count-th image from i on: where the batch is sharded over
-  # devices, each then has its part of each piece.
-  x, grad = (
-    a.reshape(a.shape[0] // count, count, *a.shape[1:]) for a in (x, grad)
-  )
+    return by_x(grad)[0], by_kernel(x, grad)
+  xs, grads = pieces.split(x, count), pieces.split(grad, count)
   total = jnp.zeros(kernel.shape, jnp.float32)
   for i in range(count):
-    piece = _kernel_gradient(x[:, i], grad[:, i], kernel=kernel, stride=stride)
-    total += piece.astype(jnp.float32)
-  return total.astype(kernel.dtype)
-
-
-def pieces(x: jax.Array, grad: jax.Array) -> int:
-  """Into how many sub-batches a CPU splits the gradient of a kernel.
-
-  Args:
-    x: Input of the convolution, `[B, H, W, D]`.
-    grad: Gradient of its output, `[B, H', W', F]`.
-
-  Returns:
-    A power of two that divides B.
-  """
-  batch = x.shape[0]
-  size = max(a.size * a.dtype.itemsize for a in (x, grad))
-  count = 1
-  while (
-    count < _MAX_PIECES
-    and batch % (2 * count) == 0
-    and size > count * _PIECE_BYTES
-  ):
-    count *= 2
-  return count
+    total += by_kernel(xs[:, i], grads[:, i]).astype(jnp.float32)
+  return by_x(grad)[0], total.astype(kernel.dtype)

@@ -5,7 +5,7 @@ import pytest
 
 from ltjax import models
 from ltjax.benchmarks import flops
-from ltjax.models import convolution
+from ltjax.models import convolution, pieces
 
 
 def shape(*sizes):
@@ -34,6 +34,13 @@ def test_products_loops_and_branches():
 
   assert flops.of_call(larger, a, b) == 2 * once
 
+  def elsewhere(a, b):
+    return jax.lax.platform_dependent(
+      a, b, cpu=lambda a, b: (a @ b) @ b.T @ b, default=jnp.matmul
+    )
+
+  assert flops.of_call(elsewhere, a, b) == once
+
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("batch", [2, 64])
@@ -46,7 +53,8 @@ def test_a_gradient_counts_as_mathematics(stride, batch):
   def call(x, kernel):
     return convolution.convolve(x, kernel, stride)
 
-  assert (convolution.pieces(x, x) > 1) == (batch == 64)
+  count = pieces.count(x, x, least=convolution._PIECE_BYTES, most=32)
+  assert (count > 1) == (batch == 64)
   assert flops.of_call(call, x, kernel) == once
 
   def loss(x, kernel):
@@ -66,6 +74,19 @@ def test_a_network_by_hand():
   assert len(found) == 7
   assert found[0] == ((6, 32, 32, 3), (3, 3, 3, 16), 1)
   assert found[3] == ((6, 32, 32, 16), (3, 3, 16, 32), 2)
+
+
+def test_kernels_of_one_pixel_and_other_ways_of_a_cpu():
+  model = models.create("resnet18", num_classes=10, image_shape=(32, 32, 3))
+  # The stem, eight blocks of two, and three shortcuts, none of them twice.
+  found = flops.convolutions(model, 6)
+  assert len(found) == 20
+  assert found[7] == ((6, 16, 16, 64), (1, 1, 64, 128), 1)
+  macs = 32 * 32 * 9 * (3 * 64 + 4 * 64 * 64)
+  for side, width in ((16, 128), (8, 256), (4, 512)):
+    before = width // 2
+    macs += side * side * (9 * width * (before + 3 * width) + before * width)
+  assert flops.forward(model) == 2 * (macs + 512 * 10)
 
 
 def test_the_toy_of_other_tests():
