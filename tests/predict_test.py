@@ -36,7 +36,9 @@ def folder(tmp_path):
 
 def run(capsys, *argv):
   """Returns exit code, output and errors of the command line."""
-  code = predict.main([f"--workdir={finished.run()}", *map(str, argv)])
+  workdir = finished.run()
+  capsys.readouterr()  # Of training, where no test asked for the run before.
+  code = predict.main([f"--workdir={workdir}", *map(str, argv)])
   return code, *capsys.readouterr()
 
 

@@ -76,7 +76,10 @@ def test_the_same_weights_give_the_same_logits(name):
     x = torch.from_numpy(np.transpose(images, (0, 3, 1, 2)))
     theirs = network.eval()(x).numpy()
   assert np.std(theirs) > 0.1
-  np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+  # The networks add millions of products in another order, and a CPU some of
+  # them by Winograd's method.
+  error = np.sqrt(np.mean((ours - theirs) ** 2) / np.mean(theirs**2))
+  assert error < 3e-6
 
 
 def test_names_are_ours():
