@@ -77,11 +77,15 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   plain = functools.partial(_plain, stride=stride)
-  if not _by_winograd(x, kernel, stride, _FORWARD_CHANNELS):
+  if _by_winograd(x, kernel, stride, _FORWARD_CHANNELS):
+    on_cpu = winograd.convolve
+  elif x.dtype == jnp.bfloat16:
+    # Two convolutions, their activations and a mean as one fusion of YNNPACK, as
+    # at the end of a network, give NaN (JAX 0.11 and 0.12).
+    on_cpu = lambda *args: jax.lax.optimization_barrier(plain(*args))
+  else:
     return plain(x, kernel)
-  return jax.lax.platform_dependent(
-    x, kernel, cpu=winograd.convolve, default=plain
-  )
+  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
 def _plain(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -237,3 +237,21 @@ def test_zero_init_makes_blocks_the_identity(block, last):
     assert all(values == {1.0} for values in scales.values())
     if zero:
       np.testing.assert_array_equal(out, x)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", ["resnet8", "resnet14"])
+def test_half_precision_is_near_single(name, train):
+  """XLA:CPU of JAX 0.11 and 0.12 made NaN of both when they did not train."""
+  images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
+  found = []
+  for dtype in ("float32", "bfloat16"):
+    model = models.create(
+      name, num_classes=3, image_shape=(32, 32, 3), dtype=dtype
+    )
+    params, stats = model.init(jax.random.key(0))
+    apply = jax.jit(model.apply, static_argnums=3)
+    found.append(np.asarray(apply(params, stats, images, train)[0]))
+  single, half = found
+  error = np.sqrt(np.mean((half - single) ** 2) / np.mean(single**2))
+  assert 0 < error < 0.01
