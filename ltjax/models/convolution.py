@@ -80,12 +80,16 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   if _by_winograd(x, kernel, stride, _FORWARD_CHANNELS):
     on_cpu = winograd.convolve
   elif x.dtype == jnp.bfloat16:
-    # Two convolutions, their activations and a mean as one fusion of YNNPACK, as
-    # at the end of a network, give NaN (JAX 0.11 and 0.12).
-    on_cpu = lambda *args: jax.lax.optimization_barrier(plain(*args))
+    on_cpu = functools.partial(_apart, stride=stride)
   else:
     return plain(x, kernel)
   return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+
+
+def _apart(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  # Two convolutions, their activations and a mean as one fusion of YNNPACK, as at
+  # the end of a network, give NaN (JAX 0.11 and 0.12).
+  return jax.lax.optimization_barrier(_plain(x, kernel, stride))
 
 
 def _plain(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
