@@ -25,7 +25,8 @@ _MAX_PIECES = 32
 # Where XLA:CPU multiplies matrices by YNNPACK. Before, its own convolutions are
 # faster than what is made of products here.
 _BY_PRODUCTS = jax.__version_info__ >= (0, 11)
-# Input and output channels from which Winograd's method is faster on 2 cores.
+# Input and output channels from which that is faster on 2 cores: Winograd's method
+# forward, and the gradients, strided or not.
 _FORWARD_CHANNELS = 128
 _GRADIENT_CHANNELS = 64
 
@@ -77,7 +78,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   plain = functools.partial(_plain, stride=stride)
-  if _by_winograd(x, kernel, stride, _FORWARD_CHANNELS):
+  many = _by_products(kernel, _FORWARD_CHANNELS)
+  if many and winograd.suits(x, kernel, stride):
     on_cpu = winograd.convolve
   elif x.dtype == jnp.bfloat16:
     on_cpu = functools.partial(_apart, stride=stride)
@@ -103,11 +105,8 @@ def _plain(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   )
 
 
-def _by_winograd(
-  x: jax.Array, kernel: jax.Array, stride: int, channels: int
-) -> bool:
-  enough = _BY_PRODUCTS and min(kernel.shape[2:]) >= channels
-  return enough and winograd.suits(x, kernel, stride)
+def _by_products(kernel: jax.Array, channels: int) -> bool:
+  return _BY_PRODUCTS and min(kernel.shape[2:]) >= channels
 
 
 def _forward(
@@ -121,9 +120,10 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
   x, kernel = saved
   whole = functools.partial(_gradients, stride=stride, count=1)
-  if _by_winograd(x, kernel, stride, _GRADIENT_CHANNELS):
+  many = _by_products(kernel, _GRADIENT_CHANNELS)
+  if many and winograd.suits(x, kernel, stride):
     on_cpu = winograd.gradients
-  elif _BY_PRODUCTS and strided.suits(x, kernel, stride):
+  elif many and strided.suits(x, kernel, stride):
     on_cpu = strided.gradients
   else:
     count = pieces.count(x, grad, least=_PIECE_BYTES, most=_MAX_PIECES)

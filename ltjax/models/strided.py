@@ -15,11 +15,10 @@ from ltjax.models import pieces
 
 _PIECE_BYTES = 2**21
 _MAX_PIECES = 16
-_LEAST_CHANNELS = 64
 
 
 def suits(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
-  """Whether the functions here can take these shapes, and are faster.
+  """Whether `gradients` can take these shapes.
 
   Args:
     x: `[B, H, W, D]`.
@@ -31,7 +30,6 @@ def suits(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
     and stride == 2
     and x.shape[1] % 2 == 0
     and x.shape[2] % 2 == 0
-    and min(kernel.shape[2:]) >= _LEAST_CHANNELS
   )
 
 

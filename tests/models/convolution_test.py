@@ -161,7 +161,9 @@ def test_under_vmap_and_sharding(monkeypatch, channels, stride):
 
   grad = jax.jit(jax.grad(loss))
   one_by_one = jnp.stack([grad(k, x) for k in kernels])
-  close = {"rtol": 1e-4, "atol": 1e-5 * float(jnp.abs(one_by_one).max())}
+  close = {"rtol": 1e-5}
+  if channels > 2:  # Products round by the size of what they add.
+    close = {"rtol": 1e-4, "atol": 1e-5 * float(jnp.abs(one_by_one).max())}
   vmapped = jax.jit(jax.vmap(jax.grad(loss), (0, None)))(kernels, x)
   chex.assert_trees_all_close(vmapped, one_by_one, **close)
   mesh = jax.make_mesh(
