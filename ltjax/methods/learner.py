@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import inference, models, objective, sharding
+from ltjax import inference, models, sharding
+from ltjax import objective as objectives
 from ltjax.data import task as tasks
 from ltjax.evaluation import metrics
 from ltjax.state import ModelState
@@ -64,7 +65,7 @@ class Learner:
     )
     return sharding.place(state, self.mesh)
 
-  def objective(self, config: Any) -> objective.Objective:
+  def objective(self, config: Any) -> objectives.Objective:
     """Returns the loss that `config.loss` describes.
 
     Args:
@@ -73,7 +74,7 @@ class Learner:
     Raises:
       ValueError: if a setting does not fit the head or the class counts.
     """
-    made = objective.make(
+    made = objectives.make(
       config.loss,
       head=config.model.head,
       head_scale=config.model.head_scale,
