@@ -34,6 +34,21 @@ def commit() -> str | None:
   return done.stdout.strip() or None
 
 
+def version(package: str) -> str:
+  """Returns the version of an installed package.
+
+  Args:
+    package: its name.
+
+  Returns:
+    `unknown (source)` for one that runs from its folder and is not installed.
+  """
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return "unknown (source)"
+
+
 class Session:
   """Notes in `environment.json` where, with what and how long a run ran."""
 
@@ -61,7 +76,7 @@ class Session:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": {
-          name: importlib.metadata.version(name)
+          name: version(name)
           for name in ("ltjax", "jax", "jaxlib", "flax", "optax")
         },
       }

@@ -1,12 +1,15 @@
 """What `environment.json` notes of each session."""
 
+import importlib.metadata
 import json
 import subprocess
 
+import jax
 import pytest
 
 from ltjax import sessions
 from ltjax import workdir as workdirs
+from ltjax.benchmarks import machine
 
 
 @pytest.fixture
@@ -28,6 +31,27 @@ def test_each_session_is_noted_with_how_it_ended(folder):
   assert first["ended_by"] == "completion" and second["ended_by"] == "KeyError"
   assert first["started"] <= second["started"] and first["seconds"] >= 0
   assert first["cpu_cores"] >= 1 and {"ltjax", "jax"} <= set(first["versions"])
+
+
+def test_a_source_folder_that_is_not_installed_has_no_version(
+  folder, monkeypatch
+):
+  """PYTHONPATH is enough to run from one; the note comes after the last stage."""
+  real = importlib.metadata.version
+
+  def version(name):
+    if name == "ltjax":
+      raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+
+  monkeypatch.setattr(importlib.metadata, "version", version)
+  with sessions.Session(folder):
+    pass
+  (row,) = noted(folder)
+  assert row["ended_by"] == "completion"
+  assert row["versions"]["ltjax"] == "unknown (source)"
+  assert row["versions"]["jax"] == jax.__version__
+  assert machine.describe()["versions"]["ltjax"] == "unknown (source)"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"sessions": 3}', "{}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import datetime
-import importlib.metadata
+import importlib.util
 import os
 from pathlib import Path
 import platform
@@ -15,7 +15,7 @@ import jax
 
 from ltjax import sessions
 
-_PACKAGES = ("ltjax", "jax", "jaxlib", "flax", "optax", "torch")
+_PACKAGES = ("ltjax", "jax", "jaxlib", "flax", "optax")
 
 
 def describe() -> dict[str, Any]:
@@ -35,7 +35,7 @@ def describe() -> dict[str, Any]:
     "cores": len(os.sched_getaffinity(0)),
     "load": round(os.getloadavg()[0], 2),
     "python": platform.python_version(),
-    "versions": dict(_versions()),
+    "versions": {name: sessions.version(name) for name in _PACKAGES} | _torch(),
     "commit": sessions.commit(),
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
   }
@@ -60,9 +60,8 @@ def _processors() -> Iterator[str]:
       yield line.partition(":")[2].strip()
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-  for name in _PACKAGES:
-    try:
-      yield name, importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
+def _torch() -> dict[str, str]:
+  """Returns the version of the peer, which need not be there."""
+  if importlib.util.find_spec("torch") is None:
+    return {}
+  return {"torch": sessions.version("torch")}
