@@ -57,8 +57,6 @@ def convolutions(
 ) -> list[tuple[tuple[int, ...], tuple[int, ...], int]]:
   """Lists the convolutions of a network's forward pass, in order.
 
-  One of a single pixel is a product of the images with a matrix.
-
   Args:
     model: the network.
     batch_size: B.
@@ -72,14 +70,9 @@ def convolutions(
   traced = jax.make_jaxpr(_logits(model))(params, stats, images)
   found = []
   for equation in _all(traced.jaxpr):
-    name = equation.primitive.name
-    if name not in ("conv_general_dilated", "dot_general"):
-      continue
-    x, kernel = (tuple(v.aval.shape) for v in equation.invars[:2])
-    if name == "conv_general_dilated":
+    if equation.primitive.name == "conv_general_dilated":
+      x, kernel = (tuple(v.aval.shape) for v in equation.invars[:2])
       found.append((x, kernel, equation.params["window_strides"][0]))
-    elif len(x) == 4 and len(kernel) == 2:
-      found.append((x, (1, 1, *kernel), 1))
   return found
 
 

@@ -85,9 +85,12 @@ def with_statistics(
   return y.astype(x.dtype)
 
 
-# XLA would see that `x - mean` is needed again, and keep it from the forward pass
-# for the backward one beside `x`: half as much memory again. It is made anew.
-_apart = jax.lax.optimization_barrier
+def _apart(tree: Any) -> Any:
+  # XLA:CPU would see that `x - mean` is needed again, and keep it from the forward
+  # pass for the backward one beside `x`: half as much memory again. It is made
+  # anew. What other compilers fuse is left to them.
+  barrier = jax.lax.optimization_barrier
+  return jax.lax.platform_dependent(tree, cpu=barrier, default=lambda x: x)
 
 
 @jax.custom_vjp

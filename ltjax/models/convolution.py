@@ -1,10 +1,11 @@
 """The convolution under every backbone.
 
 Its mathematics is the usual one; what is its own is how a CPU computes it, and the
-gradients above all, where XLA:CPU is slow: 3x3 kernels of many channels by
-Winograd's method, strided ones by dense convolutions and products, and the
-gradient of any other kernel as the sum over small sub-batches, two to four times
-as fast as over a batch that does not fit the cache. Accelerators keep XLA's way.
+gradients above all, where XLA:CPU is slow: kernels of one pixel as products, 3x3
+kernels of many channels by Winograd's method, strided ones by dense convolutions
+and products, and the gradient of any other kernel as the sum over small
+sub-batches, two to four times as fast as over a batch that does not fit the cache.
+Accelerators have XLA's own convolutions, whatever the kernel.
 """
 
 from __future__ import annotations
@@ -68,10 +69,6 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     `[B, ceil(H / stride), ceil(W / stride), F]`; the padding is K // 2 zeros on
     every side, as PyTorch's, where "SAME" would pad a strided one unevenly.
   """
-  if kernel.shape[0] == 1:
-    # XLA:CPU needs twice as long for the gradients of a convolution, and four to
-    # ten times as long if it is strided.
-    return x[:, ::stride, ::stride] @ kernel[0, 0]
   return _convolve(x, kernel, stride)
 
 
@@ -79,13 +76,21 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   plain = functools.partial(_plain, stride=stride)
   many = _by_products(kernel, _FORWARD_CHANNELS)
-  if many and winograd.suits(x, kernel, stride):
+  if kernel.shape[0] == 1:
+    on_cpu = functools.partial(_product, stride=stride)
+  elif many and winograd.suits(x, kernel, stride):
     on_cpu = winograd.convolve
   elif x.dtype == jnp.bfloat16:
     on_cpu = functools.partial(_apart, stride=stride)
   else:
     return plain(x, kernel)
   return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+
+
+def _product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  # XLA:CPU needs twice as long for the gradients of a convolution, and four to
+  # ten times as long if it is strided. XLA:GPU dies of this one (JAX 0.11.2).
+  return x[:, ::stride, ::stride] @ kernel[0, 0]
 
 
 def _apart(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -121,7 +126,9 @@ def _backward(
   x, kernel = saved
   whole = functools.partial(_gradients, stride=stride, count=1)
   many = _by_products(kernel, _GRADIENT_CHANNELS)
-  if many and winograd.suits(x, kernel, stride):
+  if kernel.shape[0] == 1:
+    on_cpu = functools.partial(_of_product, stride=stride)
+  elif many and winograd.suits(x, kernel, stride):
     on_cpu = winograd.gradients
   elif many and strided.suits(x, kernel, stride):
     on_cpu = strided.gradients
@@ -132,6 +139,13 @@ def _backward(
 
 
 _convolve.defvjp(_forward, _backward)
+
+
+def _of_product(
+  x: jax.Array, kernel: jax.Array, grad: jax.Array, *, stride: int
+) -> tuple[jax.Array, jax.Array]:
+  _, back = jax.vjp(functools.partial(_product, stride=stride), x, kernel)
+  return back(grad)
 
 
 def _gradients(

@@ -81,7 +81,7 @@ def test_kernels_of_one_pixel_and_other_ways_of_a_cpu():
   # The stem, eight blocks of two, and three shortcuts, none of them twice.
   found = flops.convolutions(model, 6)
   assert len(found) == 20
-  assert found[7] == ((6, 16, 16, 64), (1, 1, 64, 128), 1)
+  assert found[7] == ((6, 32, 32, 64), (1, 1, 64, 128), 2)
   macs = 32 * 32 * 9 * (3 * 64 + 4 * 64 * 64)
   for side, width in ((16, 128), (8, 256), (4, 512)):
     before = width // 2

@@ -1,0 +1,95 @@
+"""What an accelerator gets of a network: XLA's convolutions, and nothing of a CPU's.
+
+The programs are lowered for it, not compiled, which takes no accelerator. XLA:GPU
+aborted the process on a strided slice in a product (JAX 0.11.2, an H200).
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+import toys
+
+from ltjax import fit, models
+
+SIDE = 32
+# One block a stage: the further ones repeat its convolutions and shortcuts.
+SHORT = {
+  "_IMAGENET_FAMILY": {
+    name: (block, (1,) * len(depths))
+    for name, (block, depths) in models._IMAGENET_FAMILY.items()
+  },
+  "_CIFAR_FAMILY": dict.fromkeys(models._CIFAR_FAMILY, 1),
+  "_WIDE_FAMILY": {
+    n: (1, widen) for n, (_, widen) in models._WIDE_FAMILY.items()
+  },
+}
+# Names that now stand for one and the same network, under the first of them.
+FIRST = {}
+for _family in SHORT.values():
+  for _name, _network in _family.items():
+    FIRST.setdefault(_network, _name)
+
+
+def test_every_backbone_is_looked_at():
+  assert {n for family in SHORT.values() for n in family} == set(models.NAMES)
+  assert list(FIRST.values()) == ["resnet18", "resnet50", "resnet8", "wrn28_2"]
+
+
+@pytest.mark.parametrize("name", FIRST.values())
+@pytest.mark.parametrize(
+  "dtype, head", [("float32", "linear"), ("bfloat16", "cosine")]
+)
+def test_accelerators_convolve(name, dtype, head, monkeypatch):
+  for family, networks in SHORT.items():
+    monkeypatch.setattr(models, family, networks)
+  learner = toys.learner(
+    size=SIDE,
+    network=models.create(
+      name,
+      num_classes=toys.C,
+      image_shape=(SIDE, SIDE, 1),
+      stem="imagenet" if name == "resnet50" else "cifar",
+      dtype=dtype,
+      head=head,
+    ),
+  )
+  stage = toys.embedding_stage(learner)
+  state = jax.eval_shape(learner.init)
+  kernels = [x for x in jax.tree.leaves(state.backbone) if x.ndim == 4]
+  index = jax.ShapeDtypeStruct((toys.BATCH,), jnp.int32)
+  images = learner.task.images
+  training = fit.compiled(stage.step, learner.mesh, False).trace(
+    jax.eval_shape(stage.init, state),
+    index,
+    {
+      "images": images,
+      "labels": learner.task.labels,
+      "counts": jnp.ones(toys.C),
+    },
+  )
+  features = learner.predictor._features.trace(
+    *(state.backbone, state.batch_stats, state.head, images, index, None),
+    augment=False,
+  )
+  # The output, the gradient of the kernel and that of the input, which the images
+  # need not; of the head as many. Of a pass for features just the output.
+  count = len(kernels)
+  for program, convolved, multiplied in (
+    (training, 3 * count - 1, 3),
+    (features, count, 0),
+  ):
+    for platform in ("cuda", "tpu"):
+      text = program.lower(lowering_platforms=(platform,)).as_text()
+      found = re.findall(r"stablehlo\.convolution\(", text)
+      assert len(found) == convolved
+      products = re.findall(
+        r"stablehlo\.dot_general.*: \(tensor<(\S+?)>, tensor<(\S+?)>\)", text
+      )
+      assert len(products) == text.count("dot_general") == multiplied
+      # Of `[B, D]` and the like: no pixels, and so no slice of them.
+      assert all(x.count("x") == 2 for pair in products for x in pair)
+      # What a CPU's ways are made of.
+      for word in ("while", "optimization_barrier"):
+        assert f"stablehlo.{word}" not in text, (platform, word)
