@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data import archives, arrays, catalogue, folders, pickles, prepare
+from ltjax.data import (
+  archives,
+  arrays,
+  catalogue,
+  folders,
+  packed,
+  pickles,
+  prepare,
+)
 
 _DIGITS_TEST_PER_CLASS = 50
 
@@ -36,14 +44,15 @@ def read_digits() -> folders.Content:
 
 
 def read_cifar(name: str, data_dir: str | None = None) -> folders.Content:
-  """Reads the official pickled batches, in their folder or the .tar.gz.
+  """Reads the official pickled batches, in their folder or the .tar.gz, or a pack.
 
   Args:
     name: `cifar10` or `cifar100` (the 100 fine classes).
     data_dir: The data folder; the set is fetched if it is not there.
 
   Returns:
-    Train part, uint8 `[50000, 32, 32, 3]`, test part, `[10000, ...]`, names.
+    Train part, uint8 `[50000, 32, 32, 3]`, of a pack `PackedImages`; test part,
+    `[10000, ...]`; names.
 
   Raises:
     FileNotFoundError: It is missing and cannot be fetched.
@@ -56,11 +65,13 @@ def read_cifar(name: str, data_dir: str | None = None) -> folders.Content:
     else ("fine_labels", "fine_label_names")
   )
   where = prepare.prepare(name, data_dir)
+  if (where / packed.RECORD).is_file():
+    return packed.read(where)
   members = [f"{archive.folder}/{member}" for member in archive.members]
-  packed = archives.read_tar(where, members) if where.is_file() else {}
+  contents = archives.read_tar(where, members) if where.is_file() else {}
 
   def read(member: str) -> tuple[dict, str]:
-    source = packed.get(f"{archive.folder}/{member}", where / member)
+    source = contents.get(f"{archive.folder}/{member}", where / member)
     title = f"{where}/{member}"
     return pickles.read_pickle(source, name=title), title
 

@@ -21,7 +21,7 @@ import pathlib
 import sys
 from typing import Any
 
-from ltjax.data import catalogue, cifar_npm, downloads
+from ltjax.data import catalogue, cifar_npm, downloads, packed
 
 _NAMES = (*catalogue.ARCHIVES, *catalogue.IDX_SETS, *catalogue.MAT_SETS)
 _SETS = ", ".join(_NAMES)
@@ -43,7 +43,8 @@ def find(
     data_dir: The data folder; None for the default.
 
   Returns:
-    A folder, or an archive with the right checksum; None if there is neither.
+    A folder, an archive with the right checksum, or a pack of some of the
+    images (`ltjax.data.packed`); None if there is none.
 
   Raises:
     ValueError: A folder lacks files, or an archive's checksum is wrong.
@@ -65,7 +66,7 @@ def find(
     )
     return next(whole, None)
   archive = catalogue.ARCHIVES[name]
-  folder, packed = root / archive.folder, root / archive.filename
+  folder, archived = root / archive.folder, root / archive.filename
   if folder.is_dir():
     for member in archive.members:
       path = folder / member
@@ -75,15 +76,16 @@ def find(
           f"folder and run: python -m ltjax.data.prepare {name}"
         )
     return folder
-  if packed.is_file():
+  if archived.is_file():
     try:
-      downloads.verify(packed, archive.checksum)
+      downloads.verify(archived, archive.checksum)
     except ValueError as error:
       raise ValueError(
         f"{error} Delete it and run: python -m ltjax.data.prepare {name}"
       ) from None
-    return packed
-  return None
+    return archived
+  pack = packed.folder(root, name)
+  return pack if pack.is_dir() else None
 
 
 def prepare(

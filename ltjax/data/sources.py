@@ -1,7 +1,8 @@
 """Labeled image sets by name, all in one shape.
 
     digits                     scikit-learn's 8 x 8 digits; nothing to fetch
-    cifar10, cifar100          the official python archives, packed or not
+    cifar10, cifar100          the official python archives, packed or not; or a
+                               pack of some of the images (`ltjax.data.pack`)
     fashion_mnist, mnist       idx files, gzipped or not
     svhn                       MATLAB files of house numbers; digit d is class d
     tfds:NAME                  prepared TFDS sets, read without TensorFlow
@@ -34,6 +35,7 @@ from ltjax.data import (
   lists,
   npz,
   official,
+  packed,
   svhn,
   tfds_reader,
 )
@@ -71,7 +73,7 @@ class Dataset:
   Attributes:
     name: As given to `load`, such as `cifar10` or `folder:/x`.
     train_images: uint8 `[N, H, W, C]`; unread `HostImages` where `pictures` was
-      given to `load`.
+      given to `load`, `PackedImages` where a pack was found.
     train_labels: int32 `[N]`, each in `[0, num_classes)`.
     test_images: uint8 `[T, H, W, C]`; `T` may be 0.
     test_labels: int32 `[T]`.
@@ -173,10 +175,7 @@ def load(
   # TFDS names may carry a config and a version: emnist/letters:3.1.0.
   known = re.split("[/:]", path)[0] if kind == "tfds" else name
   train_images, test_images = (
-    part[0]
-    if isinstance(part[0], host_images.HostImages)
-    else np.ascontiguousarray(images.resize(part[0], image_size))
-    for part in (train, test)
+    _resized(part[0], image_size) for part in (train, test)
   )
   mean, std = _MOMENTS.get(known) or arrays.moments(_some(train_images))
   return Dataset(
@@ -190,6 +189,17 @@ def load(
     std=std,
     flip=known not in _NO_FLIP,
   )
+
+
+def _resized(
+  part: np.ndarray | host_images.HostImages, image_size: int | None
+) -> np.ndarray | host_images.HostImages:
+  """Returns images at their size; pictures yet to be read come at theirs."""
+  if isinstance(part, packed.PackedImages):
+    return part.resized(image_size)
+  if isinstance(part, host_images.HostImages):
+    return part
+  return np.ascontiguousarray(images.resize(part, image_size))
 
 
 def _check_two(
