@@ -139,6 +139,9 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.classifier = blocks.recipe(epochs=20 if author else 10)
   config.classifier.update(
     {
+      # Steps at least, by more epochs than `epochs` where these have fewer; 0:
+      # none. In the paper 10 epochs are some 960 steps, of 12,406 images.
+      "min_steps": 0,
       "kind": "crt",  # "ncm", "tau_norm", "lws"
       "views": 10,
       "batch_norm": "frozen",  # or "update"
@@ -182,6 +185,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.consistency.sampler = "random"
   config.consistency.data = "all"
   config.refit = blocks.recipe(epochs=20 if author else 10)
+  config.refit.min_steps = 0  # as of `classifier`
   config.refit.views = 10
   config.refit.sampler = "class_balanced"
   config.refit.data = "labeled"

@@ -66,6 +66,24 @@ class Recipe:
         f" {', '.join(WARMUPS)}."
       )
 
+  def lasting(self, min_steps: int, steps_per_epoch: int) -> Recipe:
+    """Returns the recipe with as many epochs as `min_steps` take, or more.
+
+    Whole epochs, so that schedules follow the new length and warm-up keeps its
+    own.
+
+    Args:
+      min_steps: least number of steps of the stage; 0 for none.
+      steps_per_epoch: steps in an epoch, 1 or more.
+
+    Raises:
+      ValueError: if `min_steps` is below 0.
+    """
+    if min_steps < 0:
+      raise ValueError(f"min_steps is {min_steps}; it must be 0 or more.")
+    least = -(-min_steps // steps_per_epoch)
+    return dataclasses.replace(self, epochs=max(self.epochs, least))
+
   def make_schedule(self, steps_per_epoch: int) -> Any:
     """Returns `step -> learning rate` over the whole stage."""
     return schedules.make(

@@ -51,6 +51,16 @@ def test_the_schedule_spans_all_steps_of_the_stage():
   assert rates[0] == pytest.approx(0.1) and rates[20] == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+  "min_steps, epochs", [(0, 4), (1, 4), (20, 4), (21, 5), (25, 5), (26, 6)]
+)
+def test_a_least_number_of_steps_is_reached_by_whole_epochs(min_steps, epochs):
+  settings = recipe.Recipe(epochs=4, warmup_epochs=2)
+  found = settings.lasting(min_steps, 5)
+  assert found == dataclasses.replace(settings, epochs=epochs)
+  assert found.make_schedule(5)(5 * epochs) == 0
+
+
 def test_the_step_schedule_decays_at_fractions_of_the_stage():
   made = recipe.Recipe(
     epochs=10, schedule="step", milestones=(0.5, 0.8), factor=0.2

@@ -88,6 +88,7 @@ def balanced_head(
       labels=task.labels,
       num_classes=task.num_classes,
       recipe=recipes.of("classifier", block),
+      min_steps=block.min_steps,
       kind=block.kind,
       views=block.views,
       batch_norm=block.batch_norm,

@@ -113,6 +113,7 @@ def _classifier(
     labels=task.labels,
     num_classes=task.num_classes,
     recipe=recipes.of("refit", config.refit),
+    min_steps=config.refit.min_steps,
     views=config.refit.views,
     sampler=config.refit.sampler,
     data=config.refit.data,

@@ -110,9 +110,8 @@ def _consistency(learner: Learner, block: dict) -> consistency.Maker:
 
 
 def _refit(learner: Learner, block: dict) -> classifier.Maker:
-  choices = {
-    name: block[name] for name in ("views", "sampler", "data", "batch_norm")
-  }
+  names = ("min_steps", "views", "sampler", "data", "batch_norm")
+  choices = {name: block[name] for name in names}
   return classifier.Maker(
     learner.predictor,
     images=learner.task.images,

@@ -89,6 +89,8 @@ class Maker:
     num_classes: `C`.
     recipe: epochs, batch size and SGD settings. An epoch is as many draws as
       there are images, whatever the number of views.
+    min_steps: steps that the stage takes at least, by more epochs than the
+      recipe's where these have fewer; 0 for none.
     kind: `crt` or `lws`, see `rules`.
     views: augmented views cached per image; 0 for the plain image.
     batch_norm: `frozen`, or `update`: parameters are frozen, but BatchNorm is
@@ -102,8 +104,8 @@ class Maker:
     field: the config block, for errors.
 
   Raises:
-    ValueError: for an unknown choice, negative views, or a batch larger than
-      the set.
+    ValueError: for an unknown choice, negative views or `min_steps`, or a
+      batch larger than the set.
 
   Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020).
   """
@@ -116,6 +118,7 @@ class Maker:
     labels: jax.Array,
     num_classes: int,
     recipe: recipes.Recipe,
+    min_steps: int = 0,
     kind: str = "crt",
     views: int = 10,
     batch_norm: str = "frozen",
@@ -140,7 +143,6 @@ class Maker:
     self._images = images[: self._num_samples]
     self._labels = labels
     self._num_classes = num_classes
-    self._recipe = recipe
     self._frozen = batch_norm == "frozen"
     self._views = views
     self._sampler = sampler
@@ -148,6 +150,11 @@ class Maker:
     self._steps = sampling.steps_per_epoch(
       self._num_samples, recipe.batch_size, field
     )
+    try:
+      recipe = recipe.lasting(min_steps, self._steps)
+    except ValueError as error:
+      raise ValueError(f"{field}.{error}") from None
+    self._recipe = recipe
     self._schedule = recipe.make_schedule(self._steps)
     self._optimizer = recipe.make_optimizer(self._schedule)
     self._rule = rules.make(kind, predictor.model, field=field)

@@ -24,6 +24,23 @@ def test_its_stages_are_those_of_algorithm_1():
   ]
 
 
+def test_its_classifiers_have_a_least_number_of_steps_each():
+  """So have those of the other methods, which share the two blocks."""
+  for method, names in (
+    ("sslt", ("classifier", "loop1/refit", "loop2/refit")),
+    ("pseudo_label", ("classifier", "pseudo/classifier")),
+  ):
+    stages = toys.stages(
+      method,
+      toys.learner(),
+      pseudo__base="decoupling" if method == "pseudo_label" else "supervised",
+      classifier__min_steps=16,
+      refit__min_steps=21,
+    )
+    steps = {s.name: s.steps for s in stages}
+    assert [steps[name] for name in names] == [20, *[25] * (len(names) - 1)]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """Returns `(learner, states after each stage, rows)` of a run."""

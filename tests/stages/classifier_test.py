@@ -137,6 +137,22 @@ def test_an_epoch_is_as_long_whatever_the_views(learner):
     assert stage.steps_per_epoch == 5
 
 
+def test_a_least_number_of_steps_lengthens_the_stage(learner):
+  """An epoch has 5 steps on D, 10 on D and U'; the schedule spans them all."""
+  for data, choices, epochs in (
+    ("labeled", {"min_steps": 23}, 5),
+    ("all", {"min_steps": 23}, 3),
+    ("labeled", {"min_steps": 9}, 2),  # fewer than those of the recipe
+  ):
+    stage = toys.classifier_stage(learner, choices=choices | {"data": data})
+    assert stage.epochs == epochs
+    whole = toys.classifier_stage(
+      learner, choices={"data": data}, epochs=epochs
+    )
+    steps = np.arange(whole.steps)
+    np.testing.assert_array_equal(stage.schedule(steps), whole.schedule(steps))
+
+
 def test_random_sampling_is_an_option(learner, trained):
   stage = toys.classifier_stage(learner, choices={"sampler": "random"})
   _, stream = stage.prepare(trained)
@@ -183,6 +199,7 @@ def test_a_cosine_head_is_fitted_alike(tmp_path):
     ({"kind": "ncm"}, "kind is 'ncm'; choose one of crt, lws"),
     ({"data": "unlabeled"}, "data is 'unlabeled'; choose one of labeled, all"),
     ({"views": -1}, "views is -1; it must be 0 or more"),
+    ({"min_steps": -1}, "min_steps is -1; it must be 0 or more"),
   ],
 )
 def test_unknown_choices_are_refused(learner, choices, message):
