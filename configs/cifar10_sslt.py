@@ -5,7 +5,8 @@
 Arguments, as in `--config=configs/cifar10_sslt.py:rho=1000,variant=author_code`:
   rho: imbalance ratio, 100 or 1000 in the paper.
   row: a row of the paper's tables, see `ltjax/presets.py`: `sslt`, `decoupling`,
-    `pseudo_label_d`, `ldam_drw`, `pseudo_label_l`, `mean_teacher_l`, ...
+    `pseudo_label_d`, `pseudo_label_d_finetuned`, `ldam_drw`, `pseudo_label_l`,
+    `mean_teacher_l`, ...
   variant: `paper` or `author_code`.
   pool: an external unlabeled pool, `pickle:PATH` of a Tiny Images selection.
 

@@ -14,8 +14,8 @@ set; images halved to 14 x 14; ResNet-8; batches of 64; 60 epochs, then 4 loops 
 whole.
 
 Measured, 3 seeds, test accuracy (few-shot) in % at rho 100: Decoupling 68.4
-(54.2), Pseudo-Label + D 71.6 (61.7), SSLT 70.8 (62.6). An SSLT run took 2.3 to 2.8
-minutes on one core of a 2-core CPU machine that was busy with other work (JAX
+(54.2), Pseudo-Label + D from scratch 71.6 (61.7), SSLT 70.8 (62.6). An SSLT run took
+2.3 to 2.8 minutes on one core of a 2-core CPU machine that was busy with other work (JAX
 0.10.2). All rows: experiments/sslt_table1/results_cpu.md.
 """
 

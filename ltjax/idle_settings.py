@@ -41,7 +41,7 @@ def _started(*names: str) -> Readers:
 
 
 # A second classifier, after the one that is trained along with the embedding.
-_SECOND: Readers = (
+_SECOND: tuple[dict[str, tuple[Any, ...]], ...] = (
   {"method": ("decoupling", "sslt")},
   {"method": ("pseudo_label",), "pseudo.base": ("decoupling",)},
 )
@@ -114,7 +114,11 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   ),
   ("classifier", ("kind",), _SECOND),
   ("classifier", ("batch_norm",), _SECOND),
-  ("classifier", ("sampler",), ({"classifier.kind": ("crt", "lws")},)),
+  (
+    "classifier",
+    ("sampler",),
+    tuple(r | {"classifier.kind": ("crt", "lws")} for r in _SECOND),
+  ),
   ("classifier", ("ncm_features",), ({"classifier.kind": ("ncm",)},)),
   ("classifier", ("select_tau",), ({"classifier.kind": ("tau_norm",)},)),
   (
@@ -140,7 +144,14 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   (
     "refit",
     ("sampler", "data", "batch_norm"),
-    ({"method": ("pseudo_label", "sslt")},),
+    (
+      {"method": ("sslt",)},
+      {
+        "method": ("pseudo_label",),
+        "pseudo.base": ("decoupling",),
+        "classifier.kind": ("crt",),
+      },
+    ),
   ),
   ("posthoc", ("select",), ({"posthoc.name": _POSTHOC},)),
   ("posthoc", ("costs",), ({"posthoc.name": ("threshold_moving",)},)),

@@ -91,15 +91,23 @@ def moco(config: Any) -> None:
   config.pretrain.name = "moco"
 
 
-def pseudo(base: str) -> Change:
-  """Self-training: label the pool once, then train anew on everything."""
+def pseudo(base: str, *, start: str = "scratch", data: str = "all") -> Change:
+  """Self-training: label the pool once, then train on everything.
+
+  Args:
+    base: the supervised model, `supervised` or `decoupling`.
+    start: train a new network from `scratch`, or go on from the `base`.
+    data: of the second classifier of `decoupling`.
+  """
 
   def change(config):
     config.method = "pseudo_label"
     config.pseudo.base = base
+    config.pseudo.start = start
     # Margins and weights by labels and pseudo labels, as the authors' code.
     config.loss.counts = "all"
-    config.refit.data = "all"
+    if base == "decoupling":
+      config.refit.data = data
     if config.variant == "author_code":
       config.pseudo.batch_size = 256
 

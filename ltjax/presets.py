@@ -26,6 +26,10 @@ ROWS: dict[str, tuple[changes.Change, ...]] = {
   "mean_teacher_l": (*_L, changes.method("mean_teacher")),
   "decoupling": (changes.classifier("crt"),),
   "pseudo_label_d": (changes.classifier("crt"), changes.pseudo("decoupling")),
+  "pseudo_label_d_finetuned": (
+    changes.classifier("crt"),
+    changes.pseudo("decoupling", start="base", data="labeled"),
+  ),
   "sslt": (changes.sslt(),),
   # Liu et al., Table 3: sampling in Stage 2 + Stage 3; data of the stages.
   "sslt_r_r": (changes.sslt(refit__sampler="random"),),

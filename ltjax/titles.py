@@ -128,7 +128,7 @@ def final(config: Any) -> str:
     config: a run's config.
   """
   if config.method == "pseudo_label":
-    return f"Pseudo-Label + {base(config)}"
+    return f"Pseudo-Label + {base(config)}{_final_model(config)}"
   if config.method in _SEMI:
     return f"{_SEMI[config.method]} + {base(config)}"
   if config.method == "sslt":
@@ -139,6 +139,21 @@ def final(config: Any) -> str:
   if config.method == "probe":
     return pretraining(config)
   return base(config)
+
+
+def _final_model(config: Any) -> str:
+  """Returns what follows a name that stands for several ways of self-training.
+
+  With a decoupled base two are as usual, and both are told; otherwise only
+  fine-tuning is.
+  """
+  decoupled, tuned = config.pseudo.base == "decoupling", ", fine-tuned"
+  if config.pseudo.start == "scratch":
+    tuned = ", from scratch" if decoupled else ""
+  if not decoupled or config.classifier.kind != "crt":
+    return tuned
+  data = "D and U'" if config.refit.data == "all" else "D"
+  return f"{tuned}, g on {data}"
 
 
 def _started(config: Any) -> str:

@@ -7,6 +7,9 @@ from ltjax import config as configs
 from ltjax import idle_settings, methods, presets
 
 
+LWS = {"classifier__kind": "lws"}
+
+
 def refusal(row="ce", **changes):
   """Returns the message on a row of the tables with fields changed."""
   config = presets.apply(toys.config(), row)
@@ -76,6 +79,9 @@ def test_both_variants_defaults_pass_and_are_named():
     ("ce_mean_teacher", {"semi__epsilon": 1.0}),
     ("ce_mean_teacher", {"consistency__weight": 2.0}),
     ("pseudo_label_d", {"consistency__sampler": "class_balanced"}),
+    ("pseudo_label_d_finetuned", {"refit__data": "all"} | LWS),
+    ("ldam_drw_du", {"refit__data": "all"}),
+    ("ce", {"classifier__sampler": "random"}),
     ("decoupling", {"refit__data": "all"}),
     ("ce", {"posthoc__tau": 0.5}),
     ("ce", {"posthoc__select": True}),
@@ -100,7 +106,7 @@ def test_what_nothing_reads_is_refused(row, changes):
     ("ldam", {"loss__margin": 0.3}),
     ("ldam", {"model__head_scale": 16}),
     ("ce_moco", {"pretrain__queue": 8, "pretrain__data": "all"}),
-    ("pseudo_label_d", {"classifier__kind": "lws"}),
+    ("pseudo_label_d_finetuned", LWS),
     ("sslt", {"classifier__kind": "tau_norm", "classifier__tau": 0.5}),
     ("ldam_drw_du", {"pseudo__omega": 0.5, "pseudo__start": "base"}),
     ("logit_adjustment_posthoc", {"posthoc__tau": 0.5}),

@@ -11,7 +11,12 @@ EXPECTED = {
   "pseudo_label_l": "Pseudo-Label + LDAM-DRW",
   "mean_teacher_l": "Mean Teacher + LDAM-DRW",
   "decoupling": "Decoupling",
-  "pseudo_label_d": "Pseudo-Label + Decoupling",
+  "pseudo_label_d": (
+    "Pseudo-Label + Decoupling, from scratch, g on D and U'"
+  ),
+  "pseudo_label_d_finetuned": (
+    "Pseudo-Label + Decoupling, fine-tuned, g on D"
+  ),
   "sslt": "SSLT",
   "ce": "CE",
   "ce_du": "Pseudo-Label + CE",
@@ -54,7 +59,20 @@ def test_the_base_of_a_semi_supervised_run_is_its_supervised_model():
   assert titles.base(config) == "Decoupling"
   config.loss.name = "focal"
   assert titles.base(config) == "Decoupling (Focal)"
-  assert titles.final(config) == "Pseudo-Label + Decoupling (Focal)"
+  assert titles.final(config) == (
+    "Pseudo-Label + Decoupling (Focal), from scratch, g on D and U'"
+  )
+
+
+def test_self_training_says_where_the_final_model_starts():
+  config = presets.apply(configs.sslt(), "ce_du")
+  config.pseudo.start = "base"
+  assert titles.final(config) == "Pseudo-Label + CE, fine-tuned"
+  config = presets.apply(configs.sslt(), "pseudo_label_d_finetuned")
+  config.refit.data = "all"
+  assert titles.final(config).endswith(", fine-tuned, g on D and U'")
+  config.classifier.kind = "lws"  # which is fitted to D
+  assert titles.final(config) == "Pseudo-Label + LWS, fine-tuned"
 
 
 def test_a_name_it_does_not_know_is_shown_as_it_is():

@@ -3,10 +3,11 @@
 Self-training in its plain form: a base model is trained on the labeled images,
 labels all of the pool, and a final model learns from both. The base may be any
 supervised model, `Pseudo-Label + L` with LDAM-DRW, or decoupled,
-`Pseudo-Label + D`; the final model is trained in the same way.
+`Pseudo-Label + D`; the final model is trained in the same way, from scratch or
+starting from the base.
 
-Alternate sampling with one loop and no consistency is the latter, started from
-the base model and with its classifier refitted on the labeled images only.
+Alternate sampling with one loop and no consistency is the decoupled one that
+starts from the base, with its classifier refitted on the labeled images only.
 
 Source: Yang & Xu, Section 2.2; Liu et al., Section 4.3.
 """

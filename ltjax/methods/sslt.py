@@ -5,8 +5,8 @@ by random sampling on everything, `g` by class-balanced sampling on the labeled
 images only. They take turns: `g` labels the pool, `f` learns from those labels,
 `g` is fitted again to the better `f`.
 
-Pseudo-Label + Decoupling, the closest baseline, is a limiting case: one loop,
-as long as all of them, with `consistency.weight = 0`.
+Pseudo-Label + Decoupling, fine-tuned, the closest baseline, is a limiting case:
+one loop, as long as all of them, with `consistency.weight = 0`.
 
 Source: Liu et al., "Semi-supervised Long-tailed Recognition using Alternate
 Sampling", Algorithm 1.

@@ -1,11 +1,12 @@
 """Pseudo-Label: base, one pass of labels, final model; and its limits."""
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
 
-from ltjax import methods
+from ltjax import methods, presets
 
 
 def execute(folder, learner, **changes):
@@ -49,8 +50,8 @@ def test_its_stages(base, names):
       [
         ("CE (g')", "random"),
         ("Decoupling", "balanced"),
-        ("Pseudo-Label + Decoupling (g')", "random"),
-        ("Pseudo-Label + Decoupling", "balanced"),
+        ("Pseudo-Label + Decoupling, from scratch, g on D (g')", "random"),
+        ("Pseudo-Label + Decoupling, from scratch, g on D", "balanced"),
       ],
     ),
   ],
@@ -130,29 +131,36 @@ def test_counts_are_of_labels_or_of_all():
     np.testing.assert_array_equal(arrays["counts"], expected)
 
 
-def test_one_loop_of_alternate_sampling_without_consistency(tmp_path):
-  """SSLT's limiting case: from the base, weight 0, classifier on the labels."""
-  learner = toys.learner()
-  states, _ = execute(
-    tmp_path / "pl",
-    learner,
-    **{"pseudo__base": "decoupling", "pseudo__start": "base"},
-  )
-  stages = methods.stages(
-    "sslt", learner, toys.config(loops=1, consistency__weight=0.0)
-  )
-  seen = []
-  toys.execute(tmp_path / "sslt", learner, toys.watched(stages, seen))
-  sslt = dict(zip([s.name for s in stages], seen, strict=True))
-  np.testing.assert_array_equal(
-    states["pseudo_label"].pseudo_labels,
-    sslt["loop1/pseudo_label"].pseudo_labels,
-  )
-  # The streams are drawn by the stage's name, so the bits differ; what both
-  # start from, and learn from, is the same.
-  toys.assert_same(
-    states["classifier"].balanced_head, sslt["classifier"].balanced_head
-  )
+def test_fine_tuned_it_is_one_loop_of_sslt_without_consistency(tmp_path):
+  """The same steps on the same batches, which a stage draws by its name."""
+  learner, seen = toys.learner(pad=1, flip=True), []
+  config = presets.apply(toys.config(), "pseudo_label_d_finetuned")
+  ours = methods.stages("pseudo_label", learner, config)
+  theirs = toys.stages("sslt", learner, loops=1, consistency__weight=0.0)
+  first = toys.watched(theirs[:3], seen)
+  state, _ = toys.execute(tmp_path, learner, first)
+  for own, other in zip(ours[:3], theirs[:3], strict=True):
+    assert own.name == other.name.removeprefix("loop1/")
+  for own, other in zip(ours[3:], theirs[3:], strict=True):
+    assert own.steps == other.steps and own.batch_size == other.batch_size
+    np.testing.assert_array_equal(
+      own.schedule(np.arange(own.steps)), other.schedule(np.arange(own.steps))
+    )
+    expected, arrays, indices = toys.train(other, state, other.steps)
+    found, read = own.init(state).replace(key=expected[0].key), arrays
+    if "counts" in (own_arrays := own.prepare(state)[0]):
+      read = own_arrays  # The classifiers' differ in the views alone.
+    toys.assert_same(read["labels"], arrays["labels"])
+    step = toys.jitted(own.step)
+    for index in indices:
+      found = step(found, index, read)
+    chex.assert_trees_all_close(
+      (found.params, found.batch_stats),
+      (expected[-1].params, expected[-1].batch_stats),
+      rtol=1e-4,
+      atol=1e-6,
+    )
+    state = other.finish(state, expected[-1])
 
 
 @pytest.mark.parametrize(
