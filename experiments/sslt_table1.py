@@ -58,7 +58,7 @@ PAPER = {
 }
 # Said where the numbers of Pseudo-Label + D stand.
 EITHER = (
-  "The paper's model of Pseudo-Label + D is \"trained or fine-tuned\", it does not"
+  'The paper\'s model of Pseudo-Label + D is "trained or fine-tuned", it does not'
   " say which, nor what its classifier is fitted to: its numbers stand beside both."
 )
 DIFFERS = {

@@ -6,7 +6,6 @@ import toys
 from ltjax import config as configs
 from ltjax import idle_settings, methods, presets
 
-
 LWS = {"classifier__kind": "lws"}
 
 

@@ -11,12 +11,8 @@ EXPECTED = {
   "pseudo_label_l": "Pseudo-Label + LDAM-DRW",
   "mean_teacher_l": "Mean Teacher + LDAM-DRW",
   "decoupling": "Decoupling",
-  "pseudo_label_d": (
-    "Pseudo-Label + Decoupling, from scratch, g on D and U'"
-  ),
-  "pseudo_label_d_finetuned": (
-    "Pseudo-Label + Decoupling, fine-tuned, g on D"
-  ),
+  "pseudo_label_d": ("Pseudo-Label + Decoupling, from scratch, g on D and U'"),
+  "pseudo_label_d_finetuned": ("Pseudo-Label + Decoupling, fine-tuned, g on D"),
   "sslt": "SSLT",
   "ce": "CE",
   "ce_du": "Pseudo-Label + CE",
