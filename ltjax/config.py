@@ -156,7 +156,8 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
     {
       "base": "supervised",  # or "decoupling"
       "start": "scratch",  # or "base"
-      "omega": 1.0,  # weight of a pseudo-labeled example
+      "omega": 1.0,  # weight of pseudo labels
+      "reduction": "examples",  # or "parts": L(D_L) + omega L(D_U), of means
     }
   )
   config.semi = blocks.recipe(epochs=200)

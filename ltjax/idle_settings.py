@@ -126,7 +126,11 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
     ("tau",),
     ({"classifier.kind": ("tau_norm",), "classifier.select_tau": (False,)},),
   ),
-  ("pseudo", ("base", "start", "omega"), ({"method": ("pseudo_label",)},)),
+  (
+    "pseudo",
+    ("base", "start", "omega", "reduction"),
+    ({"method": ("pseudo_label",)},),
+  ),
   ("pseudo_label", ("transform",), ({"method": ("pseudo_label", "sslt")},)),
   (
     "semi",

@@ -92,6 +92,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     sampler=config.sampler,
     data="all",
     omega=config.pseudo.omega,
+    reduction=config.pseudo.reduction,
     fresh=fresh,
     final=not decoupled,
     field="pseudo",

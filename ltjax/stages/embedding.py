@@ -27,6 +27,7 @@ from ltjax import (
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.stage import Stage, Step
+from ltjax.stages import omega as omegas
 from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy")
@@ -42,6 +43,7 @@ def make_step(
   steps_per_epoch: int,
   epochs: int = 1,
   minimize: objective.Objective | None = None,
+  terms: Callable[[jax.Array], omegas.Terms] = lambda index: ((1.0, None),),
 ) -> Step:
   """Returns the pure step that minimizes an objective over `f` and `g'`.
 
@@ -52,12 +54,12 @@ def make_step(
     steps_per_epoch: when the epoch's metrics start anew.
     epochs: epochs of the stage, by which the objective defers its weights.
     minimize: the objective; None for plain cross-entropy.
+    terms: of the loss, by labels and pseudo labels; see `omega.make`.
 
   Returns:
     `(train_state, index [B] int32, arrays) -> train_state`, where arrays holds
-    `images` uint8 `[N, H, W, C]`, `labels` int32 `[N]`, `counts` float32 `[K]`
-    of the K classes, and, where pseudo-labeled examples count otherwise than
-    labeled ones, `weights` float32 `[N]`.
+    `images` uint8 `[N, H, W, C]`, `labels` int32 `[N]`, and `counts` float32
+    `[K]` of the K classes.
   """
 
   minimize = minimize or _cross_entropy(model)
@@ -66,21 +68,24 @@ def make_step(
     key = jax.random.fold_in(state.key, state.step)
     images = transform(key, arrays["images"][index])
     labels = arrays["labels"][index]
-    weights = arrays["weights"][index] if "weights" in arrays else None
 
     def loss_fn(params):
       _, logits, batch_stats = model.apply(
         params, state.batch_stats, images, True
       )
-      loss = minimize(
-        logits,
-        labels,
-        counts=arrays["counts"],
-        epoch=state.step // steps_per_epoch,
-        epochs=epochs,
-        example_weights=weights,
-      )
-      return loss, (logits, batch_stats)
+      losses = [
+        factor
+        * minimize(
+          logits,
+          labels,
+          counts=arrays["counts"],
+          epoch=state.step // steps_per_epoch,
+          epochs=epochs,
+          example_weights=weights,
+        )
+        for factor, weights in terms(index)
+      ]
+      return sum(losses), (logits, batch_stats)
 
     (loss, (logits, batch_stats)), grads = jax.value_and_grad(
       loss_fn, has_aux=True
@@ -113,6 +118,7 @@ def make(
   sampler: Mapping[str, Any] = _RANDOM,
   data: str = "labeled",
   omega: float = 1.0,
+  reduction: str = "examples",
   fresh: bool = False,
   final: bool = False,
   field: str = "embedding",
@@ -132,7 +138,8 @@ def make(
     minimize: the objective; None for plain cross-entropy.
     sampler: the config's block `sampler`.
     data: the `labeled` images, or `all` with pseudo labels.
-    omega: weight of a pseudo-labeled example; a labeled one has 1.
+    omega: weight of the pseudo labels; that of the labels is 1.
+    reduction: whether omega weighs `examples` or `parts`, see `omega`.
     fresh: start from a new network; otherwise go on from the state's.
     final: whether the method ends with this head, so that it is the one to
       test: `finish` then copies it to the balanced head.
@@ -148,14 +155,12 @@ def make(
     raise ValueError(
       f"{field}.data is {data!r}; choose one of {', '.join(DATA)}."
     )
-  if not 0 <= omega < float("inf"):
-    raise ValueError(
-      f"{field}.omega is {omega}; it must be 0 or more and finite."
-    )
   class_probabilities.check(sampler)
   minimize = minimize or _cross_entropy(model)
-  num_labeled = len(labels)
-  num_samples = len(images) if data == "all" else num_labeled
+  num_samples = len(images) if data == "all" else len(labels)
+  terms = omegas.make(
+    omega=omega, reduction=reduction, num_labeled=len(labels), field=field
+  )
   steps = sampling.steps_per_epoch(num_samples, recipe.batch_size, field)
   schedule = recipe.make_schedule(steps)
   optimizer = recipe.make_optimizer(schedule)
@@ -187,10 +192,6 @@ def make(
         jnp.float32
       ),
     }
-    if omega != 1.0:
-      arrays["weights"] = jnp.where(
-        jnp.arange(num_samples) < num_labeled, 1.0, omega
-      )
     stream = sampling.make(
       sampler,
       np.asarray(known),
@@ -227,6 +228,7 @@ def make(
       steps_per_epoch=steps,
       epochs=recipe.epochs,
       minimize=minimize,
+      terms=terms,
     ),
     finish=finish,
     report=report,
