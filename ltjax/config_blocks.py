@@ -102,6 +102,7 @@ def student() -> ml_collections.ConfigDict:
       "hidden": 512,  # of the student's predictor
       "teacher_batch_norm": "batch",  # or "ema": of the student's statistics
       "score": "paper",  # or "energy", "uniform"
+      "standardize": True,  # scores in the batch; False: exp(-s) / mean
       "clip": 3.0,  # of standardised scores
       "weight_temperature": 1.0,
       "normalize_prototypes": True,  # in the score

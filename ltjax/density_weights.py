@@ -92,23 +92,32 @@ def scores(
 
 
 def weights(
-  scores: jax.Array, *, clip: float = 3.0, temperature: float = 1.0
+  scores: jax.Array,
+  *,
+  clip: float = 3.0,
+  temperature: float = 1.0,
+  standardize: bool = True,
 ) -> jax.Array:
   """Weights that fall with the score, of mean 1 in the batch.
 
   `w = B softmax(-c / T)`, `c = clip((s - mean s) / std s, -clip, clip)`
 
-  That is `exp(-s)`, with its outliers clipped and normalised in the batch, and
-  finite for any s: the exponential of a score is never formed. Standardised,
-  the sum over the prototypes and their mean give the same weights, and the
-  learning rate means what it means without weights.
+  That is a reading of the paper: of `exp(-s)` with its outliers clipped and
+  normalised in the batch. Standardised, the sum over the prototypes and their
+  mean give the same weights, whose spread does not follow that of s.
+
+  Without `standardize` c is s, and the weights are `exp(-s / T)` over its mean
+  in the batch, literally at T = 1. They are finite for any s, as an exponential
+  of a score is never formed; but where scores differ by tens, one image has all
+  the weight.
 
   Args:
     scores: s, `[B]`, finite, any float dtype. Where all are equal, up to
       rounding, all weights are exactly 1.
     clip: the largest distance from the mean, in standard deviations; above 0,
-      infinity for none.
+      infinity for none. Only of standardised scores.
     temperature: T, above 0; the larger, the more even the weights.
+    standardize: whether scores are standardised in the batch, and clipped.
 
   Returns:
     fp32 `[B]`, 0 or more, without a gradient.
@@ -125,9 +134,12 @@ def weights(
   chex.assert_rank(scores, 1)
   chex.assert_type(scores, float)
   s = jax.lax.stop_gradient(scores.astype(jnp.float32))
-  even, s = _centered(s, jnp.ones(len(s)))
-  z = s * jax.lax.rsqrt(jnp.where(even, 1.0, jnp.mean(s * s)))
-  w = len(s) * jax.nn.softmax(-jnp.clip(z, -clip, clip) / temperature)
+  even, centered = _centered(s, jnp.ones(len(s)))
+  if standardize:
+    square = jnp.mean(centered * centered)
+    s = centered * jax.lax.rsqrt(jnp.where(even, 1.0, square))
+    s = jnp.clip(s, -clip, clip)
+  w = len(s) * jax.nn.softmax(-s / temperature)
   return jnp.where(even, 1.0, w)
 
 

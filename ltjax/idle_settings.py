@@ -30,6 +30,10 @@ _CONTRASTIVE = ("simclr", "supcon", "sdclr")
 _VIEWED = (*_CONTRASTIVE, "byol", "swav")
 _LABEL_FREE = ("rotation", "moco", *_VIEWED, "fassl")
 _FASSL: Readers = ({"pretrain.name": ("fassl",)},)
+_WEIGHTED: dict[str, tuple[Any, ...]] = {
+  "pretrain.name": ("fassl",),
+  "student.score": ("paper", "energy"),
+}
 
 
 def _started(*names: str) -> Readers:
@@ -101,9 +105,10 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   ),
   (
     "student",
-    ("clip", "weight_temperature", "normalize_prototypes", "score_from"),
-    ({"pretrain.name": ("fassl",), "student.score": ("paper", "energy")},),
+    ("standardize", "weight_temperature", "normalize_prototypes", "score_from"),
+    (_WEIGHTED,),
   ),
+  ("student", ("clip",), (_WEIGHTED | {"student.standardize": (True,)},)),
   (
     "probe",
     (

@@ -12,7 +12,8 @@ _scores = jax.jit(
 )
 _correlation = jax.jit(density_weights.correlation)
 weights = jax.jit(
-  density_weights.weights, static_argnames=("clip", "temperature")
+  density_weights.weights,
+  static_argnames=("clip", "temperature", "standardize"),
 )
 
 
@@ -149,6 +150,29 @@ def test_weights_equal_numpy(clip, temperature):
   z = np.clip((s - s.mean()) / s.std(), -clip, clip)
   e = np.exp(-np.float64(z) / temperature)
   np.testing.assert_allclose(found, e / e.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 20.0])
+def test_without_standardizing_they_are_the_literal_formula(scale):
+  """exp(-s) over its mean, whatever the clip; their spread follows that of s."""
+  s = scale * draw(40, 1)[:, 0]
+  e = np.exp(-np.float64(s))
+  for clip in (0.8, 3.0):
+    found = weights(s, clip=clip, standardize=False)
+    np.testing.assert_allclose(found, e / e.mean(), rtol=1e-4)
+  found = weights(s, temperature=2.0, standardize=False)
+  e = np.exp(-np.float64(s) / 2)
+  np.testing.assert_allclose(found, e / e.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e4, -1e4])
+def test_the_literal_formula_does_not_overflow(shift):
+  s = jnp.array([1.0, 100.0, 300.0]) + shift
+  found = weights(s, standardize=False)
+  np.testing.assert_allclose(found, [3.0, 0.0, 0.0], atol=1e-6)
+  np.testing.assert_array_equal(
+    weights(jnp.full(7, shift), standardize=False), 1.0
+  )
 
 
 def test_weights_by_hand():

@@ -80,6 +80,8 @@ def test_both_variants_defaults_pass_and_are_named():
     ("pseudo_label_d", {"consistency__sampler": "class_balanced"}),
     ("pseudo_label_d_finetuned", {"refit__data": "all"} | LWS),
     ("ldam_drw_du", {"refit__data": "all"}),
+    ("fassl", {"student__clip": 2.0, "student__standardize": False}),
+    ("fassl_uniform", {"student__standardize": False}),
     ("ce", {"classifier__sampler": "random"}),
     ("decoupling", {"refit__data": "all"}),
     ("ce", {"posthoc__tau": 0.5}),

@@ -84,6 +84,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     ema_schedule=second.ema_schedule,
     teacher_batch_norm=second.teacher_batch_norm,
     score=second.score,
+    standardize=second.standardize,
     clip=second.clip,
     weight_temperature=second.weight_temperature,
     normalize_prototypes=second.normalize_prototypes,
@@ -146,6 +147,7 @@ def report(
       scores,
       clip=config.student.clip,
       temperature=config.student.weight_temperature,
+      standardize=config.student.standardize,
     )
     correlation = density_weights.correlation(
       weights, jnp.asarray(rarity, jnp.float32), jnp.asarray(known)

@@ -34,7 +34,10 @@ def of(
     normalize=settings.normalize_prototypes,
   )
   return density_weights.weights(
-    scores, clip=settings.clip, temperature=settings.weight_temperature
+    scores,
+    clip=settings.clip,
+    temperature=settings.weight_temperature,
+    standardize=settings.standardize,
   )
 
 

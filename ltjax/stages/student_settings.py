@@ -29,6 +29,8 @@ class Settings:
       evaluation mode by an `ema` of the student's running statistics.
     score: how common an image is, `paper` or `energy`, see
       `ltjax.density_weights`; or `uniform`: all images count the same, BYOL.
+    standardize: whether scores are standardised in a batch, and clipped, before
+      they become weights; otherwise these are `exp(-s)` over its mean.
     clip: standard deviations at which scores are cut off, above 0.
     weight_temperature: above 0; the higher, the more equal the weights.
     normalize_prototypes: whether scores are of embeddings and prototypes of
@@ -47,6 +49,7 @@ class Settings:
   ema_schedule: str = "constant"
   teacher_batch_norm: str = "batch"
   score: str = "paper"
+  standardize: bool = True
   clip: float = 3.0
   weight_temperature: float = 1.0
   normalize_prototypes: bool = True

@@ -50,6 +50,10 @@ def test_settings_reach_the_weights():
   np.testing.assert_allclose(even, 1, atol=0.05)
   clipped = np.asarray(image_weights.of(Settings(clip=1e-3), Z, P))
   np.testing.assert_allclose(clipped, 1, atol=2e-3)
+  literal = image_weights.of(Settings(standardize=False), Z, P)
+  unit = [x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (Z, P)]
+  e = np.exp(-(unit[0] @ unit[1].T).sum(-1))
+  np.testing.assert_allclose(literal, e / e.mean(), rtol=1e-4)
   long = Z.copy()
   long[0] *= 100
   for normalize in (True, False):

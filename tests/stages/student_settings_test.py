@@ -14,6 +14,7 @@ def test_defaults_are_those_of_the_config():
     ema_schedule=block.ema_schedule,
     teacher_batch_norm=block.teacher_batch_norm,
     score=block.score,
+    standardize=block.standardize,
     clip=block.clip,
     weight_temperature=block.weight_temperature,
     normalize_prototypes=block.normalize_prototypes,
