@@ -170,6 +170,12 @@ def pretrained(name: str, **settings: Any) -> Change:
   return change
 
 
+def bcl(config: Any) -> None:
+  """The decay of Zhou et al., whose paper gives none: as others, or as coded."""
+  if config.variant == "author_code":
+    config.pretrain.weight_decay = 5e-4
+
+
 def byol(config: Any) -> None:
   """Grill et al.: the teacher slows down to a halt."""
   pretrained("byol")(config)

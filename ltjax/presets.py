@@ -73,7 +73,7 @@ ROWS: dict[str, tuple[changes.Change, ...]] = {
     changes.pretrained("swav", temperature=0.1, epsilon=0.01, freeze=0.1),
   ),
   "byol": (changes.byol,),
-  "bcl_i": (changes.pretrained("simclr", boost_ops=1),),
+  "bcl_i": (changes.pretrained("simclr", boost_ops=1), changes.bcl),
   "sdclr": (changes.pretrained("sdclr"),),
   "fassl": (changes.fassl("paper"),),
   "probe_supervised": (changes.pretrained("supervised"),),
@@ -82,7 +82,7 @@ ROWS: dict[str, tuple[changes.Change, ...]] = {
   "fassl_energy": (changes.fassl("energy"),),
   "fassl_features": (changes.fassl("paper", init="features"),),
   # Others of the field, probed alike.
-  "bcl_d": (changes.pretrained("sdclr", boost_ops=2),),
+  "bcl_d": (changes.pretrained("sdclr", boost_ops=2), changes.bcl),
   "temperature_schedule": (
     changes.pretrained("simclr", temperature_schedule="cosine"),
   ),

@@ -117,6 +117,14 @@ def test_the_authors_variant_of_rows():
   assert author.pseudo.batch_size == 256 and author.loss.counts == "all"
 
 
+def test_the_weight_decay_of_bcl_is_its_authors_in_their_variant():
+  for variant, decay in (("paper", 1e-4), ("author_code", 5e-4)):
+    for row, expected in (("bcl_i", decay), ("bcl_d", decay), ("sdclr", 1e-4)):
+      config = configs.sslt(variant)
+      presets.fassl_on_cifar(config, row, num_classes=10, split=0)
+      assert config.pretrain.weight_decay == expected
+
+
 def test_which_rows_need_unlabeled_images():
   needing = {
     row
