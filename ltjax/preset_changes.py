@@ -182,6 +182,31 @@ def byol(config: Any) -> None:
   config.student.ema_schedule = "cosine"
 
 
+def swav(config: Any) -> None:
+  """Caron et al., with harder codes than for ImageNet.
+
+  As soft as those (epsilon 0.05) the loss never left log K on digits.
+  """
+  pretrained("swav", temperature=0.1, epsilon=0.01, freeze=0.1)(config)
+
+
+def lars(rate: float, *, weight_decay: float) -> Change:
+  """LARS in pre-training, its learning rate in proportion to the batch.
+
+  Args:
+    rate: learning rate of a batch of 256.
+    weight_decay: of kernels; biases and BatchNorm have none.
+  """
+
+  def change(config):
+    block = config.pretrain
+    block.optimizer = "lars"
+    block.learning_rate = rate * block.batch_size / 256
+    block.weight_decay = weight_decay
+
+  return change
+
+
 def fassl(score: str, **prototypes: Any) -> Change:
   """FASSL, whose three stages the blocks describe."""
 

@@ -68,10 +68,7 @@ ROWS: dict[str, tuple[changes.Change, ...]] = {
   "vat_l": (*_L, changes.method("vat")),
   # FASSL, Tables 1 and 2.
   "simclr": (changes.pretrained("simclr"),),
-  # Codes as soft as those for ImageNet (epsilon 0.05) never left log K on digits.
-  "swav": (
-    changes.pretrained("swav", temperature=0.1, epsilon=0.01, freeze=0.1),
-  ),
+  "swav": (changes.swav,),
   "byol": (changes.byol,),
   "bcl_i": (changes.pretrained("simclr", boost_ops=1), changes.bcl),
   "sdclr": (changes.pretrained("sdclr"),),
@@ -81,6 +78,9 @@ ROWS: dict[str, tuple[changes.Change, ...]] = {
   "fassl_uniform": (changes.fassl("uniform"),),
   "fassl_energy": (changes.fassl("energy"),),
   "fassl_features": (changes.fassl("paper", init="features"),),
+  # With the optimizer of their authors.
+  "swav_lars": (changes.swav, changes.lars(0.3, weight_decay=1e-6)),
+  "byol_lars": (changes.byol, changes.lars(0.2, weight_decay=1.5e-6)),
   # Others of the field, probed alike.
   "bcl_d": (changes.pretrained("sdclr", boost_ops=2), changes.bcl),
   "temperature_schedule": (

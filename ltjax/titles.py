@@ -91,7 +91,7 @@ def pretraining(config: Any) -> str:
     name = f"Focal {name}"
   if block.temperature_schedule != "constant":
     name += " + TS"
-  return name
+  return f"{name} (LARS)" if block.optimizer == "lars" else name
 
 
 def _fassl(config: Any) -> str:

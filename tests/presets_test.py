@@ -125,6 +125,21 @@ def test_the_weight_decay_of_bcl_is_its_authors_in_their_variant():
       assert config.pretrain.weight_decay == expected
 
 
+def test_rates_of_lars_are_in_proportion_to_the_batch():
+  """At the authors' batches of 4096: 3.2 and 4.8."""
+  for row, rate, decay in (("byol", 3.2, 1.5e-6), ("swav", 4.8, 1e-6)):
+    found = configs.sslt()
+    found.pretrain.batch_size = 4096
+    plain = presets.apply(found.copy_and_resolve_references(), row).pretrain
+    found = presets.apply(found, f"{row}_lars").pretrain
+    changed = {
+      "optimizer": "lars",
+      "learning_rate": pytest.approx(rate),
+      "weight_decay": decay,
+    }
+    assert found.to_dict() == plain.to_dict() | changed
+
+
 def test_which_rows_need_unlabeled_images():
   needing = {
     row

@@ -30,6 +30,8 @@ EXPECTED = {
   "ce_vat": "VAT + CE",
   "class_balanced": "CE, class-balanced sampling",
   "vs": "VS",
+  "byol": "BYOL",
+  "byol_lars": "BYOL (LARS)",
   "ncm": "NCM",
   "lws": "LWS",
 }
