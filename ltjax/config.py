@@ -144,7 +144,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "min_steps": 0,
       "kind": "crt",  # "ncm", "tau_norm", "lws"
       "views": 10,
-      "batch_norm": "frozen",  # or "update"
+      "batch_norm": "frozen",  # or "update", with `views` of 1
       "sampler": "class_balanced",
       "tau": 1.0,
       "select_tau": False,  # on the validation images
@@ -190,7 +190,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.refit.views = 10
   config.refit.sampler = "class_balanced"
   config.refit.data = "labeled"
-  config.refit.batch_norm = "frozen"  # or "update"
+  config.refit.batch_norm = "frozen"  # or "update", with `views` of 1
   if author:
     config.consistency.learning_rate = 0.01
     config.consistency.schedule = "step"

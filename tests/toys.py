@@ -215,6 +215,7 @@ def nothing(state):
 
 
 def classifier_maker(learner, *, choices=None, **changes):
+  updating = (choices or {}).get("batch_norm") == "update"
   return classifier.Maker(
     learner.predictor,
     images=learner.task.images,
@@ -222,7 +223,7 @@ def classifier_maker(learner, *, choices=None, **changes):
     num_classes=C,
     recipe=recipe(**changes),
     seed=learner.seed,
-    **({"views": 2} | (choices or {})),
+    **({"views": 1 if updating else 2} | (choices or {})),
   )
 
 

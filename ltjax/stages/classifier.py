@@ -94,8 +94,8 @@ class Maker:
     kind: `crt` or `lws`, see `rules`.
     views: augmented views cached per image; 0 for the plain image.
     batch_norm: `frozen`, or `update`: parameters are frozen, but BatchNorm is
-      in training mode and its statistics move on. Nothing can be cached then;
-      each draw is augmented anew, whatever `views` is.
+      in training mode and its statistics move on. Nothing can be cached then:
+      each draw is augmented anew, and `views` has to be 1.
     sampler: `class_balanced`, or another of `SAMPLERS` (`random` is an ablation
       of Table 3).
     data: the `labeled` images, or `all` with pseudo labels (an ablation of
@@ -104,8 +104,8 @@ class Maker:
     field: the config block, for errors.
 
   Raises:
-    ValueError: for an unknown choice, negative views or `min_steps`, or a
-      batch larger than the set.
+    ValueError: for an unknown choice, negative `min_steps`, views that would
+      not be cached, or a batch larger than the set.
 
   Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020).
   """
@@ -138,6 +138,12 @@ class Maker:
         )
     if views < 0:
       raise ValueError(f"{field}.views is {views}; it must be 0 or more.")
+    if batch_norm == "update" and views != 1:
+      raise ValueError(
+        f"{field}.views is {views}, but with {field}.batch_norm=update nothing is"
+        " cached: each draw is a new view of the image. Set"
+        f" --config.{field}.views=1, or --config.{field}.batch_norm=frozen."
+      )
     self._predictor = predictor
     self._num_samples = len(images) if data == "all" else len(labels)
     self._images = images[: self._num_samples]

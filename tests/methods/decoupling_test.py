@@ -121,6 +121,7 @@ def test_a_selected_tau_is_reported(tmp_path):
 def test_updated_statistics_are_an_option(kind, tmp_path):
   learner, seen = toys.learner(), []
   changes = {"classifier__kind": kind, "classifier__batch_norm": "update"}
+  changes["classifier__views"] = 1
   stages = toys.watched(toys.stages("decoupling", learner, **changes), seen)
   toys.execute(tmp_path, learner, stages)
   embedding, classifier = seen

@@ -213,7 +213,8 @@ def test_a_stage_that_does_not_fit_is_refused_before_any_runs():
 
 def test_statistics_may_follow_the_refit(tmp_path):
   learner, seen = toys.learner(), []
-  stages = toys.stages("sslt", learner, loops=1, refit__batch_norm="update")
+  changes = {"refit__batch_norm": "update", "refit__views": 1}
+  stages = toys.stages("sslt", learner, loops=1, **changes)
   toys.execute(tmp_path, learner, toys.watched(stages, seen))
   before, after = seen[-2:]
   toys.assert_same(before.backbone, after.backbone)

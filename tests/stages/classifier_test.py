@@ -8,6 +8,8 @@ import toys
 
 from ltjax import models
 
+UPDATE = {"batch_norm": "update"}
+
 
 @pytest.fixture(scope="module")
 def learner():
@@ -199,6 +201,8 @@ def test_a_cosine_head_is_fitted_alike(tmp_path):
     ({"kind": "ncm"}, "kind is 'ncm'; choose one of crt, lws"),
     ({"data": "unlabeled"}, "data is 'unlabeled'; choose one of labeled, all"),
     ({"views": -1}, "views is -1; it must be 0 or more"),
+    ({"views": 3} | UPDATE, r"views is 3, but .*\.views=1, .*norm=frozen"),
+    ({"views": 0} | UPDATE, "views is 0, but with .*batch_norm=update nothing"),
     ({"min_steps": -1}, "min_steps is -1; it must be 0 or more"),
   ],
 )
@@ -234,7 +238,7 @@ def test_any_sampler_is_an_option(learner, trained):
 
 
 def test_updated_statistics_and_nothing_else_of_f(learner, trained, tmp_path):
-  stage = toys.classifier_stage(learner, choices={"batch_norm": "update"})
+  stage = toys.classifier_stage(learner, choices=UPDATE)
   state, _ = toys.execute(tmp_path, learner, [stage], state=trained)
   toys.assert_same(
     state.replace(balanced_head=None, batch_stats=None),
@@ -247,9 +251,7 @@ def test_updated_statistics_and_nothing_else_of_f(learner, trained, tmp_path):
 def test_statistics_drift_towards_a_balanced_world(trained):
   """After many balanced batches they are those of equal classes."""
   learner = toys.learner()  # images as they are
-  stage = toys.classifier_stage(
-    learner, choices={"batch_norm": "update"}, epochs=30
-  )
+  stage = toys.classifier_stage(learner, choices=UPDATE, epochs=30)
   state, (arrays, stream) = stage.init(trained), stage.prepare(trained)
   step, mean = toys.jitted(stage.step), 0.0
   for epoch in range(30):
@@ -271,7 +273,7 @@ def test_statistics_drift_towards_a_balanced_world(trained):
 
 def test_a_step_in_training_mode_is_sgd_on_the_head_alone(learner, trained):
   """Gradients as of a loss through the network in training mode."""
-  stage = toys.classifier_stage(learner, choices={"batch_norm": "update"})
+  stage = toys.classifier_stage(learner, choices=UPDATE)
   before, arrays, index, after = toys.one_step(stage, trained)
   assert "features" not in arrays
   images = learner.transform(
