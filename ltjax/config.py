@@ -185,6 +185,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.consistency.memory_reset = "uniform" if author else "keep"
   config.consistency.sampler = "random"
   config.consistency.data = "all"
+  config.consistency.schedule_over = "loop"  # or "run": all loops at once
   config.refit = blocks.recipe(epochs=20 if author else 10)
   config.refit.min_steps = 0  # as of `classifier`
   config.refit.views = 10

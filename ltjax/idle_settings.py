@@ -147,7 +147,7 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   ("semi", ("epsilon", "xi", "iterations"), ({"method": ("vat",)},)),
   (
     "consistency",
-    ("weight", "memory_reset", "sampler", "data"),
+    ("weight", "memory_reset", "sampler", "data", "schedule_over"),
     ({"method": ("sslt",)},),
   ),
   (

@@ -174,6 +174,29 @@ def lars(
   )
 
 
+def at_step(state: optax.OptState, step: int) -> optax.OptState:
+  """Returns an optimizer's first state with its schedule further on.
+
+  Means of gradients stay as at the start, and so does the count by which Adam
+  corrects them.
+
+  Args:
+    state: of an optimizer of this module, as its `init` gives it.
+    step: at which the schedule shall stand, from 0.
+  """
+
+  def counts(node):
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  return jax.tree.map(
+    lambda node: (
+      node._replace(count=node.count + step) if counts(node) else node
+    ),
+    state,
+    is_leaf=counts,
+  )
+
+
 def _check(momentum: float, weight_decay: float, nesterov: bool) -> None:
   if not 0 <= momentum < 1:
     raise ValueError(f"Momentum must be in [0, 1), not {momentum}.")

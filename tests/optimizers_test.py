@@ -210,3 +210,17 @@ def test_errors_of_names():
     optimizers.make("adam", 0.1, nesterov=True)
   with pytest.raises(ValueError, match="Nesterov needs a momentum above 0"):
     optimizers.make("lars", 0.1, nesterov=True, momentum=0.0)
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
+def test_a_schedule_may_begin_further_on(name):
+  """The first step then is as by a schedule that is at its rate."""
+  w, g = jnp.full((2, 2), 2.0), jnp.full((2, 2), 3.0)
+  schedule = schedules.make("cosine", learning_rate=0.1, total_steps=10)
+  made = optimizers.make(name, schedule)
+  later, _ = made.update(g, optimizers.at_step(made.init(w), 7), w)
+  constant = optimizers.make(name, lambda step: schedule(step + 7))
+  expected, _ = constant.update(g, constant.init(w), w)
+  np.testing.assert_allclose(later, expected, rtol=1e-6)
+  first, _ = made.update(g, optimizers.at_step(made.init(w), 0), w)
+  assert abs(float(first[0, 0])) > 2 * abs(float(later[0, 0]))

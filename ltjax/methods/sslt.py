@@ -50,7 +50,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       " lws."
     )
   task, title = learner.task, titles.final(config)
-  fine_tune = _consistency(learner, dict(config.consistency))
+  fine_tune = _consistency(learner, dict(config.consistency), config.loops)
   refit = _refit(learner, dict(config.refit))
   share = _shared if config.shared_head else _apart
 
@@ -74,6 +74,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     yield share(
       fine_tune.make(
         f"loop{loop}/consistency",
+        loop=loop,
         key=learner.key(f"loop{loop}/consistency"),
         report=lambda state, loop=loop: learner.evaluate(
           state, model=f"{title} loop {loop} (g')", head="random"
@@ -93,10 +94,11 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     )
 
 
-def _consistency(learner: Learner, block: dict) -> consistency.Maker:
-  choices = {
-    name: block[name] for name in ("weight", "memory_reset", "sampler", "data")
-  }
+def _consistency(
+  learner: Learner, block: dict, loops: int
+) -> consistency.Maker:
+  names = ("weight", "memory_reset", "sampler", "data", "schedule_over")
+  choices = {name: block[name] for name in names}
   return consistency.Maker(
     learner.model,
     images=learner.task.images,
@@ -104,6 +106,7 @@ def _consistency(learner: Learner, block: dict) -> consistency.Maker:
     num_classes=learner.task.num_classes,
     transform=learner.transform,
     recipe=recipes.of("consistency", block),
+    loops=loops,
     seed=learner.seed,
     **choices,
   )

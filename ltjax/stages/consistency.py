@@ -15,6 +15,7 @@ nothing to the loss.
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import models, sampling
+from ltjax import models, optimizers, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.losses import classification, consistency
@@ -33,6 +34,7 @@ METRICS = ("loss", "accuracy", "cross_entropy", "consistency")
 MEMORY_RESETS = ("keep", "uniform")
 SAMPLERS = ("random", "class_balanced")
 DATA = ("all", "labeled")
+SCHEDULE_OVER = ("loop", "run")
 
 
 def make_step(
@@ -112,6 +114,10 @@ class Maker:
     sampler: `random`, or `class_balanced` over labels and pseudo labels (an
       ablation of Table 3).
     data: `all` images, or only the `labeled` ones (an ablation of Table 3).
+    schedule_over: the learning rate follows the schedule in each `loop` anew,
+      or once over the `run` of all loops, warm-up included. Momentum starts
+      from 0 in each loop.
+    loops: how many there are.
     seed: the run's seed, for the index streams.
 
   Raises:
@@ -134,22 +140,20 @@ class Maker:
     memory_reset: str = "keep",
     sampler: str = "random",
     data: str = "all",
+    schedule_over: str = "loop",
+    loops: int = 1,
     seed: int,
   ):
-    if memory_reset not in MEMORY_RESETS:
-      raise ValueError(
-        f"consistency.memory_reset is {memory_reset!r}; choose one of"
-        f" {', '.join(MEMORY_RESETS)}."
-      )
-    if sampler not in SAMPLERS:
-      raise ValueError(
-        f"consistency.sampler is {sampler!r}; choose one of"
-        f" {', '.join(SAMPLERS)}."
-      )
-    if data not in DATA:
-      raise ValueError(
-        f"consistency.data is {data!r}; choose one of {', '.join(DATA)}."
-      )
+    for field, value, known in (
+      ("memory_reset", memory_reset, MEMORY_RESETS),
+      ("sampler", sampler, SAMPLERS),
+      ("data", data, DATA),
+      ("schedule_over", schedule_over, SCHEDULE_OVER),
+    ):
+      if value not in known:
+        raise ValueError(
+          f"consistency.{field} is {value!r}; choose one of {', '.join(known)}."
+        )
     if not (weight >= 0 and np.isfinite(weight)):
       raise ValueError(
         f"consistency.weight is {weight}; it must be 0 or more and finite."
@@ -165,6 +169,11 @@ class Maker:
     self._steps = sampling.steps_per_epoch(
       self._num_samples, recipe.batch_size, "consistency"
     )
+    # Steps from the start of a loop's schedule to that of the next.
+    self._stride = 0
+    if schedule_over == "run":
+      self._stride = recipe.epochs * self._steps
+      recipe = dataclasses.replace(recipe, epochs=loops * recipe.epochs)
     self._schedule = recipe.make_schedule(self._steps)
     self._optimizer = recipe.make_optimizer(self._schedule)
     self._step = make_step(
@@ -179,6 +188,7 @@ class Maker:
     self,
     name: str,
     *,
+    loop: int = 1,
     key: jax.Array,
     report: Callable[[ModelState], list[dict[str, Any]]],
   ) -> Stage:
@@ -186,9 +196,11 @@ class Maker:
 
     Args:
       name: the stage's name, such as `loop1/consistency`.
+      loop: its number, from 1.
       key: the stage's random key, for the augmentation.
       report: rows to write when the stage is over.
     """
+    start = (loop - 1) * self._stride
 
     def init(state: ModelState) -> TrainState:
       params = {"backbone": state.backbone, "head": state.head}
@@ -198,7 +210,7 @@ class Maker:
       return states.create(
         params=params,
         batch_stats=state.batch_stats,
-        opt_state=self._optimizer.init(params),
+        opt_state=optimizers.at_step(self._optimizer.init(params), start),
         memory=memory,
         key=key,
         metrics=METRICS,
@@ -243,5 +255,5 @@ class Maker:
       step=self._step,
       finish=finish,
       report=report,
-      schedule=self._schedule,
+      schedule=lambda step: self._schedule(step + start),
     )

@@ -41,6 +41,37 @@ def test_its_classifiers_have_a_least_number_of_steps_each():
     assert [steps[name] for name in names] == [20, *[25] * (len(names) - 1)]
 
 
+def test_one_schedule_may_span_all_loops():
+  """By where the optimizer's count begins: the steps are one program."""
+  learner = toys.learner()
+  rates, moved = {}, {}
+  for over in ("loop", "run"):
+    made = toys.stages(
+      "sslt", learner, loops=3, consistency__schedule_over=over
+    )
+    made = [s for s in made if s.name.endswith("consistency")]
+    rates[over] = np.concatenate([s.schedule(np.arange(s.steps)) for s in made])
+    for stage in made:
+      before, *_, after = toys.one_step(stage, learner.init())
+      moved[over, stage.name] = np.abs(
+        np.asarray(after.params["head"]["bias"] - before.params["head"]["bias"])
+      )
+    assert {s.step for s in made} == {made[0].step}
+    assert toys.jitted(made[0].step)._cache_size() == 1
+  once, whole = (toys.recipe(epochs=n).make_schedule(10) for n in (2, 6))
+  np.testing.assert_array_equal(rates["loop"], np.tile(once(np.arange(20)), 3))
+  np.testing.assert_array_equal(rates["run"], whole(np.arange(60)))
+  # The first step of a loop has no momentum yet: it is as long as the rate.
+  for loop in (1, 2, 3):
+    name = f"loop{loop}/consistency"
+    np.testing.assert_allclose(
+      moved["run", name],
+      moved["loop", name] * whole(20 * (loop - 1)) / 0.05,
+      rtol=1e-3,
+      atol=1e-8,
+    )
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """Returns `(learner, states after each stage, rows)` of a run."""
