@@ -146,6 +146,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "views": 10,
       "batch_norm": "frozen",  # or "update", with `views` of 1
       "sampler": "class_balanced",
+      "loss": "cross_entropy",  # "logit_adjustment", with the sampler "random"
       "tau": 1.0,
       "select_tau": False,  # on the validation images
       "ncm_features": "cl2n",  # or "l2", "plain", "cosine"
@@ -190,6 +191,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.refit.min_steps = 0  # as of `classifier`
   config.refit.views = 10
   config.refit.sampler = "class_balanced"
+  config.refit.loss = "cross_entropy"  # as of `classifier`
   config.refit.data = "labeled"
   config.refit.batch_norm = "frozen"  # or "update", with `views` of 1
   if author:

@@ -121,7 +121,7 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   ("classifier", ("batch_norm",), _SECOND),
   (
     "classifier",
-    ("sampler",),
+    ("sampler", "loss"),
     tuple(r | {"classifier.kind": ("crt", "lws")} for r in _SECOND),
   ),
   ("classifier", ("ncm_features",), ({"classifier.kind": ("ncm",)},)),
@@ -152,7 +152,7 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
   ),
   (
     "refit",
-    ("sampler", "data", "batch_norm"),
+    ("sampler", "loss", "data", "batch_norm"),
     (
       {"method": ("sslt",)},
       {

@@ -73,14 +73,9 @@ class Recipe:
     own.
 
     Args:
-      min_steps: least number of steps of the stage; 0 for none.
+      min_steps: least number of steps of the stage, 0 or more.
       steps_per_epoch: steps in an epoch, 1 or more.
-
-    Raises:
-      ValueError: if `min_steps` is below 0.
     """
-    if min_steps < 0:
-      raise ValueError(f"min_steps is {min_steps}; it must be 0 or more.")
     least = -(-min_steps // steps_per_epoch)
     return dataclasses.replace(self, epochs=max(self.epochs, least))
 

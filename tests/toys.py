@@ -27,6 +27,7 @@ from ltjax.methods.learner import Learner
 from ltjax.models import heads
 from ltjax.stages import (
   classifier,
+  classifier_settings,
   consistency,
   contrastive,
   embedding,
@@ -222,8 +223,10 @@ def classifier_maker(learner, *, choices=None, **changes):
     labels=learner.task.labels,
     num_classes=C,
     recipe=recipe(**changes),
+    settings=classifier_settings.Settings(
+      **({"views": 1 if updating else 2} | (choices or {}))
+    ),
     seed=learner.seed,
-    **({"views": 1 if updating else 2} | (choices or {})),
   )
 
 

@@ -11,7 +11,7 @@ from ltjax import state as states
 from ltjax.benchmarks import flops as flop_counts
 from ltjax.benchmarks import loops
 from ltjax.benchmarks.subject import Subject
-from ltjax.stages import classifier, features, pseudo_label
+from ltjax.stages import classifier, classifier_settings, features, pseudo_label
 
 EPOCHS = 10
 VIEWS = 10
@@ -65,7 +65,7 @@ def refit(subject: Subject) -> loops.Loop:
     labels=subject.labels,
     num_classes=subject.model.num_classes,
     recipe=recipes.Recipe(epochs=EPOCHS, batch_size=subject.batch_size),
-    views=VIEWS,
+    settings=classifier_settings.Settings(views=VIEWS),
     seed=0,
   )
   stage = maker.make(

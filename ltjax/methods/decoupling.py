@@ -17,7 +17,13 @@ from ltjax import recipe as recipes
 from ltjax import titles
 from ltjax.methods.learner import Learner
 from ltjax.stage import Stage
-from ltjax.stages import classifier, embedding, rules, untrained
+from ltjax.stages import (
+  classifier,
+  classifier_settings,
+  embedding,
+  rules,
+  untrained,
+)
 from ltjax.stages import tau as taus
 from ltjax.state import ModelState
 
@@ -88,11 +94,7 @@ def balanced_head(
       labels=task.labels,
       num_classes=task.num_classes,
       recipe=recipes.of("classifier", block),
-      min_steps=block.min_steps,
-      kind=block.kind,
-      views=block.views,
-      batch_norm=block.batch_norm,
-      sampler=block.sampler,
+      settings=classifier_settings.of("classifier", block),
       seed=learner.seed,
     )
     return make.make(name, fresh=True, key=learner.key(name), report=report)

@@ -22,7 +22,12 @@ from ltjax import titles
 from ltjax.methods import decoupling, supervised
 from ltjax.methods.learner import Learner
 from ltjax.stage import Stage
-from ltjax.stages import classifier, embedding, pseudo_label
+from ltjax.stages import (
+  classifier,
+  classifier_settings,
+  embedding,
+  pseudo_label,
+)
 
 BASES = ("supervised", "decoupling")
 STARTS = ("scratch", "base")
@@ -115,13 +120,8 @@ def _classifier(
     labels=task.labels,
     num_classes=task.num_classes,
     recipe=recipes.of("refit", config.refit),
-    min_steps=config.refit.min_steps,
-    views=config.refit.views,
-    sampler=config.refit.sampler,
-    data=config.refit.data,
-    batch_norm=config.refit.batch_norm,
+    settings=classifier_settings.of("refit", config.refit),
     seed=learner.seed,
-    field="refit",
   )
   return maker.make(
     name,

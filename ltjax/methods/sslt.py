@@ -23,7 +23,12 @@ from ltjax import titles
 from ltjax.methods import decoupling
 from ltjax.methods.learner import Learner
 from ltjax.stage import Stage
-from ltjax.stages import classifier, consistency, pseudo_label
+from ltjax.stages import (
+  classifier,
+  classifier_settings,
+  consistency,
+  pseudo_label,
+)
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -113,17 +118,14 @@ def _consistency(
 
 
 def _refit(learner: Learner, block: dict) -> classifier.Maker:
-  names = ("min_steps", "views", "sampler", "data", "batch_norm")
-  choices = {name: block[name] for name in names}
   return classifier.Maker(
     learner.predictor,
     images=learner.task.images,
     labels=learner.task.labels,
     num_classes=learner.task.num_classes,
     recipe=recipes.of("refit", block),
+    settings=classifier_settings.of("refit", block),
     seed=learner.seed,
-    field="refit",
-    **choices,
   )
 
 

@@ -1,8 +1,9 @@
 """Classifier fitting on a frozen embedding: Stage 3 of SSLT, cRT and LWS.
 
 The parameters of `f` are frozen; a head is fitted to its features by
-class-balanced sampling. BatchNorm statistics are frozen too, so that features
-are computed only once (see `features`), or are updated by the batches.
+class-balanced sampling, or by a loss that adjusts for the class counts.
+BatchNorm statistics are frozen too, so that features are computed only once
+(see `features`), or are updated by the batches.
 """
 
 from __future__ import annotations
@@ -15,41 +16,39 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import class_probabilities, inference, sampling
+from ltjax import inference, objective, sampling
 from ltjax import recipe as recipes
 from ltjax import state as states
 from ltjax.data import host_images
-from ltjax.losses import classification
 from ltjax.stage import Stage, Step
+from ltjax.stages import classifier_settings, rules
 from ltjax.stages import features as feature_sources
-from ltjax.stages import rules
 from ltjax.state import ModelState, TrainState
 
 METRICS = ("loss", "accuracy")
-DATA = ("labeled", "all")
-BATCH_NORM = ("frozen", "update")
-# `power` is left out: its exponent is a setting of its own.
-SAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "power")
 
 
 def make_step(
   rule: rules.Rule,
   features: feature_sources.Features,
   optimizer: optax.GradientTransformation,
+  minimize: objective.Objective,
   *,
   steps_per_epoch: int,
 ) -> Step:
-  """Returns the pure step that minimizes cross-entropy over a classifier.
+  """Returns the pure step that minimizes a loss over a classifier.
 
   Args:
     rule: what is trained, and the logits `[B, C]` it gives.
     features: `(train_state, index, arrays) -> (features [B, D], batch_stats)`.
     optimizer: moves the rule's parameters.
+    minimize: the loss.
     steps_per_epoch: when the epoch's metrics start anew.
 
   Returns:
     `(train_state, index [B] int32, arrays) -> train_state`, where arrays holds
-    what `features` reads, `labels` int32 `[R]` and the rule's `frozen`.
+    what `features` reads, `labels` int32 `[R]`, `counts` float32 `[C]` of the
+    classes, and the rule's `frozen`.
 
   Source: Liu et al., Equation 5.
   """
@@ -60,8 +59,8 @@ def make_step(
 
     def loss_fn(params):
       logits = rule.logits(params, arrays["frozen"], embedded)
-      losses = classification.cross_entropy(logits, labels)
-      return jnp.mean(losses), logits
+      counts = arrays["counts"]
+      return minimize(logits, labels, counts=counts, epoch=0, epochs=1), logits
 
     (loss, logits), grads = jax.value_and_grad(loss_fn, has_aux=True)(
       state.params
@@ -89,23 +88,12 @@ class Maker:
     num_classes: `C`.
     recipe: epochs, batch size and SGD settings. An epoch is as many draws as
       there are images, whatever the number of views.
-    min_steps: steps that the stage takes at least, by more epochs than the
-      recipe's where these have fewer; 0 for none.
-    kind: `crt` or `lws`, see `rules`.
-    views: augmented views cached per image; 0 for the plain image.
-    batch_norm: `frozen`, or `update`: parameters are frozen, but BatchNorm is
-      in training mode and its statistics move on. Nothing can be cached then:
-      each draw is augmented anew, and `views` has to be 1.
-    sampler: `class_balanced`, or another of `SAMPLERS` (`random` is an ablation
-      of Table 3).
-    data: the `labeled` images, or `all` with pseudo labels (an ablation of
-      Table 3).
+    settings: loss, sampler and the like.
     seed: the run's seed, for the index streams.
-    field: the config block, for errors.
 
   Raises:
-    ValueError: for an unknown choice, negative `min_steps`, views that would
-      not be cached, or a batch larger than the set.
+    ValueError: if the rule does not fit the head, or a batch is larger than the
+      set.
 
   Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020).
   """
@@ -118,59 +106,45 @@ class Maker:
     labels: jax.Array,
     num_classes: int,
     recipe: recipes.Recipe,
-    min_steps: int = 0,
-    kind: str = "crt",
-    views: int = 10,
-    batch_norm: str = "frozen",
-    sampler: str = "class_balanced",
-    data: str = "labeled",
+    settings: classifier_settings.Settings,
     seed: int,
-    field: str = "classifier",
   ):
-    for name, value, known in (
-      ("sampler", sampler, SAMPLERS),
-      ("data", data, DATA),
-      ("batch_norm", batch_norm, BATCH_NORM),
-    ):
-      if value not in known:
-        raise ValueError(
-          f"{field}.{name} is {value!r}; choose one of {', '.join(known)}."
-        )
-    if views < 0:
-      raise ValueError(f"{field}.views is {views}; it must be 0 or more.")
-    if batch_norm == "update" and views != 1:
-      raise ValueError(
-        f"{field}.views is {views}, but with {field}.batch_norm=update nothing is"
-        " cached: each draw is a new view of the image. Set"
-        f" --config.{field}.views=1, or --config.{field}.batch_norm=frozen."
-      )
     self._predictor = predictor
-    self._num_samples = len(images) if data == "all" else len(labels)
+    sampled = images if settings.data == "all" else labels
+    self._num_samples = len(sampled)
     self._images = images[: self._num_samples]
     self._labels = labels
     self._num_classes = num_classes
-    self._frozen = batch_norm == "frozen"
-    self._views = views
-    self._sampler = sampler
+    self._frozen = settings.batch_norm == "frozen"
+    self._settings = settings
     self._seed = seed
     self._steps = sampling.steps_per_epoch(
-      self._num_samples, recipe.batch_size, field
+      self._num_samples, recipe.batch_size, settings.field
     )
-    try:
-      recipe = recipe.lasting(min_steps, self._steps)
-    except ValueError as error:
-      raise ValueError(f"{field}.{error}") from None
+    recipe = recipe.lasting(settings.min_steps, self._steps)
     self._recipe = recipe
     self._schedule = recipe.make_schedule(self._steps)
     self._optimizer = recipe.make_optimizer(self._schedule)
-    self._rule = rules.make(kind, predictor.model, field=field)
+    self._rule = rules.make(
+      settings.kind, predictor.model, field=settings.field
+    )
+    minimize = objective.make(
+      {"name": settings.loss},
+      head="linear",
+      head_scale=1.0,
+      num_classes=num_classes,
+    )
     features = feature_sources.from_cache
     if not self._frozen:
       features = feature_sources.in_training_mode(
         predictor.model, predictor.transform
       )
     self._step = make_step(
-      self._rule, features, self._optimizer, steps_per_epoch=self._steps
+      self._rule,
+      features,
+      self._optimizer,
+      minimize,
+      steps_per_epoch=self._steps,
     )
 
   def make(
@@ -206,9 +180,19 @@ class Maker:
     def prepare(state: ModelState):
       labels = jnp.concatenate([self._labels, state.pseudo_labels])
       labels = labels[: self._num_samples]
-      arrays = {"labels": labels, "frozen": rule.frozen(state)}
+      counts = jnp.bincount(labels, length=self._num_classes)
+      arrays = {
+        "labels": labels,
+        "counts": counts.astype(jnp.float32),
+        "frozen": rule.frozen(state),
+      }
       stream = sampling.make(
-        {"name": self._sampler, "exponent": 1.0, "beta": 0.9999, "defer": 0.0},
+        {
+          "name": self._settings.sampler,
+          "exponent": 1.0,
+          "beta": 0.9999,
+          "defer": 0.0,
+        },
         np.asarray(labels),
         self._recipe.batch_size,
         num_classes=self._num_classes,
@@ -221,13 +205,17 @@ class Maker:
         arrays |= {"backbone": state.backbone, "head": state.head}
         return arrays, stream
       arrays["features"] = feature_sources.cached(
-        self._predictor, state, self._images, views=self._views, key=views_key
+        self._predictor,
+        state,
+        self._images,
+        views=self._settings.views,
+        key=views_key,
       )
-      arrays["labels"] = jnp.tile(labels, max(self._views, 1))
+      arrays["labels"] = jnp.tile(labels, max(self._settings.views, 1))
       return arrays, feature_sources.rows(
         stream,
         num_images=self._num_samples,
-        views=self._views,
+        views=self._settings.views,
         seed=self._seed,
         stage=name,
       )

@@ -25,7 +25,7 @@ from ltjax.data import host_images
 from ltjax.evaluation import protocols
 from ltjax.models import rescaling
 from ltjax.stage import Stage
-from ltjax.stages import classifier
+from ltjax.stages import classifier, classifier_settings
 from ltjax.state import ModelState, TrainState
 
 Images = jax.Array | host_images.HostImages
@@ -84,10 +84,10 @@ def make(
     labels=labels,
     num_classes=num_classes,
     recipe=protocol.recipe,
-    views=protocol.views,
-    sampler="random",
+    settings=classifier_settings.Settings(
+      "probe", views=protocol.views, sampler="random"
+    ),
     seed=seed,
-    field="probe",
   ).make(name, fresh=True, key=key, report=report)
   row: dict[str, Any] = {
     "kind": "probe",

@@ -1,0 +1,51 @@
+"""Settings of classifier stages: defaults, and every error."""
+
+import dataclasses
+
+import pytest
+
+from ltjax import config as configs
+from ltjax.stages import classifier_settings
+
+UPDATE = {"batch_norm": "update"}
+ADJUST = {"loss": "logit_adjustment"}
+
+
+def test_defaults_are_those_of_both_blocks():
+  """Each block lacks one field, which is then the default."""
+  names = {f.name for f in dataclasses.fields(classifier_settings.Settings)}
+  config = configs.sslt()
+  for field, missing in (("classifier", "data"), ("refit", "kind")):
+    found = classifier_settings.of(field, config[field])
+    assert found == classifier_settings.Settings(field)
+    assert names - set(config[field]) == {missing, "field"}
+
+
+def test_settings_are_those_of_the_block():
+  block = configs.sslt().refit
+  block.views, block.sampler, block.loss = 3, "random", "logit_adjustment"
+  assert classifier_settings.of("refit", block) == classifier_settings.Settings(
+    "refit", views=3, sampler="random", loss="logit_adjustment"
+  )
+
+
+@pytest.mark.parametrize(
+  "choices, message",
+  [
+    ({"sampler": "balanced"}, "sampler is 'balanced'; choose one of random, "),
+    ({"sampler": "power"}, "sampler is 'power'; choose one of .*reversed"),
+    ({"loss": "ldam"}, "loss is 'ldam'; choose one of cross_entropy, logit_a"),
+    ({"batch_norm": "on"}, "batch_norm is 'on'; choose one of frozen, update"),
+    ({"data": "unlabeled"}, "data is 'unlabeled'; choose one of labeled, all"),
+    ({"views": -1}, "views is -1; it must be 0 or more"),
+    ({"views": 3} | UPDATE, r"views is 3, but .*\.views=1, .*norm=frozen"),
+    ({"views": 0} | UPDATE, "views is 0, but with .*batch_norm=update nothing"),
+    ({"min_steps": -1}, "min_steps is -1; it must be 0 or more"),
+    (ADJUST, "loss is 'logit_adjustment', .*'class_balanced', .*=random"),
+    (ADJUST | {"sampler": "square_root"}, "loss is .*'square_root', which has"),
+  ],
+)
+def test_what_does_not_fit_is_refused(choices, message):
+  for field in ("classifier", "refit"):
+    with pytest.raises(ValueError, match=f"^{field}.{message}"):
+      classifier_settings.Settings(field, **choices)
