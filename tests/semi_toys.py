@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import toys
 
-from ltjax import objective, sampling
+from ltjax import objective
 from ltjax.stages import semi_supervised
+from ltjax.training import draw, step
 
 N, B = toys.N, toys.BATCH
 
@@ -24,37 +25,32 @@ def stage(
 ):
   """Returns a stage; cross-entropy, random sampling and no ramp by default."""
 
-  def make_sampler(*, batch_size, epochs, stage):
-    settings = {"name": sampler, "defer": 0.0, "exponent": 1.0, "beta": 0.9}
-    return sampling.make(
-      settings,
-      np.asarray(learner.task.labels),
-      batch_size,
-      num_classes=toys.C,
-      epochs=epochs,
-      seed=learner.seed,
-      stage=stage,
-    )
-
-  return semi_supervised.make(
+  recipe = toys.recipe(**changes)
+  settings = {"name": sampler, "defer": 0.0, "exponent": 1.0, "beta": 0.9}
+  return step.make(
     name,
-    learner.model,
-    regularizer,
-    images=learner.task.images,
-    labels=learner.task.labels,
-    objective=objective.make(
-      toys.config().loss.to_dict() | (loss or {}),
-      head="linear",
-      head_scale=1.0,
-      num_classes=toys.C,
+    semi_supervised.algorithm(
+      learner.model,
+      regularizer,
+      objective=objective.make(
+        toys.config().loss.to_dict() | (loss or {}),
+        head="linear",
+        head_scale=1.0,
+        num_classes=toys.C,
+      ),
+      transform=learner.transform,
+      num_labeled=recipe.batch_size,
+      weight=weight,
+      rampup=rampup,
     ),
-    make_sampler=make_sampler,
-    transform=learner.transform,
-    recipe=toys.recipe(**changes),
-    weight=weight,
-    rampup=rampup,
-    unlabeled_ratio=unlabeled_ratio,
-    seed=learner.seed,
+    draw.pairs(
+      learner.samples,
+      recipe.batch_size,
+      ratio=unlabeled_ratio,
+      field="semi",
+      sampler=settings,
+    ),
+    recipe,
     key=learner.key(name),
     report=toys.nothing,
   )

@@ -33,7 +33,7 @@ from ltjax.stages import (
   embedding,
   moco,
   posthoc,
-  pretext_setup,
+  pretext,
   prototypes,
   pseudo_label,
   rotation,
@@ -42,6 +42,7 @@ from ltjax.stages import (
   tau,
   untrained,
 )
+from ltjax.training import step
 
 C, D, SIZE = 4, 6, 4
 LABELED = (20, 10, 6, 4)  # 5 steps an epoch
@@ -219,14 +220,11 @@ def classifier_maker(learner, *, choices=None, **changes):
   updating = (choices or {}).get("batch_norm") == "update"
   return classifier.Maker(
     learner.predictor,
-    images=learner.task.images,
-    labels=learner.task.labels,
-    num_classes=C,
-    recipe=recipe(**changes),
-    settings=classifier_settings.Settings(
+    learner.samples,
+    recipe(**changes),
+    classifier_settings.Settings(
       **({"views": 1 if updating else 2} | (choices or {}))
     ),
-    seed=learner.seed,
   )
 
 
@@ -260,22 +258,19 @@ def pseudo_label_stage(learner, name="pseudo_label", transform="test"):
   )
 
 
-def consistency_maker(learner, *, choices=None, **changes):
-  return consistency.Maker(
-    learner.model,
-    images=learner.task.images,
-    labels=learner.task.labels,
-    num_classes=C,
-    transform=learner.transform,
-    recipe=recipe(**changes),
-    seed=learner.seed,
-    **(choices or {}),
+def consistency_stage(learner, name="consistency", *, choices=None, **changes):
+  choices, wanted = dict(choices or {}), recipe(**changes)
+  drawing = {k: choices.pop(k) for k in ("data", "sampler") if k in choices}
+  return step.make(
+    name,
+    consistency.algorithm(
+      learner.model, transform=learner.transform, **choices
+    ),
+    consistency.drawn(learner.samples, wanted.batch_size, **drawing),
+    wanted,
+    key=learner.key(name),
+    report=nothing,
   )
-
-
-def consistency_stage(learner, name="consistency", **settings):
-  maker = consistency_maker(learner, **settings)
-  return maker.make(name, key=learner.key(name), report=nothing)
 
 
 def lws_stage(learner, **changes):
@@ -333,9 +328,9 @@ def pretrain(make, learner, name, *, recipe=None, **settings):
     "key": learner.key(name),
     "report": nothing,
   }
-  fields = [field.name for field in dataclasses.fields(pretext_setup.Setup)]
+  fields = [field.name for field in dataclasses.fields(pretext.Setup)]
   given |= {f: settings.pop(f) for f in fields if f in settings}
-  return make(name, learner.model, pretext_setup.Setup(**given), **settings)
+  return make(name, learner.model, pretext.Setup(**given), **settings)
 
 
 def rotation_stage(learner, name="rotation", *, rotations="one", **changes):

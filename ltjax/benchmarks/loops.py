@@ -23,7 +23,8 @@ from ltjax.benchmarks import usage
 from ltjax.benchmarks.subject import Subject
 from ltjax.losses import classification
 from ltjax.stage import Stage
-from ltjax.stages import consistency, contrastive, embedding, pretext_setup
+from ltjax.stages import consistency, contrastive, embedding, pretext
+from ltjax.training import draw, step
 
 PyTree = Any
 
@@ -126,17 +127,16 @@ def consistency_epoch(subject: Subject, *, turns: int) -> Loop:
     subject: what to train.
     turns: how often it will run.
   """
-  maker = consistency.Maker(
-    subject.model,
-    images=subject.images,
-    labels=subject.labels[: (subject.count + 1) // 2],
-    num_classes=subject.model.num_classes,
-    transform=subject.transform,
-    recipe=subject.recipe(turns),
-    seed=0,
-  )
-  stage = maker.make(
-    "consistency", key=jax.random.key(2), report=lambda state: []
+  labels = subject.labels[: (subject.count + 1) // 2]
+  samples = draw.Samples(subject.images, labels, subject.model.num_classes, 0)
+  recipe = subject.recipe(turns)
+  stage = step.make(
+    "consistency",
+    consistency.algorithm(subject.model, transform=subject.transform),
+    consistency.drawn(samples, recipe.batch_size),
+    recipe,
+    key=jax.random.key(2),
+    report=lambda state: [],
   )
   return _of_stage("consistency epoch", stage, subject, views=1)
 
@@ -149,7 +149,7 @@ def contrastive_epoch(subject: Subject, *, turns: int) -> Loop:
     turns: how often it will run.
   """
   classes = subject.model.num_classes
-  setup = pretext_setup.Setup(
+  setup = pretext.Setup(
     images=subject.images,
     labels=subject.labels,
     counts=jnp.bincount(subject.labels, length=classes).astype(jnp.float32),

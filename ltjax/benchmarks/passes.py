@@ -12,6 +12,7 @@ from ltjax.benchmarks import flops as flop_counts
 from ltjax.benchmarks import loops
 from ltjax.benchmarks.subject import Subject
 from ltjax.stages import classifier, classifier_settings, features, pseudo_label
+from ltjax.training import draw
 
 EPOCHS = 10
 VIEWS = 10
@@ -61,12 +62,9 @@ def refit(subject: Subject) -> loops.Loop:
   """
   maker = classifier.Maker(
     subject.predictor(),
-    images=subject.images,
-    labels=subject.labels,
-    num_classes=subject.model.num_classes,
-    recipe=recipes.Recipe(epochs=EPOCHS, batch_size=subject.batch_size),
-    settings=classifier_settings.Settings(views=VIEWS),
-    seed=0,
+    draw.Samples(subject.images, subject.labels, subject.model.num_classes, 0),
+    recipes.Recipe(epochs=EPOCHS, batch_size=subject.batch_size),
+    classifier_settings.Settings(views=VIEWS),
   )
   stage = maker.make(
     "refit", fresh=False, key=jax.random.key(5), report=lambda state: []

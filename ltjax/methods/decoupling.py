@@ -90,12 +90,9 @@ def balanced_head(
   if block.kind in rules.NAMES:
     make = classifier.Maker(
       learner.predictor,
-      images=task.images,
-      labels=task.labels,
-      num_classes=task.num_classes,
-      recipe=recipes.of("classifier", block),
-      settings=classifier_settings.of("classifier", block),
-      seed=learner.seed,
+      learner.samples,
+      recipes.of("classifier", block),
+      classifier_settings.of("classifier", block),
     )
     return make.make(name, fresh=True, key=learner.key(name), report=report)
   if block.batch_norm != "frozen":

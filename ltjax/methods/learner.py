@@ -17,6 +17,7 @@ from ltjax import objective as objectives
 from ltjax.data import task as tasks
 from ltjax.evaluation import metrics
 from ltjax.state import ModelState
+from ltjax.training import draw
 
 Rows = list[dict[str, Any]]
 
@@ -46,6 +47,12 @@ class Learner:
     return jax.random.fold_in(
       jax.random.key(self.seed), zlib.crc32(name.encode())
     )
+
+  @property
+  def samples(self) -> draw.Samples:
+    """The images to learn from."""
+    task = self.task
+    return draw.Samples(task.images, task.labels, task.num_classes, self.seed)
 
   def init(self) -> ModelState:
     """Returns the state before the first stage."""

@@ -19,7 +19,7 @@ from ltjax.stages import (
   contrastive,
   embedding,
   moco,
-  pretext_setup,
+  pretext,
   rotation,
   student_teacher,
   swav,
@@ -38,7 +38,7 @@ def nothing(state: ModelState) -> list[dict[str, Any]]:
 
 def setup_of(
   learner: Learner, config: Any, *, name: str, report: Report = nothing
-) -> pretext_setup.Setup:
+) -> pretext.Setup:
   """Returns what all stages of pre-training are given.
 
   Args:
@@ -66,7 +66,7 @@ def setup_of(
       )
     images = task.images
     labels = jnp.concatenate([labels, jnp.full(num, -1, labels.dtype)])
-  return pretext_setup.Setup(
+  return pretext.Setup(
     images=images,
     labels=labels,
     counts=jnp.bincount(task.labels, length=task.num_classes).astype(
@@ -80,7 +80,7 @@ def setup_of(
   )
 
 
-def _rotation(learner: Learner, config: Any, setup: pretext_setup.Setup):
+def _rotation(learner: Learner, config: Any, setup: pretext.Setup):
   return rotation.make(
     "pretrain",
     learner.model,
@@ -90,7 +90,7 @@ def _rotation(learner: Learner, config: Any, setup: pretext_setup.Setup):
   )
 
 
-def _moco(learner: Learner, config: Any, setup: pretext_setup.Setup):
+def _moco(learner: Learner, config: Any, setup: pretext.Setup):
   block, images = config.pretrain, setup.images
   if block.batch_size <= len(images) < block.queue:
     raise ValueError(
@@ -111,7 +111,7 @@ def _moco(learner: Learner, config: Any, setup: pretext_setup.Setup):
   )
 
 
-def _contrastive(learner: Learner, config: Any, setup: pretext_setup.Setup):
+def _contrastive(learner: Learner, config: Any, setup: pretext.Setup):
   block = config.pretrain
   return contrastive.make(
     "pretrain",
@@ -132,7 +132,7 @@ def _contrastive(learner: Learner, config: Any, setup: pretext_setup.Setup):
   )
 
 
-def _byol(learner: Learner, config: Any, setup: pretext_setup.Setup):
+def _byol(learner: Learner, config: Any, setup: pretext.Setup):
   block, student = config.pretrain, config.student
   return student_teacher.make(
     "pretrain",
@@ -150,7 +150,7 @@ def _byol(learner: Learner, config: Any, setup: pretext_setup.Setup):
   )
 
 
-def _swav(learner: Learner, config: Any, setup: pretext_setup.Setup):
+def _swav(learner: Learner, config: Any, setup: pretext.Setup):
   block = config.pretrain
   return swav.make(
     "pretrain",
@@ -171,7 +171,7 @@ def _swav(learner: Learner, config: Any, setup: pretext_setup.Setup):
   )
 
 
-def _supervised(learner: Learner, config: Any, setup: pretext_setup.Setup):
+def _supervised(learner: Learner, config: Any, setup: pretext.Setup):
   """The whole network on labels, with `config.loss` and `config.sampler`."""
   if config.pretrain.data != "labeled":
     raise ValueError(
@@ -194,7 +194,7 @@ def _supervised(learner: Learner, config: Any, setup: pretext_setup.Setup):
   )
 
 
-_MAKERS: dict[str, Callable[[Learner, Any, pretext_setup.Setup], Stage]] = {
+_MAKERS: dict[str, Callable[[Learner, Any, pretext.Setup], Stage]] = {
   "rotation": _rotation,
   "moco": _moco,
   "simclr": _contrastive,

@@ -113,15 +113,11 @@ def _classifier(
   name = "pseudo/classifier"
   if config.classifier.kind != "crt":
     return decoupling.balanced_head(learner, config, name=name, title=title)
-  task = learner.task
   maker = classifier.Maker(
     learner.predictor,
-    images=task.images,
-    labels=task.labels,
-    num_classes=task.num_classes,
-    recipe=recipes.of("refit", config.refit),
-    settings=classifier_settings.of("refit", config.refit),
-    seed=learner.seed,
+    learner.samples,
+    recipes.of("refit", config.refit),
+    classifier_settings.of("refit", config.refit),
   )
   return maker.make(
     name,

@@ -17,17 +17,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from ltjax import recipe as recipes
-from ltjax import regularizers, sampling, sharding, titles
+from ltjax import regularizers, sharding, titles
 from ltjax.methods.learner import Learner
 from ltjax.regularizers import mean_teacher as teachers
 from ltjax.regularizers import pi_model as pi_models
 from ltjax.regularizers import temporal_ensembling as ensembles
 from ltjax.regularizers import vat as vats
 from ltjax.stage import Stage
-from ltjax.stages import semi_supervised
+from ltjax.stages import semi_supervised as stage
+from ltjax.training import draw, step
 
 # 10 and 50 as in the configs of USB (Wang et al., 2022) for CIFAR-10; 1 as in
 # the paper on VAT; 30, between the other squared errors, is ours.
@@ -99,35 +98,28 @@ def _stage(
       f"loss.counts is {config.loss.counts!r}, but {method} has no pseudo labels"
       " to count; set --config.loss.counts=labeled."
     )
-  task, settings = learner.task, config.semi
-  labels, title = np.asarray(task.labels), titles.final(config)
+  settings, title = config.semi, titles.final(config)
   sharding.check_batch(settings.batch_size, learner.mesh, "semi")
-
-  def make_sampler(*, batch_size: int, epochs: int, stage: str):
-    return sampling.make(
-      dict(config.sampler),
-      labels,
-      batch_size,
-      num_classes=task.num_classes,
-      epochs=epochs,
-      seed=learner.seed,
-      stage=stage,
-    )
-
-  return semi_supervised.make(
+  recipe = recipes.of("semi", settings)
+  return step.make(
     "semi",
-    learner.model,
-    regularizer,
-    images=task.images,
-    labels=task.labels,
-    objective=learner.objective(config),
-    make_sampler=make_sampler,
-    transform=learner.transform,
-    recipe=recipes.of("semi", settings),
-    weight=WEIGHTS[method] if settings.weight is None else settings.weight,
-    rampup=settings.rampup,
-    unlabeled_ratio=settings.unlabeled_ratio,
-    seed=learner.seed,
+    stage.algorithm(
+      learner.model,
+      regularizer,
+      objective=learner.objective(config),
+      transform=learner.transform,
+      num_labeled=recipe.batch_size,
+      weight=WEIGHTS[method] if settings.weight is None else settings.weight,
+      rampup=settings.rampup,
+    ),
+    draw.pairs(
+      learner.samples,
+      recipe.batch_size,
+      ratio=settings.unlabeled_ratio,
+      field="semi",
+      sampler=config.sampler,
+    ),
+    recipe,
     key=learner.key("semi"),
     report=lambda state: learner.evaluate(state, model=title, head="balanced"),
   )

@@ -14,7 +14,7 @@ Sampling", Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any
 
@@ -29,6 +29,7 @@ from ltjax.stages import (
   consistency,
   pseudo_label,
 )
+from ltjax.training import step
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -55,7 +56,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       " lws."
     )
   task, title = learner.task, titles.final(config)
-  fine_tune = _consistency(learner, dict(config.consistency), config.loops)
+  fine_tune = _fine_tuning(learner, config)
   refit = _refit(learner, dict(config.refit))
   share = _shared if config.shared_head else _apart
 
@@ -77,11 +78,9 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     )
     # Line 5: f and g' learn from labels and pseudo labels, random sampling.
     yield share(
-      fine_tune.make(
-        f"loop{loop}/consistency",
-        loop=loop,
-        key=learner.key(f"loop{loop}/consistency"),
-        report=lambda state, loop=loop: learner.evaluate(
+      fine_tune(
+        loop,
+        lambda state, loop=loop: learner.evaluate(
           state, model=f"{title} loop {loop} (g')", head="random"
         ),
       )
@@ -99,33 +98,40 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     )
 
 
-def _consistency(
-  learner: Learner, block: dict, loops: int
-) -> consistency.Maker:
-  names = ("weight", "memory_reset", "sampler", "data", "schedule_over")
-  choices = {name: block[name] for name in names}
-  return consistency.Maker(
+def _fine_tuning(learner: Learner, config: Any) -> Callable[..., Stage]:
+  """Stage 2 of a loop, from 1: `(loop, report) -> stage`."""
+  block = config.consistency
+  recipe = recipes.of("consistency", block)
+  algorithm = consistency.algorithm(
     learner.model,
-    images=learner.task.images,
-    labels=learner.task.labels,
-    num_classes=learner.task.num_classes,
     transform=learner.transform,
-    recipe=recipes.of("consistency", block),
-    loops=loops,
-    seed=learner.seed,
-    **choices,
+    weight=block.weight,
+    memory_reset=block.memory_reset,
   )
+  drawn = consistency.drawn(
+    learner.samples, recipe.batch_size, data=block.data, sampler=block.sampler
+  )
+  parts = consistency.parts(block.schedule_over, config.loops)
+
+  def make(loop: int, report: Any) -> Stage:
+    name = f"loop{loop}/consistency"
+    return step.make(
+      *(name, algorithm, drawn, recipe),
+      key=learner.key(name),
+      report=report,
+      part=(loop - 1) % parts,
+      parts=parts,
+    )
+
+  return make
 
 
 def _refit(learner: Learner, block: dict) -> classifier.Maker:
   return classifier.Maker(
     learner.predictor,
-    images=learner.task.images,
-    labels=learner.task.labels,
-    num_classes=learner.task.num_classes,
-    recipe=recipes.of("refit", block),
-    settings=classifier_settings.of("refit", block),
-    seed=learner.seed,
+    learner.samples,
+    recipes.of("refit", block),
+    classifier_settings.of("refit", block),
   )
 
 

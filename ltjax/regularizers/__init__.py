@@ -5,24 +5,26 @@ that other one comes from: a second augmentation (`pi_model`), an average over
 epochs (`temporal_ensembling`), an average of the weights (`mean_teacher`), or
 the image itself, moved in the worst direction (`vat`).
 
-A regularizer is three functions around the loss. `stages.semi_supervised` has
-the step that they share.
+A regularizer is a penalty and what it carries along. `stages.semi_supervised`
+has the loss that they share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 PyTree = Any
 Forward = Callable[..., tuple[jax.Array, PyTree]]
 
 
-class Batch(NamedTuple):
+class Views(NamedTuple):
   """What a regularizer sees of a step; B counts all images, labeled first.
 
   Attributes:
@@ -40,41 +42,30 @@ class Batch(NamedTuple):
   key: jax.Array
 
 
-class Regularizer(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Regularizer:
   """A consistency term and what it carries from step to step.
 
   Attributes:
-    init: `(train_state, model_state) -> train_state` before the first step,
-      with the memory and the `extra` that it needs.
-    penalty: `(forward, params, train_state, batch) -> (losses [B], news)`. It
+    penalty: `(forward, params, train_state, views) -> (losses [B], changes)`. It
       is differentiated by params; `train_state` is that before the step;
       `forward(params, batch_stats, view, train=True) -> (logits, batch_stats)`.
-      `news` (a pytree) is for `update`.
-    update: `(train_state, news) -> train_state` after the optimizer moved the
-      parameters and the step was counted.
+      `changes` are fields of the step's `Outcome`: `memory` or `found`.
+    extra: `model_state -> extra` before the first step.
+    memory: as `step.Algorithm.memory`.
+    follow: as `step.Algorithm.follow`.
     result: `train_state -> (params, batch_stats)`, the network to test.
   """
 
-  init: Callable[[TrainState, ModelState], TrainState]
   penalty: Callable[
-    [Forward, PyTree, TrainState, Batch], tuple[jax.Array, PyTree]
+    [Forward, PyTree, TrainState, Views], tuple[jax.Array, dict[str, Any]]
   ]
-  update: Callable[[TrainState, PyTree], TrainState]
-  result: Callable[[TrainState], tuple[PyTree, PyTree]]
-
-
-def nothing_to_carry(state: TrainState, start: ModelState) -> TrainState:
-  """Returns the state as it is: the `init` of a regularizer without memory."""
-  del start
-  return state
-
-
-def no_update(state: TrainState, news: PyTree) -> TrainState:
-  """Returns the state as it is: the `update` that goes with it."""
-  del news
-  return state
-
-
-def trained_network(state: TrainState) -> tuple[PyTree, PyTree]:
-  """Returns the parameters that the optimizer moved, and their statistics."""
-  return state.params, state.batch_stats
+  extra: Callable[[ModelState], PyTree] = lambda state: {}
+  memory: Callable[[ModelState], jax.Array] = step.Algorithm.memory
+  follow: Callable[[PyTree, TrainState, step.Batch, step.Outcome], PyTree] = (
+    step.Algorithm.follow
+  )
+  result: Callable[[TrainState], tuple[PyTree, PyTree]] = lambda state: (
+    state.params,
+    state.batch_stats,
+  )

@@ -15,9 +15,9 @@ from __future__ import annotations
 import jax
 
 from ltjax import ema, regularizers
-from ltjax import state as states
 from ltjax.losses import consistency
-from ltjax.state import ModelState, TrainState
+from ltjax.state import ModelState
+from ltjax.training import step
 
 BATCH_NORMS = ("batch", "ema")
 
@@ -50,42 +50,37 @@ def make(
       f" {', '.join(BATCH_NORMS)}."
     )
 
-  def init(state: TrainState, start: ModelState) -> TrainState:
-    del start
-    teacher = {"params": state.params, "batch_stats": state.batch_stats}
-    return state.replace(  # type: ignore[attr-defined]
-      extra=states.copy(teacher)
-    )
+  def extra(state: ModelState):
+    params, batch_stats, _ = step.network(state)
+    return {"params": params, "batch_stats": batch_stats}
 
-  def penalty(forward, params, state, batch):
+  def penalty(forward, params, state, views):
     del params
     teacher = state.extra
     logits, batch_stats = forward(
       teacher["params"],
       teacher["batch_stats"],
-      batch.augment(batch.key),
+      views.augment(views.key),
       train=batch_norm == "batch",
     )
     target = jax.lax.stop_gradient(jax.nn.softmax(logits))
-    losses = consistency.mean_squared_error(target, batch.logits)
-    return losses, jax.lax.stop_gradient(batch_stats)
+    losses = consistency.mean_squared_error(target, views.logits)
+    return losses, {"found": jax.lax.stop_gradient(batch_stats)}
 
-  def update(state: TrainState, news) -> TrainState:
-    now = ema.decay_at(state.step, decay=decay)
-    teacher = state.extra
-    batch_stats = news
+  def follow(params, state, batch, outcome):
+    del batch
+    now = ema.decay_at(state.step + 1, decay=decay)
+    teacher, batch_stats = state.extra, outcome.found
     if batch_norm == "ema":
       batch_stats = ema.update(
-        teacher["batch_stats"], state.batch_stats, decay=now
+        teacher["batch_stats"], outcome.batch_stats, decay=now
       )
-    params = ema.update(teacher["params"], state.params, decay=now)
-    return state.replace(  # type: ignore[attr-defined]
-      extra={"params": params, "batch_stats": batch_stats}
-    )
-
-  def result(state: TrainState):
-    return state.extra["params"], state.extra["batch_stats"]
+    params = ema.update(teacher["params"], params, decay=now)
+    return {"params": params, "batch_stats": batch_stats}
 
   return regularizers.Regularizer(
-    init=init, penalty=penalty, update=update, result=result
+    penalty,
+    extra=extra,
+    follow=follow,
+    result=lambda state: (state.extra["params"], state.extra["batch_stats"]),
   )

@@ -20,15 +20,10 @@ def make() -> regularizers.Regularizer:
     learning", Algorithm 1.
   """
 
-  def penalty(forward, params, state, batch):
-    logits, _ = forward(params, state.batch_stats, batch.augment(batch.key))
+  def penalty(forward, params, state, views):
+    logits, _ = forward(params, state.batch_stats, views.augment(views.key))
     return consistency.mean_squared_error(
-      jax.nn.softmax(logits), batch.logits
-    ), ()
+      jax.nn.softmax(logits), views.logits
+    ), {}
 
-  return regularizers.Regularizer(
-    init=regularizers.nothing_to_carry,
-    penalty=penalty,
-    update=regularizers.no_update,
-    result=regularizers.trained_network,
-  )
+  return regularizers.Regularizer(penalty)

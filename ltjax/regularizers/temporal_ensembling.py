@@ -20,7 +20,6 @@ import jax.numpy as jnp
 
 from ltjax import regularizers
 from ltjax.losses import consistency
-from ltjax.state import ModelState, TrainState
 
 
 def make(*, alpha: float = 0.6) -> regularizers.Regularizer:
@@ -41,37 +40,28 @@ def make(*, alpha: float = 0.6) -> regularizers.Regularizer:
   if not 0 <= alpha < 1:
     raise ValueError(f"semi.alpha is {alpha}; it must be in [0, 1).")
 
-  def init(state: TrainState, start: ModelState) -> TrainState:
-    return state.replace(  # type: ignore[attr-defined]
-      memory=jnp.zeros_like(start.memory),
-      extra={"mass": jnp.zeros(len(start.memory), jnp.float32)},
-    )
-
-  def penalty(forward, params, state, batch):
+  def penalty(forward, params, state, views):
     del forward, params
-    mass = state.extra["mass"][batch.index]
-    seen = mass > 0
-    target = state.memory[batch.index] / jnp.where(seen, mass, 1.0)[:, None]
-    losses = consistency.mean_squared_error(target, batch.logits)
-    return jnp.where(seen, losses, 0.0), (batch.index, batch.logits)
-
-  def update(state: TrainState, news) -> TrainState:
-    index, logits = news
+    index = views.index
+    old, mass = state.memory[index], state.extra["mass"][index]
+    target = old / jnp.where(mass > 0, mass, 1.0)[:, None]
+    losses = consistency.mean_squared_error(target, views.logits)
     same = (index[:, None] == index[None, :]).astype(jnp.float32)
     same = same / jnp.sum(same, axis=1, keepdims=True)
-    probs = jnp.matmul(
-      same, jax.nn.softmax(logits), precision=jax.lax.Precision.HIGHEST
-    )
-    memory = alpha * state.memory[index] + (1 - alpha) * probs
-    mass = alpha * state.extra["mass"][index] + (1 - alpha)
-    return state.replace(  # type: ignore[attr-defined]
-      memory=state.memory.at[index].set(memory),
-      extra={"mass": state.extra["mass"].at[index].set(mass)},
-    )
+    probs = jax.nn.softmax(jax.lax.stop_gradient(views.logits))
+    probs = jnp.matmul(same, probs, precision=jax.lax.Precision.HIGHEST)
+    memory = alpha * old + (1 - alpha) * probs
+    return jnp.where(mass > 0, losses, 0.0), {"memory": memory}
+
+  def follow(params, state, batch, outcome):
+    del params, outcome
+    mass = state.extra["mass"]
+    visited = alpha * mass[batch.index] + (1 - alpha)
+    return {"mass": mass.at[batch.index].set(visited)}
 
   return regularizers.Regularizer(
-    init=init,
-    penalty=penalty,
-    update=update,
-    result=regularizers.trained_network,
+    penalty,
+    extra=lambda state: {"mass": jnp.zeros(len(state.memory), jnp.float32)},
+    memory=lambda state: jnp.zeros_like(state.memory),
+    follow=follow,
   )

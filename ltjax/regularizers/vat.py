@@ -107,9 +107,9 @@ def make(
       f"semi.iterations is {iterations}; the power method needs 1 or more."
     )
 
-  def penalty(forward, params, state, batch):
+  def penalty(forward, params, state, views):
     fixed, view, logits = jax.lax.stop_gradient(
-      (params, batch.view, batch.logits)
+      (params, views.view, views.logits)
     )
 
     def predict(params, view):
@@ -119,7 +119,7 @@ def make(
       lambda view: predict(fixed, view),
       view,
       logits,
-      key=batch.key,
+      key=views.key,
       xi=xi,
       iterations=iterations,
     )
@@ -127,11 +127,6 @@ def make(
     moved = jax.lax.stop_gradient(moved.astype(view.dtype))
     return consistency.kl_divergence(
       jax.nn.softmax(logits), predict(params, moved)
-    ), ()
+    ), {}
 
-  return regularizers.Regularizer(
-    init=regularizers.nothing_to_carry,
-    penalty=penalty,
-    update=regularizers.no_update,
-    result=regularizers.trained_network,
-  )
+  return regularizers.Regularizer(penalty)

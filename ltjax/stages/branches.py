@@ -28,8 +28,9 @@ import jax.numpy as jnp
 from ltjax import pruning
 from ltjax import state as states
 from ltjax.models import parts
-from ltjax.stages import encoder, pretext
+from ltjax.stages import encoder
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 PyTree = Any
 
@@ -62,7 +63,7 @@ class Branches(NamedTuple):
   """
 
   init: Callable[[ModelState], tuple[dict[str, Any], PyTree, dict[str, Any]]]
-  refresh: Callable[[TrainState, pretext.Batch], dict[str, Any]]
+  refresh: Callable[[TrainState, step.Batch], dict[str, Any]]
   apply: Callable[..., Views]
   kept: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
@@ -122,7 +123,7 @@ def dense_and_pruned(network: encoder.Encoder, *, fraction: float) -> Branches:
       {"masks": everything},
     )
 
-  def refresh(state: TrainState, batch: pretext.Batch) -> dict[str, Any]:
+  def refresh(state: TrainState, batch: step.Batch) -> dict[str, Any]:
     masks = jax.lax.cond(
       batch.fresh,
       lambda: pruning.masks(

@@ -29,16 +29,16 @@ from ltjax.stages import (
   contrastive_settings,
   encoder,
   pretext,
-  pretext_setup,
   self_supervised,
 )
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 
 def make(
   name: str,
   model: models.Model,
-  setup: pretext_setup.Setup,
+  setup: pretext.Setup,
   *,
   views: Callable[..., tuple[jax.Array, jax.Array]],
   **settings: Any,
@@ -93,7 +93,7 @@ def task(
   *,
   views: Callable[..., tuple[jax.Array, jax.Array]],
   num_images: int,
-) -> pretext.Pretext:
+) -> step.Algorithm:
   """Returns the pretext task of telling images apart.
 
   Its params, statistics and extra are those of `branches`; where images are
@@ -122,7 +122,7 @@ def task(
       }
     return params, stats, extra
 
-  def refresh(state: TrainState, batch: pretext.Batch) -> Any:
+  def refresh(state: TrainState, batch: step.Batch) -> Any:
     extra = both.refresh(state, batch)
     if not boosted:
       return extra
@@ -135,20 +135,22 @@ def task(
     return extra | {"losses": held["losses"], "strengths": strengths}
 
   def loss(
-    params: Any, state: TrainState, batch: pretext.Batch
-  ) -> tuple[jax.Array, pretext.Outcome]:
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
     extra, metrics = state.extra, {}
     if boosted:
       strength = extra["strengths"][batch.index]
       metrics["strength_correlation"] = density_weights.correlation(
         strength,
-        1.0 / jnp.maximum(batch.counts[batch.labels], 1.0),
+        1.0 / jnp.maximum(batch.arrays["counts"][batch.labels], 1.0),
         batch.labels >= 0,
       )
       pair = views(batch.key, batch.images, strength)
     else:
       pair = views(batch.key, batch.images)
-    seen = both.apply(params, state.batch_stats, extra, pair, batch.head)
+    seen = both.apply(
+      params, state.batch_stats, extra, pair, batch.arrays["head"]
+    )
     first, second = projections.unit(seen.first), projections.unit(seen.second)
     metrics["accuracy"] = _accuracy(first, second)
     temperature = settings.temperature_of(batch.epoch)
@@ -166,10 +168,12 @@ def task(
         first=batch.epoch == 0,
       )
       extra = extra | {"losses": memory}
-    outcome = pretext.Outcome(seen.features, seen.stats, metrics, extra)
+    outcome = step.Outcome(
+      seen.stats, metrics, found=extra, features=seen.features
+    )
     return jnp.mean(losses), outcome
 
-  def finish(state: ModelState, trained: TrainState) -> ModelState:
+  def keep(state: ModelState, trained: TrainState) -> ModelState:
     params, stats = both.kept(trained.params, trained.batch_stats)
     return encoder.left(state, params, stats)
 
@@ -177,12 +181,12 @@ def task(
     params, stats, _ = jax.eval_shape(init, state)
     return encoder.left(state, *both.kept(params, stats))
 
-  return pretext.Pretext(
+  return step.Algorithm(
     init=init,
     loss=loss,
-    finish=finish,
+    keep=keep,
     refresh=refresh,
-    follow=lambda params, state, outcome: outcome.found,
+    follow=lambda params, state, batch, outcome: outcome.found,
     metrics=(
       "accuracy",
       *(("temperature",) if scheduled else ()),

@@ -113,7 +113,7 @@ def left(
 def ending(
   init: Callable[[ModelState], tuple[PyTree, PyTree, PyTree]], *names: str
 ) -> tuple[Callable[..., ModelState], Callable[[ModelState], ModelState]]:
-  """Returns `finish` and `shapes` of a pretext task that leaves its encoder.
+  """Returns `keep` and `shapes` of a pretext task that leaves its encoder.
 
   Args:
     init: of the task.
@@ -124,11 +124,11 @@ def ending(
     more = {name: params[name] for name in names}
     return left(state, params, stats, **more)
 
-  def finish(state: ModelState, trained: TrainState) -> ModelState:
+  def keep(state: ModelState, trained: TrainState) -> ModelState:
     return leave(state, trained.params, trained.batch_stats)
 
   def shapes(state: ModelState) -> ModelState:
     params, stats, _ = jax.eval_shape(init, state)
     return leave(state, params, stats)
 
-  return finish, shapes
+  return keep, shapes

@@ -31,8 +31,9 @@ from ltjax import models
 from ltjax.losses import contrastive
 from ltjax.models import heads, projections
 from ltjax.stage import Stage
-from ltjax.stages import pretext, pretext_setup, self_supervised
+from ltjax.stages import pretext, self_supervised
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 KEY_BATCH_NORMS = ("batch", "ema")
 
@@ -49,7 +50,7 @@ def task(
   key_batch_norm: str = "batch",
   projection_key: jax.Array,
   queue_key: jax.Array,
-) -> pretext.Pretext:
+) -> step.Algorithm:
   """Returns the pretext task of momentum contrast.
 
   The key network moves first, then makes the keys; the keys enter the queue, in
@@ -95,7 +96,7 @@ def task(
     }
     return params, state.batch_stats, extra
 
-  def refresh(state: TrainState, batch: pretext.Batch) -> Any:
+  def refresh(state: TrainState, batch: step.Batch) -> Any:
     del batch
     held = state.extra
     params = {part: state.params[part] for part in held["params"]}
@@ -107,9 +108,9 @@ def task(
     return held | {"params": follower, "batch_stats": follower_stats}
 
   def loss(
-    params: Any, state: TrainState, batch: pretext.Batch
-  ) -> tuple[jax.Array, pretext.Outcome]:
-    held, head = state.extra, batch.head
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
+    held, head = state.extra, batch.arrays["head"]
     first, second = views(batch.key, batch.images)
     keys, *_ = embed(
       held["params"],
@@ -127,21 +128,23 @@ def task(
     logits = contrastive.info_nce_logits(queries, keys, held["queue"])
     nearest = logits[:, 0] > jnp.max(logits[:, 1:], axis=-1)
     metrics = {"accuracy": jnp.mean(nearest)}
-    outcome = pretext.Outcome(features, batch_stats, metrics, keys)
+    outcome = step.Outcome(batch_stats, metrics, found=keys, features=features)
     return jnp.mean(losses), outcome
 
-  def follow(params: Any, state: TrainState, outcome: pretext.Outcome) -> Any:
-    del params
+  def follow(
+    params: Any, state: TrainState, batch: step.Batch, outcome: step.Outcome
+  ) -> Any:
+    del params, batch
     keys, held = outcome.found, state.extra["queue"]
     oldest = state.step % (queue // len(keys)) * len(keys)
     return state.extra | {
       "queue": jax.lax.dynamic_update_slice(held, keys, (oldest, 0))
     }
 
-  return pretext.Pretext(
+  return step.Algorithm(
     init=init,
     loss=loss,
-    finish=self_supervised.left,
+    keep=self_supervised.left,
     refresh=refresh,
     follow=follow,
     metrics=("accuracy",),
@@ -151,7 +154,7 @@ def task(
 def make(
   name: str,
   model: models.Model,
-  setup: pretext_setup.Setup,
+  setup: pretext.Setup,
   *,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
   dim: int = 128,

@@ -27,6 +27,7 @@ from ltjax.models import rescaling
 from ltjax.stage import Stage
 from ltjax.stages import classifier, classifier_settings
 from ltjax.state import ModelState, TrainState
+from ltjax.training import draw
 
 Images = jax.Array | host_images.HostImages
 Report = Callable[[ModelState], list[dict[str, Any]]]
@@ -80,14 +81,11 @@ def make(
     )
   stage = classifier.Maker(
     predictor,
-    images=images,
-    labels=labels,
-    num_classes=num_classes,
-    recipe=protocol.recipe,
-    settings=classifier_settings.Settings(
+    draw.Samples(images, labels, num_classes, seed),
+    protocol.recipe,
+    classifier_settings.Settings(
       "probe", views=protocol.views, sampler="random"
     ),
-    seed=seed,
   ).make(name, fresh=True, key=key, report=report)
   row: dict[str, Any] = {
     "kind": "probe",

@@ -30,10 +30,10 @@ from ltjax.stages import (
   encoder,
   inheritance,
   pretext,
-  pretext_setup,
   self_supervised,
 )
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 INITS = ("random", "features")
 Views = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -65,7 +65,7 @@ def task(
   *,
   views: Views,
   temperature: float,
-) -> pretext.Pretext:
+) -> step.Algorithm:
   """Returns the pretext task of the first stage of FASSL.
 
   Its params are those of the encoder and `prototypes [K, D]`.
@@ -85,30 +85,30 @@ def task(
     return params | {"prototypes": draw(params, stats, state)}, stats, {}
 
   def loss(
-    params: Any, state: TrainState, batch: pretext.Batch
-  ) -> tuple[jax.Array, pretext.Outcome]:
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
     num = len(batch.index)
     features, embeddings, stats = network.apply(
       params,
       state.batch_stats,
       jnp.concatenate(views(batch.key, batch.images)),
-      batch.head,
+      batch.arrays["head"],
       True,
     )
     units = projections.unit(similarities(embeddings, params["prototypes"]))
     losses = contrastive.nt_xent(
       units[:num], units[num:], temperature=temperature
     )
-    return jnp.mean(losses), pretext.Outcome(features[:num], stats, {})
+    return jnp.mean(losses), step.Outcome(stats, {}, features=features[:num])
 
-  finish, shapes = encoder.ending(init, "prototypes")
-  return pretext.Pretext(init=init, loss=loss, finish=finish, shapes=shapes)
+  keep, shapes = encoder.ending(init, "prototypes")
+  return step.Algorithm(init=init, loss=loss, keep=keep, shapes=shapes)
 
 
 def make(
   name: str,
   model: models.Model,
-  setup: pretext_setup.Setup,
+  setup: pretext.Setup,
   *,
   views: Views,
   count: int = 128,

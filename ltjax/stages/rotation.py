@@ -21,8 +21,9 @@ from ltjax import models
 from ltjax.losses import classification
 from ltjax.models import heads
 from ltjax.stage import Stage
-from ltjax.stages import pretext, pretext_setup, self_supervised
+from ltjax.stages import pretext, self_supervised
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 ROTATIONS = ("one", "four")
 TURNS = 4
@@ -79,7 +80,7 @@ def task(
   transform: Callable[[jax.Array, jax.Array], jax.Array],
   rotations: str = "one",
   key: jax.Array,
-) -> pretext.Pretext:
+) -> step.Algorithm:
   """Returns the pretext task of telling rotations.
 
   Args:
@@ -101,8 +102,8 @@ def task(
     return params, state.batch_stats, {}
 
   def loss(
-    params: Any, state: TrainState, batch: pretext.Batch
-  ) -> tuple[jax.Array, pretext.Outcome]:
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
     transform_key, turns_key = jax.random.split(batch.key)
     images = transform(transform_key, batch.images)
     if rotations == "four":
@@ -110,7 +111,7 @@ def task(
     else:
       turns = draw_turns(turns_key, len(batch.index))
       images = rotate(images, turns)
-    network = {"backbone": params["backbone"], "head": batch.head}
+    network = {"backbone": params["backbone"], "head": batch.arrays["head"]}
     features, _, batch_stats = model.apply(
       network, state.batch_stats, images, True
     )
@@ -119,12 +120,14 @@ def task(
     metrics = {"accuracy": jnp.mean(jnp.argmax(logits, -1) == turns)}
     if rotations == "four":
       features = features[::TURNS]
-    return jnp.mean(losses), pretext.Outcome(features, batch_stats, metrics)
+    return jnp.mean(losses), step.Outcome(
+      batch_stats, metrics, features=features
+    )
 
-  return pretext.Pretext(
+  return step.Algorithm(
     init=init,
     loss=loss,
-    finish=self_supervised.left,
+    keep=self_supervised.left,
     metrics=("accuracy",),
   )
 
@@ -132,7 +135,7 @@ def task(
 def make(
   name: str,
   model: models.Model,
-  setup: pretext_setup.Setup,
+  setup: pretext.Setup,
   *,
   transform: Callable[[jax.Array, jax.Array], jax.Array],
   rotations: str = "one",

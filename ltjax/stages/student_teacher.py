@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import models, sampling
+from ltjax import models
 from ltjax.losses import alignment
 from ltjax.models import projections
 from ltjax.stage import Stage
@@ -34,12 +34,12 @@ from ltjax.stages import (
   image_weights,
   inheritance,
   pretext,
-  pretext_setup,
   self_supervised,
   teacher,
 )
 from ltjax.stages.student_settings import Settings
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 Views = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -50,9 +50,8 @@ def task(
   settings: Settings,
   *,
   views: Views,
-  total_steps: int,
   key: jax.Array,
-) -> pretext.Pretext:
+) -> step.Algorithm:
   """Returns the pretext task of a student that follows a teacher.
 
   `mean over i and both directions of w_i (2 - 2 cos(q(z_S(x_i)), z_T(x'_i)))`,
@@ -67,7 +66,6 @@ def task(
     predictor: from the student's embeddings to those of the teacher.
     settings: of the stage.
     views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
-    total_steps: of the stage, for the schedule of `ema`.
     key: draws the predictor.
 
   Source: Lin et al. (2023), Equations 3 and 4; Grill et al. (2020), Equation 2.
@@ -107,13 +105,13 @@ def task(
     return image_weights.of(settings, target, state.extra["prototypes"])
 
   def loss(
-    params: Any, state: TrainState, batch: pretext.Batch
-  ) -> tuple[jax.Array, pretext.Outcome]:
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
     pair, stats = views(batch.key, batch.images), state.batch_stats
     features, predictions = [], []
     for view in pair:
       seen, embeddings, encoded = network.apply(
-        params, stats, view, batch.head, True
+        params, stats, view, batch.arrays["head"], True
       )
       prediction, predicted = predictor.apply(
         params["predictor"], stats["predictor"], embeddings, True
@@ -125,13 +123,18 @@ def task(
     others = pair[::-1]
     targets = [
       teacher.embed(
-        settings, network, state.extra, state.batch_stats, view, batch.head
+        settings,
+        network,
+        state.extra,
+        state.batch_stats,
+        view,
+        batch.arrays["head"],
       )
       for view in others
     ]
     weights = jnp.stack(
       [
-        weigh(view, target, state, batch.head)
+        weigh(view, target, state, batch.arrays["head"])
         for view, target in zip(others, targets)
       ]
     )
@@ -141,29 +144,31 @@ def task(
         for prediction, target in zip(predictions, targets)
       ]
     )
-    metrics = image_weights.watch(weights, batch.labels, batch.counts)
+    metrics = image_weights.watch(weights, batch.labels, batch.arrays["counts"])
     metrics["alignment"] = jnp.mean(distances)
-    outcome = pretext.Outcome(features[0], stats, metrics)
+    outcome = step.Outcome(stats, metrics, features=features[0])
     return jnp.mean(weights * distances), outcome
 
-  def follow(params: Any, state: TrainState, outcome: pretext.Outcome) -> Any:
+  def follow(
+    params: Any, state: TrainState, batch: step.Batch, outcome: step.Outcome
+  ) -> Any:
     return teacher.follow(
       settings,
       state.extra,
       params,
       outcome.batch_stats,
       step=state.step,
-      total_steps=total_steps,
+      total_steps=batch.steps,
     )
 
   def left(state: ModelState, params: Any, stats: Any) -> ModelState:
     kept = {k: v for k, v in state.pretrained.items() if k == "prototypes"}
     return encoder.left(state, params, stats, **kept)
 
-  return pretext.Pretext(
+  return step.Algorithm(
     init=init,
     loss=loss,
-    finish=lambda state, trained: left(
+    keep=lambda state, trained: left(
       state, trained.params, trained.batch_stats
     ),
     follow=follow,
@@ -175,7 +180,7 @@ def task(
 def make(
   name: str,
   model: models.Model,
-  setup: pretext_setup.Setup,
+  setup: pretext.Setup,
   *,
   views: Views,
   inherit: bool,
@@ -223,9 +228,6 @@ def make(
     network = inheritance.heir(model, **shape)
   else:
     network = inheritance.fresh(model, last_norm=False, **shape)
-  steps = sampling.steps_per_epoch(
-    len(setup.images), setup.recipe.batch_size, name
-  )
   return pretext.make(
     name,
     task(
@@ -235,7 +237,6 @@ def make(
       ),
       chosen,
       views=views,
-      total_steps=setup.recipe.epochs * steps,
       key=predictor_key,
     ),
     setup,

@@ -28,17 +28,17 @@ from ltjax.stages import (
   encoder,
   inheritance,
   pretext,
-  pretext_setup,
   self_supervised,
   swav_settings,
 )
 from ltjax.state import ModelState, TrainState
+from ltjax.training import step
 
 
 def make(
   name: str,
   model: models.Model,
-  setup: pretext_setup.Setup,
+  setup: pretext.Setup,
   *,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
   dim: int = 128,
@@ -102,7 +102,7 @@ def task(
   frozen_steps: int,
   queue_from: int,
   key: jax.Array,
-) -> pretext.Pretext:
+) -> step.Algorithm:
   """Returns the pretext task of SwAV.
 
   Its params are those of the encoder and `prototypes [K, D]`; with a queue its
@@ -143,12 +143,12 @@ def task(
     return params, stats, queue
 
   def loss(
-    params: Any, state: TrainState, batch: pretext.Batch
-  ) -> tuple[jax.Array, pretext.Outcome]:
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
     num_images = len(batch.index)
     pair = jnp.concatenate(views(batch.key, batch.images))
     features, embeddings, stats = network.apply(
-      params, state.batch_stats, pair, batch.head, True
+      params, state.batch_stats, pair, batch.arrays["head"], True
     )
     units = projections.unit(embeddings).reshape(2, num_images, -1)
     held = jax.lax.stop_gradient(params["prototypes"])
@@ -181,8 +181,11 @@ def task(
       "code_entropy": jnp.mean(jnp.sum(jax.scipy.special.entr(codes), -1)),
       "prototypes_used": jnp.sum(used),
     }
-    outcome = pretext.Outcome(
-      features[:num_images], stats, metrics, jax.lax.stop_gradient(units)
+    outcome = step.Outcome(
+      stats,
+      metrics,
+      found=jax.lax.stop_gradient(units),
+      features=features[:num_images],
     )
     return jnp.mean(losses), outcome
 
@@ -198,8 +201,10 @@ def task(
     )
     return params | {"prototypes": prototypes}
 
-  def follow(params: Any, state: TrainState, outcome: pretext.Outcome) -> Any:
-    del params
+  def follow(
+    params: Any, state: TrainState, batch: step.Batch, outcome: step.Outcome
+  ) -> Any:
+    del params, batch
     if not size:
       return state.extra
     units, queue = outcome.found, state.extra["queue"]
@@ -207,11 +212,11 @@ def task(
     oldest = state.step % (size // num_images) * num_images
     return {"queue": jax.lax.dynamic_update_slice(queue, units, (0, oldest, 0))}
 
-  finish, shapes = encoder.ending(init, "prototypes")
-  return pretext.Pretext(
+  keep, shapes = encoder.ending(init, "prototypes")
+  return step.Algorithm(
     init=init,
     loss=loss,
-    finish=finish,
+    keep=keep,
     constrain=constrain,
     follow=follow,
     metrics=("code_entropy", "prototypes_used"),

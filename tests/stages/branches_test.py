@@ -8,7 +8,8 @@ import toys
 
 from ltjax.losses import contrastive as losses
 from ltjax.models import parts, projections
-from ltjax.stages import branches, encoder, pretext
+from ltjax.stages import branches, encoder
+from ltjax.training import step
 
 BATCH = 8
 
@@ -191,7 +192,7 @@ def test_masks_are_made_of_dense_weights_at_the_start_of_an_epoch(state):
   now.params, now.extra = params, extra
 
   def refresh(fresh):
-    batch = pretext.Batch(*[None] * 9)._replace(fresh=jnp.asarray(fresh))
+    batch = step.Batch(*[None] * 10)._replace(fresh=jnp.asarray(fresh))
     return both.refresh(now, batch)["masks"]["kernel"]
 
   assert refresh(False).all()

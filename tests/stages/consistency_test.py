@@ -204,13 +204,11 @@ def test_keep_starts_from_the_memory_of_the_loop_before(learner, state):
 
 
 def test_labels_are_read_when_the_stage_begins(learner, state):
-  """One maker serves all loops, whose pseudo labels differ."""
-  maker = toys.consistency_maker(learner)
+  """One algorithm serves all loops, whose pseudo labels differ."""
   one, two = (
-    maker.make(name, key=learner.key(name), report=toys.nothing)
+    toys.consistency_stage(learner, name)
     for name in ("loop1/consistency", "loop2/consistency")
   )
-  assert one.step is two.step
   other = state.replace(pseudo_labels=(state.pseudo_labels + 1) % 4)
   for stage, found in ((one, state), (two, other)):
     labels = stage.prepare(found)[0]["labels"]

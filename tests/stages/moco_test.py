@@ -9,6 +9,7 @@ import toys
 
 from ltjax.models import projections
 from ltjax.stages import moco, pretext
+from ltjax.training import step
 
 BATCH, QUEUE, DIM = 8, 24, 3
 
@@ -142,15 +143,9 @@ def test_ema_one_freezes_the_key_network(learner):
     projection_key=jax.random.key(0),
     queue_key=jax.random.key(1),
   )
-  step = pretext.make_step(
-    task,
-    toys.recipe().make_optimizer(0.05),
-    steps_per_epoch=5,
-    epochs=2,
-    online_probe=False,
-  )
+  program = step.program(pretext.watched(task), toys.recipe(), 5)
   states, *_ = toys.train(
-    dataclasses.replace(stage, step=step), learner.init(), 3
+    dataclasses.replace(stage, step=program.step), learner.init(), 3
   )
   start = states[0].extra
   for after in states[1:]:

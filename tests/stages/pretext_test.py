@@ -14,8 +14,8 @@ import pytest
 import toys
 
 from ltjax import fit, monitors
-from ltjax import recipe as recipes
 from ltjax.stages import pretext
+from ltjax.training import step
 
 LEARNING_RATE = 0.05
 
@@ -39,28 +39,28 @@ def task():
     return extra | {"epochs": epochs}
 
   def loss(params, state, batch):
-    network = {"backbone": params["backbone"], "head": batch.head}
+    network = {"backbone": params["backbone"], "head": batch.arrays["head"]}
     x = (batch.images.astype(jnp.float32) / 255 - 0.4) / 0.25
     x = x + 0.1 * jax.random.normal(batch.key, x.shape)
     features, _, stats = toys.model().apply(network, state.batch_stats, x, True)
     away = jnp.mean(features, axis=0) - params["w"]
     metrics = {"epochs": state.extra["epochs"].astype(jnp.float32)}
     found = {"epoch": batch.epoch, "progress": batch.progress}
-    outcome = pretext.Outcome(features, stats, metrics, found)
+    outcome = step.Outcome(stats, metrics, found=found, features=features)
     return jnp.sum(away**2), outcome
 
-  def follow(params, state, outcome):
+  def follow(params, state, batch, outcome):
     return state.extra | outcome.found | {"follower": params["w"]}
 
-  def finish(state, trained):
+  def keep(state, trained):
     return state.replace(
       backbone=trained.params["backbone"], batch_stats=trained.batch_stats
     )
 
-  return pretext.Pretext(
+  return step.Algorithm(
     init=init,
     loss=loss,
-    finish=finish,
+    keep=keep,
     refresh=refresh,
     follow=follow,
     metrics=("epochs",),
@@ -100,6 +100,20 @@ def hand_features(params, key, images):
   x = x.reshape(len(images), -1) @ p["kernel"]
   x = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * p["scale"] + p["bias"]
   return np.maximum(x, 0)
+
+
+def test_a_step_reads_the_images_as_they_were_given(learner):
+  arrays, _ = make_stage(learner).prepare(learner.init())
+  assert arrays["labels"] is learner.task.labels
+  assert len(arrays["images"]) == toys.N
+  assert arrays["counts"].tolist() == list(toys.LABELED)
+  toys.assert_same(arrays["head"], learner.init().head)
+
+
+def test_stages_begin_without_an_online_probe(learner):
+  stage = toys.moco_stage(learner)
+  state = jax.eval_shape(stage.init, learner.init())
+  assert "online_accuracy" not in state.totals
 
 
 def test_step_equals_one_by_hand(learner):
@@ -144,13 +158,13 @@ def test_every_image_once_an_epoch(learner):
 def test_epochs_are_told(learner):
   """5 steps each; what is made anew at a start is there in that step."""
   states, *_ = toys.train(make_stage(learner), learner.init(), 10)
-  for step, state in enumerate(states[1:]):
+  for done, state in enumerate(states[1:]):
     extra = state.extra
-    assert extra["epochs"] == 1 + step // 5
-    assert extra["epoch"] == step // 5
-    np.testing.assert_allclose(extra["progress"], step / 10, rtol=1e-6)
+    assert extra["epochs"] == 1 + done // 5
+    assert extra["epoch"] == done // 5
+    np.testing.assert_allclose(extra["progress"], done / 10, rtol=1e-6)
     # `loss` sees the extra of `refresh`, and totals start anew.
-    seen = (1 + step // 5) * (1 + step % 5)
+    seen = (1 + done // 5) * (1 + done % 5)
     np.testing.assert_allclose(state.totals["epochs"], seen)
 
 
@@ -312,16 +326,9 @@ def test_not_finite(learner, tmp_path):
       task().loss(params, state, batch)[1],
     ),
   )
-  stage = make_stage(learner)
-  step = pretext.make_step(
-    broken,
-    recipes.Recipe(epochs=2).make_optimizer(0.1),
-    steps_per_epoch=5,
-    epochs=2,
-    online_probe=False,
-  )
+  stage = make_stage(learner, changes={"loss": broken.loss})
   with pytest.raises(fit.NonFiniteLossError, match="pretrain is not finite at"):
-    toys.execute(tmp_path, learner, [dataclasses.replace(stage, step=step)])
+    toys.execute(tmp_path, learner, [stage])
 
 
 @pytest.mark.parametrize(

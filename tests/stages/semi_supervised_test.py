@@ -7,9 +7,10 @@ import pytest
 import semi_toys
 import toys
 
-from ltjax import objective, regularizers, sampling
+from ltjax import objective, regularizers
 from ltjax.regularizers import mean_teacher, pi_model, temporal_ensembling, vat
-from ltjax.stages import embedding, semi_supervised
+from ltjax.stages import semi_supervised
+from ltjax.training import draw, step
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +54,7 @@ GOLDEN = {
 @pytest.fixture(scope="module")
 def supervised():
   """Returns the supervised step of the same recipe, compiled once."""
-  learner, recipe = toys.learner(), toys.recipe()
-  step = embedding.make_step(
-    learner.model,
-    recipe.make_optimizer(recipe.make_schedule(5)),
-    transform=learner.transform,
-    steps_per_epoch=5,
-  )
-  return jax.jit(step)
+  return jax.jit(toys.embedding_stage(toys.learner()).step)
 
 
 @every_one
@@ -87,10 +81,7 @@ def test_weight_0_is_the_supervised_step(name, supervised):
 def constant(losses):
   """A regularizer whose penalty is known."""
   return regularizers.Regularizer(
-    init=regularizers.nothing_to_carry,
-    penalty=lambda forward, params, state, batch: (losses, ()),
-    update=regularizers.no_update,
-    result=regularizers.trained_network,
+    lambda forward, params, state, views: (losses, {})
   )
 
 
@@ -119,20 +110,17 @@ def test_the_objective_sees_labeled_images_counts_and_epoch(learner):
     assert logits.shape == (8, 4) and epochs == 2 and example_weights is None
     return jnp.mean(logits)
 
-  stage = semi_supervised.make(
-    "semi",
+  algorithm = semi_supervised.algorithm(
     learner.model,
     constant(jnp.zeros(16)),
-    images=learner.task.images,
-    labels=learner.task.labels,
     objective=watched,
-    make_sampler=lambda batch_size, epochs, stage: sampling.random(
-      toys.N, batch_size, seed=0, stage=stage
-    ),
     transform=learner.transform,
-    recipe=toys.recipe(),
+    num_labeled=8,
     weight=1.0,
-    seed=0,
+  )
+  data = draw.pairs(learner.samples, 8, ratio=1, field="semi")
+  stage = step.make(
+    *("semi", algorithm, data, toys.recipe()),
     key=learner.key("semi"),
     report=toys.nothing,
   )
@@ -174,83 +162,6 @@ def test_any_loss_can_be_combined(learner, loss):
   )
 
 
-def drawn(stage, learner, epochs):
-  _, stream = stage.prepare(learner.init())
-  return np.concatenate([stream(epoch) for epoch in range(epochs)])
-
-
-def test_an_epoch_is_a_pass_over_the_unlabeled_images(learner):
-  stage = semi_toys.stage(learner, pi_model.make())
-  assert (stage.steps_per_epoch, stage.batch_size) == (5, 16)
-  index = drawn(stage, learner, 3)
-  assert index.shape == (15, 16) and index.dtype == np.int32
-  assert index[:, :8].max() < toys.N <= index[:, 8:].min()
-  np.testing.assert_array_equal(
-    np.bincount(index.ravel()), np.full(toys.N + toys.M, 3)
-  )
-  assert not np.array_equal(index[:5], index[5:10])
-
-
-def test_more_unlabeled_images_than_labeled_ones(learner):
-  stage = semi_toys.stage(
-    learner, pi_model.make(), unlabeled_ratio=3, batch_size=4
-  )
-  assert (stage.steps_per_epoch, stage.batch_size) == (3, 16)
-  index = drawn(stage, learner, 10)
-  assert index[:, :4].max() < toys.N <= index[:, 4:].min()
-  # 10 labeled batches an epoch: three epochs over the labeled images in 30.
-  np.testing.assert_array_equal(
-    np.bincount(index[:, :4].ravel()), np.full(toys.N, 3)
-  )
-
-
-def slow_stream(labeled, unlabeled, labeled_steps, steps, epochs):
-  """All labeled batches in a row, cut anew; then the unlabeled ones."""
-  count = -(-epochs * steps // labeled_steps)
-  row = [batch for e in range(count) for batch in labeled(e)]
-  return [
-    np.concatenate([row[e * steps + s], 100 + unlabeled(e)[s]])
-    for e in range(epochs)
-    for s in range(steps)
-  ]
-
-
-@pytest.mark.parametrize(
-  "labeled_steps, steps", [(3, 7), (7, 3), (4, 4), (5, 1)]
-)
-def test_the_labeled_stream_goes_on_across_epochs(labeled_steps, steps):
-  def labeled(epoch):
-    return epoch * 10 + np.arange(labeled_steps * 2).reshape(-1, 2)
-
-  def unlabeled(epoch):
-    return epoch + np.arange(steps * 3).reshape(-1, 3)
-
-  stream = semi_supervised.make_stream(
-    labeled,
-    unlabeled,
-    num_labeled=100,
-    labeled_steps=labeled_steps,
-    steps=steps,
-  )
-  expected = slow_stream(labeled, unlabeled, labeled_steps, steps, 6)
-  # In any order: a resumed run asks for a late epoch first.
-  for epoch in (5, 0, 3, 1, 4, 2):
-    np.testing.assert_array_equal(
-      stream(epoch), expected[epoch * steps : (epoch + 1) * steps]
-    )
-
-
-def test_a_sampler_draws_the_labeled_images_only(learner):
-  stage = semi_toys.stage(learner, pi_model.make(), sampler="class_balanced")
-  index = drawn(stage, learner, 60)
-  labels = np.asarray(learner.task.labels)[index[:, :8]]
-  shares = np.bincount(labels.ravel()) / labels.size
-  np.testing.assert_allclose(shares, 0.25, atol=0.03)
-  np.testing.assert_array_equal(
-    np.bincount(index[:, 8:].ravel() - toys.N), np.full(toys.M, 60)
-  )
-
-
 def test_the_stage_leaves_one_head_in_two_buffers(learner):
   stage = semi_toys.stage(learner, pi_model.make())
   trained = stage.init(learner.init())
@@ -271,20 +182,8 @@ def test_the_stage_leaves_one_head_in_two_buffers(learner):
     ({"weight": float("inf")}, "semi.weight is inf"),
     ({"rampup": 1.1}, r"semi.rampup is 1.1; .*in \[0, 1\]"),
     ({"rampup": -0.1}, "semi.rampup is -0.1"),
-    ({"unlabeled_ratio": 0}, "semi.unlabeled_ratio is 0; it must be 1"),
-    ({"batch_size": 41}, "semi.batch_size is 41, .* only 40"),
-    (
-      {"batch_size": 20, "unlabeled_ratio": 3},
-      "semi.batch_size is 20 with 3 .* only 40 unlabeled .* lower",
-    ),
   ],
 )
 def test_settings_out_of_range_are_refused(learner, settings, message):
   with pytest.raises(ValueError, match=message):
     semi_toys.stage(learner, pi_model.make(), **settings)
-
-
-def test_no_unlabeled_images_is_an_error():
-  bare = toys.learner(unlabeled=(0, 0, 0, 0))
-  with pytest.raises(ValueError, match="no unlabeled images.*supervised"):
-    semi_toys.stage(bare, pi_model.make())

@@ -1,0 +1,1 @@
+"""Training one stage: the step that all of them share."""

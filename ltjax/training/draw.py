@@ -1,0 +1,287 @@
+"""What stages draw: the labeled images, all of them, or pairs of both kinds.
+
+Each of the three returns the `step.Data` of a stage, whose step then reads
+
+- `images` uint8 `[N + M, H, W, C]`, the labeled ones first,
+- `labels` int32, of those that are drawn; -1 where unknown,
+- `counts` float32 `[C]`, the images of each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax import sampling
+from ltjax.data import host_images
+from ltjax.state import ModelState
+from ltjax.training import step
+
+RANDOM: Mapping[str, Any] = types.MappingProxyType(
+  {"name": "random", "exponent": 1.0, "beta": 0.9999, "defer": 0.0}
+)
+COUNTS = ("labeled", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """Images and what is known of them.
+
+  Attributes:
+    images: uint8 `[N + M, H, W, C]`, the labeled ones first.
+    labels: int32 `[N]`, -1 where unknown.
+    num_classes: C.
+    seed: of the run, from which the order derives.
+  """
+
+  images: jax.Array | host_images.HostImages
+  labels: jax.Array
+  num_classes: int
+  seed: int
+
+  def sampler(
+    self,
+    settings: Mapping[str, Any],
+    labels: jax.Array,
+    batch_size: int,
+    *,
+    name: str,
+    epochs: int,
+  ) -> sampling.Stream:
+    """Returns the batches of a stage, see `sampling.make`.
+
+    Args:
+      settings: the config's block `sampler`.
+      labels: int32, of what is drawn.
+      batch_size: B.
+      name: of the stage.
+      epochs: of the stage.
+    """
+    return sampling.make(
+      settings,
+      np.asarray(labels),
+      batch_size,
+      num_classes=self.num_classes,
+      epochs=epochs,
+      seed=self.seed,
+      stage=name,
+    )
+
+  def counts(self, labels: jax.Array) -> jax.Array:
+    """Returns float32 `[C]`, how often each class is among int32 labels."""
+    counts = jnp.bincount(labels, length=self.num_classes)
+    return counts.astype(jnp.float32)
+
+
+def labeled(
+  samples: Samples,
+  batch_size: int,
+  *,
+  field: str,
+  sampler: Mapping[str, Any] = RANDOM,
+  also: Callable[[ModelState], dict[str, Any]] = lambda state: {},
+) -> step.Data:
+  """Draws labeled images; an epoch is as many draws as there are.
+
+  Args:
+    samples: the images; others than the labeled ones are not drawn.
+    batch_size: B.
+    field: the config block, for errors.
+    sampler: as the config's block `sampler`.
+    also: `model_state -> arrays` that the step reads besides.
+
+  Raises:
+    ValueError: if the batch is larger than the set.
+  """
+  return _singles(
+    samples,
+    batch_size,
+    num=len(samples.labels),
+    field=field,
+    sampler=sampler,
+    known=lambda state: samples.labels,
+    counted=lambda state: samples.labels,
+    also=also,
+  )
+
+
+def everything(
+  samples: Samples,
+  batch_size: int,
+  *,
+  field: str,
+  sampler: Mapping[str, Any] = RANDOM,
+  counts: str = "labeled",
+  also: Callable[[ModelState], dict[str, Any]] = lambda state: {},
+) -> step.Data:
+  """Draws labeled and pseudo-labeled images alike.
+
+  Args:
+    samples: the images.
+    batch_size: B.
+    field: the config block, for errors.
+    sampler: as the config's block `sampler`, over labels and pseudo labels.
+    counts: those of the `labeled` images, or of `all`.
+    also: `model_state -> arrays` that the step reads besides.
+
+  Raises:
+    ValueError: if the batch is larger than the set.
+  """
+
+  def known(state: ModelState) -> jax.Array:
+    return jnp.concatenate([samples.labels, state.pseudo_labels])
+
+  return _singles(
+    samples,
+    batch_size,
+    num=len(samples.images),
+    field=field,
+    sampler=sampler,
+    known=known,
+    counted=known if counts == "all" else lambda state: samples.labels,
+    also=also,
+  )
+
+
+def _singles(
+  samples: Samples,
+  batch_size: int,
+  *,
+  num: int,
+  field: str,
+  sampler: Mapping[str, Any],
+  known: Callable[[ModelState], jax.Array],
+  counted: Callable[[ModelState], jax.Array],
+  also: Callable[[ModelState], dict[str, Any]],
+) -> step.Data:
+  def prepare(state: ModelState, name: str, epochs: int):
+    labels = known(state)
+    arrays = {
+      "images": samples.images,
+      "labels": labels,
+      "counts": samples.counts(counted(state)),
+    }
+    stream = samples.sampler(
+      sampler, labels, batch_size, name=name, epochs=epochs
+    )
+    return arrays | also(state), stream
+
+  steps = sampling.steps_per_epoch(num, batch_size, field)
+  return step.Data(steps, batch_size, prepare)
+
+
+def pairs(
+  samples: Samples,
+  batch_size: int,
+  *,
+  ratio: int,
+  field: str,
+  sampler: Mapping[str, Any] = RANDOM,
+) -> step.Data:
+  """Draws labeled images, and `ratio` times as many unlabeled ones with them.
+
+  An epoch is one pass over the unlabeled images. The labeled stream has its
+  own, shorter or longer epochs and goes on across those of the stage. The
+  labeled images of a batch come first.
+
+  Args:
+    samples: the images.
+    batch_size: labeled images in a step.
+    ratio: unlabeled images to a labeled one, 1 or more.
+    field: the config block, for errors.
+    sampler: as the config's block `sampler`, over the labels.
+
+  Raises:
+    ValueError: if there are no unlabeled images, the ratio is below 1 or a
+      batch is larger than its set.
+  """
+  num_labeled = len(samples.labels)
+  num_unlabeled = len(samples.images) - num_labeled
+  if ratio < 1:
+    raise ValueError(
+      f"{field}.unlabeled_ratio is {ratio}; it must be 1 or more."
+    )
+  if num_unlabeled == 0:
+    raise ValueError(
+      "There are no unlabeled images for a consistency term. Raise"
+      " data.unlabeled.factor, name a pool in data.unlabeled.source, or choose"
+      " --config.method=supervised, which needs none."
+    )
+  labeled_steps = sampling.steps_per_epoch(num_labeled, batch_size, field)
+  if batch_size * ratio > num_unlabeled:
+    raise ValueError(
+      f"{field}.batch_size is {batch_size} with {ratio} unlabeled images to a"
+      f" labeled one, but there are only {num_unlabeled} unlabeled images;"
+      f" lower {field}.batch_size or {field}.unlabeled_ratio, or enlarge the"
+      " pool."
+    )
+  steps = num_unlabeled // (batch_size * ratio)
+
+  def prepare(state: ModelState, name: str, epochs: int):
+    del state
+    unknown = jnp.full((num_unlabeled,), -1, samples.labels.dtype)
+    arrays = {
+      "images": samples.images,
+      "labels": jnp.concatenate([samples.labels, unknown]),
+      "counts": samples.counts(samples.labels),
+    }
+    return arrays, join(
+      samples.sampler(
+        sampler,
+        samples.labels,
+        batch_size,
+        name=name,
+        epochs=-(-epochs * steps // labeled_steps),
+      ),
+      sampling.random(
+        num_unlabeled,
+        batch_size * ratio,
+        seed=samples.seed,
+        stage=name + "/unlabeled",
+      ),
+      num_labeled=num_labeled,
+      labeled_steps=labeled_steps,
+      steps=steps,
+    )
+
+  return step.Data(steps, batch_size * (1 + ratio), prepare, 1 + ratio)
+
+
+def join(
+  labeled: sampling.Stream,
+  unlabeled: sampling.Stream,
+  *,
+  num_labeled: int,
+  labeled_steps: int,
+  steps: int,
+) -> sampling.Stream:
+  """Joins two streams, each of which has epochs of its own.
+
+  Args:
+    labeled: `epoch -> int32 [labeled_steps, B_l]`.
+    unlabeled: `epoch -> int32 [steps, B_u]`, from 0.
+    num_labeled: `N`, where the unlabeled images begin.
+    labeled_steps: batches in an epoch of the labeled stream.
+    steps: batches in an epoch of the stage.
+
+  Returns:
+    `epoch -> int32 [steps, B_l + B_u]`, a function of the epoch alone: batch
+    `t` of the stage has the labeled batch `t`, counted over all epochs.
+  """
+
+  def stream(epoch: int) -> np.ndarray:
+    begin, end = epoch * steps, (epoch + 1) * steps
+    first, last = begin // labeled_steps, (end - 1) // labeled_steps
+    drawn = np.concatenate([labeled(e) for e in range(first, last + 1)])
+    start = begin - first * labeled_steps
+    return np.concatenate(
+      [drawn[start : start + steps], num_labeled + unlabeled(epoch)], axis=1
+    ).astype(np.int32)
+
+  return stream
