@@ -7,12 +7,14 @@ code, which differs (see docs/paper_and_code.md).
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
 from ltjax import config_blocks as blocks
+from ltjax import loss_settings
 
 VARIANTS = ("paper", "author_code")
 
@@ -108,21 +110,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   )
 
   config.loss = ml_collections.ConfigDict(
-    {
-      "name": "cross_entropy",
-      "gamma": 1.0,  # of focal
-      "margin": 0.5,  # the largest, of LDAM
-      "tau": 1.0,  # of logit adjustment and VS
-      "vs_gamma": 0.3,
-      "delta": (),  # of the pairwise loss, a number a class
-      "weights": "none",  # "effective_number", "inverse", "explicit"
-      "class_weights": (),
-      "beta": 0.9999,  # of effective numbers
-      "defer": 0.0,  # DRW: share of the epochs before the weights begin
-      "reduction": "mean",  # or "weighted_mean", as PyTorch
-      "weighted_focal": False,
-      "counts": "labeled",  # or "all": with pseudo labels
-    }
+    dataclasses.asdict(loss_settings.Settings())
   )
   config.sampler = ml_collections.ConfigDict(
     {

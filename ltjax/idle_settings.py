@@ -13,6 +13,7 @@ from typing import Any
 
 from ltjax import class_probabilities
 from ltjax import config as configs
+from ltjax.losses import table
 
 # What a setting needs to be read: any of these, each of which names settings
 # with the values that will do.
@@ -51,10 +52,10 @@ _SECOND: tuple[dict[str, tuple[Any, ...]], ...] = (
 )
 
 _FIELDS: tuple[tuple[str, tuple[str, ...], Readers], ...] = (
-  ("loss", ("gamma",), ({"loss.name": ("focal", "sigmoid_focal")},)),
-  ("loss", ("margin",), ({"loss.name": ("ldam", "ldam_hinge")},)),
-  ("loss", ("tau",), ({"loss.name": ("logit_adjustment", "vs")},)),
-  ("loss", ("vs_gamma",), ({"loss.name": ("vs",)},)),
+  *(
+    ("loss", (field,), ({"loss.name": table.reading(field)},))
+    for field in ("gamma", "margin", "tau", "vs_gamma")
+  ),
   ("loss", ("beta",), ({"loss.weights": ("effective_number",)},)),
   ("loss", ("counts",), ({"method": ("pseudo_label",)},)),
   ("sampler", ("defer",), ({"sampler.name": _RESAMPLERS},)),

@@ -6,7 +6,7 @@ its class weights should have some.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
 from typing import Any
@@ -14,18 +14,10 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-NAMES = (
-  "cross_entropy",
-  "focal",
-  "sigmoid",
-  "sigmoid_focal",
-  "ldam",
-  "ldam_hinge",
-  "logit_adjustment",
-  "pairwise",
-  "vs",
-)
-WEIGHTS = ("none", "effective_number", "inverse", "explicit")
+from ltjax.losses import table
+
+NAMES = tuple(table.LOSSES)
+WEIGHTS = tuple(table.WEIGHTS)
 REDUCTIONS = ("mean", "weighted_mean")
 COUNTS = ("labeled", "all")
 
@@ -45,7 +37,7 @@ class Settings:
   """The fields of `config.loss`.
 
   Attributes:
-    name: one of `NAMES`.
+    name: one of `NAMES`, see `ltjax.losses.table`.
     gamma: focusing exponent of the focal losses.
     margin: largest margin of LDAM, in units of the cosine.
     tau: strength of logit adjustment and of the offsets of VS.
@@ -117,11 +109,12 @@ def check(settings: Settings, *, head: str, num_classes: int) -> None:
   _check_ranges(settings)
   _check_weights(settings, num_classes)
   _check_delta(settings, num_classes)
-  if settings.name in ("ldam", "ldam_hinge") and head != "cosine":
+  needed = table.LOSSES[settings.name].head
+  if needed and head != needed:
     raise ValueError(
       f"loss.name is {settings.name!r}, but model.head is {head!r}: margins"
-      " are lengths on the unit sphere and need the cosine head. Set"
-      " --config.model.head=cosine and --config.model.head_scale=30."
+      f" are lengths on the unit sphere and need the {needed} head. Set"
+      f" --config.model.head={needed} and --config.model.head_scale=30."
     )
   if settings.weighted_focal and settings.name != "focal":
     raise ValueError(
@@ -222,3 +215,58 @@ def _check_delta(settings: Settings, num_classes: int) -> None:
     raise ValueError(
       f"loss.delta is {tuple(delta)}; each must be above 0, and finite."
     )
+
+
+def check_counts(
+  settings: Settings,
+  counts: np.ndarray,
+  *,
+  num_classes: int,
+  class_names: Sequence[str] = (),
+) -> None:
+  """Checks the class counts that a loss is to use, on the host.
+
+  Inside a compiled step none can: there a class without images has a finite
+  margin or prior, and a weight of 0.
+
+  Args:
+    settings: of the loss.
+    counts: `[C]`, images a class.
+    num_classes: C.
+    class_names: C names for the message; none for numbers only.
+
+  Raises:
+    ValueError: names the classes without images and the way out.
+  """
+  if counts.shape != (num_classes,):
+    raise ValueError(
+      f"The class counts have the shape {counts.shape}, but the task has"
+      f" {num_classes} classes; give a count for each."
+    )
+  if not (np.isfinite(counts) & (counts >= 0)).all():
+    raise ValueError(
+      f"The class counts are {counts.tolist()}; each must be 0 or more, and"
+      " finite."
+    )
+  rows = {
+    "name": table.LOSSES[settings.name],
+    "weights": table.WEIGHTS[settings.weights],
+  }
+  users = [field for field, row in rows.items() if row.counts]
+  empty = np.flatnonzero(counts == 0)
+  if not users or not len(empty):
+    return
+  field = users[0]
+  shown = [
+    f"{c} ({class_names[c]})" if len(class_names) else str(c)
+    for c in empty[:10].tolist()
+  ]
+  more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
+  plain = {"name": "cross_entropy", "weights": "none"}[field]
+  raise ValueError(
+    f"loss.{field}={getattr(settings, field)!r} takes {rows[field].counts} from"
+    f" the images of each class, but {len(empty)} of {num_classes} classes have none: class"
+    f" {', '.join(shown)}{more}. Give each class an image (a lower"
+    " --config.data.labeled.rho, or a higher --config.data.labeled.max_count),"
+    f" or set --config.loss.{field}={plain}."
+  )

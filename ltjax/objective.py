@@ -22,15 +22,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ltjax import class_counts, loss_settings
-from ltjax.losses import (
-  adjustment,
-  classification,
-  focal,
-  margins,
-  reductions,
-  sigmoid,
-)
+from ltjax import loss_settings
+from ltjax.losses import classification, focal, reductions, table
 from ltjax.losses import weights as weighting
 
 
@@ -105,40 +98,9 @@ class Objective:
     Returns:
       fp32 `[B]`.
     """
-    chosen = self.settings
-    match chosen.name:
-      case "cross_entropy":
-        return classification.cross_entropy(logits, labels)
-      case "focal":
-        return focal.focal(logits, labels, gamma=chosen.gamma)
-      case "sigmoid":
-        return sigmoid.cross_entropy(logits, labels)
-      case "sigmoid_focal":
-        return sigmoid.focal_cross_entropy(logits, labels, gamma=chosen.gamma)
-      case "ldam" | "ldam_hinge":
-        return getattr(margins, chosen.name)(
-          logits,
-          labels,
-          margins=margins.from_counts(counts, largest=chosen.margin),
-          scale=self.head_scale,
-        )
-      case "logit_adjustment":
-        return adjustment.logit_adjustment(
-          logits, labels, prior=adjustment.prior(counts), tau=chosen.tau
-        )
-      case "pairwise":
-        delta = np.array(chosen.delta, np.float64)
-        return adjustment.pairwise(
-          logits,
-          labels,
-          delta=jnp.asarray(delta / delta.sum(), jnp.float32),
-          prior=adjustment.prior(counts),
-        )
-      case "vs":
-        return adjustment.vs(
-          logits, labels, counts=counts, gamma=chosen.vs_gamma, tau=chosen.tau
-        )
-    raise AssertionError(chosen.name)  # `make` has checked the name.
+    row = table.LOSSES[self.settings.name]
+    given = table.Given(self.settings, counts, self.head_scale)
+    return row.function(logits, labels, given)
 
   def class_weights(
     self, counts: jax.Array, *, epoch: jax.Array | int, epochs: int
@@ -158,17 +120,9 @@ class Objective:
     """
     chosen = self.settings
     ones = jnp.ones((self.num_classes,), jnp.float32)
-    match chosen.weights:
-      case "none":
-        return ones
-      case "effective_number":
-        weights = weighting.effective_number(counts, beta=chosen.beta)
-      case "inverse":
-        weights = weighting.inverse(counts)
-      case _:
-        weights = weighting.normalize(
-          jnp.asarray(chosen.class_weights, jnp.float32)
-        )
+    if chosen.weights == "none":
+      return ones
+    weights = table.WEIGHTS[chosen.weights].function(counts, chosen)
     begin = min(round(chosen.defer * epochs), epochs - 1)
     return jnp.where(jnp.asarray(epoch) >= begin, weights, ones)
 
@@ -188,7 +142,7 @@ class Objective:
       ValueError: if the counts are not C numbers of 0 or more, or a class has
         no images and the loss or its weights need its count.
     """
-    class_counts.check(
+    loss_settings.check_counts(
       self.settings,
       np.asarray(counts),
       num_classes=self.num_classes,

@@ -8,24 +8,11 @@ network that began with self-supervised pre-training (by rotation; `+ MoCo`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-_LOSSES = {
-  "cross_entropy": "CE",
-  "sigmoid": "Sigmoid",
-  "focal": "Focal",
-  "sigmoid_focal": "Sigmoid focal",
-  "ldam": "LDAM",
-  "ldam_hinge": "LDAM-HG",
-  "logit_adjustment": "Logit adjustment",
-  "pairwise": "Pairwise",
-  "vs": "VS",
-}
-_WEIGHTS = {
-  "effective_number": "CB",
-  "inverse": "Inverse-weighted",
-  "explicit": "Weighted",
-}
+from ltjax.losses import table
+
 _SEMI = {
   "pi_model": "Pi-model",
   "temporal_ensembling": "Temporal ensembling",
@@ -58,18 +45,23 @@ def objective(config: Any) -> str:
     config: a run's config; its blocks `loss` and `sampler` are read.
   """
   loss, sampler = config.loss, config.sampler
-  name = _LOSSES.get(loss.name, loss.name)
+  name = _title(table.LOSSES, loss.name)
   if loss.weights != "none":
     if loss.defer > 0:
       name += "-DRW"
     else:
-      name = f"{_WEIGHTS.get(loss.weights, loss.weights)}-{name}"
+      name = f"{_title(table.WEIGHTS, loss.weights)}-{name}"
   if sampler.name != "random":
     if sampler.defer > 0:
       name += "-DRS"
     else:
       name += f", {sampler.name.replace('_', '-')} sampling"
   return name
+
+
+def _title(rows: Mapping[str, Any], name: str) -> str:
+  """Returns the title of a row; of an unknown one, which is refused, its name."""
+  return rows[name].title if name in rows else name
 
 
 def pretraining(config: Any) -> str:
