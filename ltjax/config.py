@@ -206,6 +206,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "checkpoint_every_s": 60.0,
       "keep": 3,
       "memory_limit_gib": 0.0,  # what a device has; 0: what it says
+      "rehearse": "auto",  # on accelerators; "always", "never"
     }
   )
   return config

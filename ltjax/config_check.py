@@ -23,6 +23,7 @@ _LEAST = {
   "run.memory_limit_gib": 0,
   "run.steps_per_call": 0,
 }
+_REHEARSE = ("auto", "always", "never")
 
 
 def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> None:
@@ -46,6 +47,11 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> None:
       value = value[part]
     if value < least:
       raise ValueError(f"{name} is {value}; it must be {least} or more.")
+  if config["run"]["rehearse"] not in _REHEARSE:
+    raise ValueError(
+      f"run.rehearse is {config['run']['rehearse']!r}; choose one of"
+      f" {', '.join(_REHEARSE)}."
+    )
 
 
 def of_run(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -85,18 +85,10 @@ def fit(
     BrokenImageError: if an image on the host cannot be read; the state of the
       last tick is then still good.
   """
-  assert stage.step is not None
   sharding.check_batch(stage.batch_size, mesh, stage.batch.field.split(".")[0])
   steps_per_call = steps_in_call(stage, arrays, mesh, steps_per_call)
-  split = not sharding.of_state(state, mesh).memory.is_fully_replicated
-  call = guard.Guard(
-    compiled(stage.step, mesh, steps_per_call > 1, split),
-    dataclasses.replace(stage.batch, multiple=mesh.size),
-    states=1,
-    index=1,
-    mesh=mesh,
-    limit_gib=memory_limit_gib,
-    at_other_sizes=stage.images_per_sample == 1,
+  call = guarded(
+    stage, state, mesh, steps_per_call > 1, memory_limit_gib=memory_limit_gib
   )
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
   state = sharding.place(state, mesh)
@@ -122,6 +114,56 @@ def fit(
     yield Tick(
       state, step, (step - 1) // stage.steps_per_epoch + 1, done, means
     )
+
+
+def guarded(
+  stage: Stage,
+  state: TrainState,
+  mesh: Mesh,
+  many: bool,
+  *,
+  memory_limit_gib: float = 0.0,
+) -> guard.Guard:
+  """Returns a stage's jitted call, as `fit` makes it.
+
+  Args:
+    stage: what to train.
+    state: where to begin, or its shapes.
+    mesh: the devices.
+    many: see `compiled`.
+    memory_limit_gib: see `fit`.
+  """
+  assert stage.step is not None
+  split = not sharding.of_state(state, mesh).memory.is_fully_replicated
+  return guard.Guard(
+    compiled(stage.step, mesh, many, split),
+    dataclasses.replace(stage.batch, multiple=mesh.size),
+    states=1,
+    index=1,
+    mesh=mesh,
+    limit_gib=memory_limit_gib,
+    at_other_sizes=stage.images_per_sample == 1,
+  )
+
+
+def outline(
+  state: TrainState, arrays: PyTree, mesh: Mesh, count: int, size: int
+) -> tuple[Any, ...]:
+  """Returns the shapes of the arguments of a call of `fit`.
+
+  Args:
+    state: of the stage, or its shapes.
+    arrays: what its step reads, or shapes; see `ltjax.gather`.
+    mesh: the devices.
+    count: steps in the call.
+    size: samples in a step.
+  """
+  many = count > 1
+  shape = (count, size) if many else (size,)
+  placed = sharding.batched(mesh, int(many))
+  index = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=placed)
+  read = gather.outline(arrays, size, mesh)
+  return (sharding.shaped(state, mesh), index, read, *((count,) * many))
 
 
 def steps_in_call(

@@ -88,6 +88,29 @@ def bind(arrays: PyTree, index: jax.Array) -> PyTree:
   )
 
 
+def outline(arrays: PyTree, size: int, mesh: Mesh) -> PyTree:
+  """Returns the shapes of what `ahead` yields, and reads nothing.
+
+  Args:
+    arrays: as for `ahead`, or shapes in the place of arrays.
+    size: B.
+    mesh: the devices.
+  """
+
+  def rows_of(leaf):
+    if isinstance(leaf, host_images.HostImages):
+      shape = (size, *leaf.shape[1:])
+      placed = sharding.batched(mesh)
+      row: Any = jax.ShapeDtypeStruct(shape, np.uint8, sharding=placed)
+      return Gathered(row, len(leaf))
+    placed = getattr(leaf, "sharding", None)
+    if not isinstance(placed, jax.sharding.NamedSharding):
+      placed = sharding.replicated(mesh)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed)
+
+  return jax.tree.map(rows_of, arrays)
+
+
 def on_host(arrays: PyTree) -> bool:
   """Whether any of `arrays` is read from the host."""
   leaves = jax.tree.leaves(arrays)

@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ltjax import gather, memory, out_of_memory
 
@@ -62,10 +63,7 @@ class Guard:
     """
     try:
       if not self._checked and not _traced(args):
-        estimate, batch = self._estimate(args, options)
-        most = memory.limit(self._device, self._limit_gib)
-        out_of_memory.check(estimate, batch, most)
-        self._checked = True
+        self.compile(*args, **options)
       return self._call(*args, **options)
     except jax.errors.JaxRuntimeError as error:
       if not memory.exhausted(error):
@@ -75,6 +73,33 @@ class Guard:
       raise out_of_memory.OutOfMemoryError(
         out_of_memory.message(estimate, batch, None)
       ) from error
+
+  def compile(self, *args: Any, **options: Any) -> None:
+    """Compiles the function for a call, which then compiles nothing.
+
+    Args:
+      *args: its arguments, or their shapes with their shardings.
+      **options: its static arguments.
+
+    Raises:
+      OutOfMemoryError: if it does not fit.
+      JaxRuntimeError: if XLA cannot compile it.
+    """
+    estimate, batch = self._estimate(args, options)
+    most = memory.limit(self._device, self._limit_gib)
+    out_of_memory.check(estimate, batch, most)
+    self._checked = True
+
+  def program(self, *args: Any, **options: Any) -> Any:
+    """Returns what tells programs apart: the function and all shapes.
+
+    Args:
+      *args: as for `compile`.
+      **options: likewise.
+    """
+    leaves, structure = jax.tree.flatten(args)
+    shapes = [(jnp.shape(x), getattr(x, "dtype", x)) for x in leaves]
+    return self._call, str(structure), str(shapes), str(options)
 
   def _estimate(
     self, args: Any, options: Any

@@ -7,7 +7,8 @@ Images may be on the device or on the host, see `ltjax.gather`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import functools
 from typing import Any
 
@@ -21,6 +22,8 @@ from ltjax.data import host_images
 from ltjax.state import ModelState
 
 PyTree = Any
+# `(name, guard, *arguments, **options)`: compiles what the guard is around.
+Compile = Callable[..., None]
 
 
 class Predictor:
@@ -58,6 +61,7 @@ class Predictor:
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
     self._memory_limit_gib = memory_limit_gib
+    self._compile: Compile | None = None
 
     @functools.partial(jax.jit, static_argnames="augment")
     def features(backbone, batch_stats, head, images, index, key, augment):
@@ -89,18 +93,35 @@ class Predictor:
       images: the shape of all, or `Gathered` of the rows of a batch.
       size: images in the batch.
     """
-    index = jax.ShapeDtypeStruct(
-      (size,), jnp.int32, sharding=sharding.batched(self._mesh)
-    )
     return self._features.lower(
       state.backbone,
       state.batch_stats,
       state.head,
       images,
-      index,
+      self._index(size),
       None,
       augment=False,
     )
+
+  def _index(self, size: int) -> jax.ShapeDtypeStruct:
+    """Returns the shape of the index of a batch."""
+    placed = sharding.batched(self._mesh)
+    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=placed)
+
+  @contextlib.contextmanager
+  def rehearsing(self, compile_pass: Compile) -> Iterator[None]:
+    """Within this context passes are compiled and not run.
+
+    Features are random numbers then: of no use, but those who ask for them go on.
+
+    Args:
+      compile_pass: is told of each pass.
+    """
+    self._compile = compile_pass
+    try:
+      yield
+    finally:
+      self._compile = None
 
   def features(
     self,
@@ -145,6 +166,19 @@ class Predictor:
       # Those of each batch, and all of them put together.
       results=2 * 4 * num * self.model.feature_dim,
     )
+    if self._compile is not None:
+      self._compile(
+        f"a pass over {num:,} images{'' if key is None else ', augmented'}",
+        run,
+        *(state.backbone, state.batch_stats, state.head),
+        gather.outline(images, size, self._mesh),
+        self._index(size),
+        key,
+        augment=key is not None,
+      )
+      shape = (num, self.model.feature_dim)
+      drawn = jax.random.normal(jax.random.key(0), shape, jnp.float32)
+      return sharding.replicate(drawn, self._mesh)
     given = gather.ahead(images, indices, self._mesh)
     for batch, (index, rows) in enumerate(zip(indices, given, strict=True)):
       outputs.append(

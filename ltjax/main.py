@@ -20,6 +20,7 @@ from ltjax import (
   dry_run,
   fit,
   interrupts,
+  rehearsal,
   seeds,
   train,
 )
@@ -35,6 +36,9 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Print config, classes, parameters and stages, and stop."
+)
+_CHECK = flags.DEFINE_bool(
+  "check", False, "Compile every program of the run, and stop."
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache", None, f"A {compilation.HELP}."
@@ -62,8 +66,8 @@ def main(argv: list[str]) -> None:
   if not flags.FLAGS["config"].present:
     _fail("--config is needed, as in --config=configs/digits_sslt.py.")
   workdir = _WORKDIR.value
-  if not _DRY_RUN.value and not workdir:
-    _fail("--workdir is needed, or --dry_run.")
+  if not (_DRY_RUN.value or _CHECK.value or workdir):
+    _fail("--workdir is needed, or --dry_run or --check.")
   logging.set_verbosity(logging.WARNING)
   try:
     if seeds.several(_CONFIG.value):
@@ -77,8 +81,10 @@ def main(argv: list[str]) -> None:
       timeout_s=_PEER_TIMEOUT.value,
     )
     compilation.enable(_COMPILATION_CACHE.value)
-    if _DRY_RUN.value or not workdir:
+    if _DRY_RUN.value:
       dry_run.show(_CONFIG.value, data_dir=_DATA_DIR.value)
+    elif _CHECK.value or not workdir:
+      train.check(_CONFIG.value, data_dir=_DATA_DIR.value, echo=_say)
     else:
       train.train(_CONFIG.value, workdir, data_dir=_DATA_DIR.value)
   except interrupts.Interrupted as stop:
@@ -93,6 +99,7 @@ def main(argv: list[str]) -> None:
     fit.NonFiniteLossError,
     checkpoints.CheckpointError,
     distributed.PeerError,
+    rehearsal.CompilationError,
   ) as error:
     _fail(f"{type(error).__name__}: {error}{_hint(error)}")
 
@@ -100,6 +107,12 @@ def main(argv: list[str]) -> None:
 def _run_seeds(workdir: str | None) -> None:
   """Trains several seeds, or says how it would."""
   config, at_once = _CONFIG.value, _SEEDS_AT_ONCE.value
+  if _CHECK.value and not _DRY_RUN.value:
+    _fail(
+      "--check is of one run, on the devices that it will have: give it"
+      " --config.seeds=1, and of several GPUs one (CUDA_VISIBLE_DEVICES=0). On an"
+      " accelerator each seed compiles its programs before its first stage anyway."
+    )
   if _DRY_RUN.value or not workdir:
     # The plan first: then this process takes the device.
     plan = seeds.plan(config, workdir or "WORKDIR", at_once=at_once)
@@ -136,6 +149,11 @@ def parse(argv: list[str]) -> list[str]:
         hint = f" Did you mean {near[1]}?" if near else ""
         _fail(f"--{flag}: the config has no field {field[1]!r}.{hint}")
     raise  # A mistake in the code of the config file: show where.
+
+
+def _say(text: str) -> None:
+  # At once: a compiler may abort the process.
+  print(text, flush=True)
 
 
 def _fail(message: str) -> NoReturn:

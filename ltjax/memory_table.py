@@ -14,10 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ltjax import fit, gather, inference, memory, out_of_memory, sharding
-from ltjax.data import host_images
 from ltjax.methods.learner import Learner
 from ltjax.stage import Stage, shapes_after
 from ltjax.state import ModelState
@@ -97,11 +95,7 @@ def rows(
     )
 
     def lower(size, call=call, state=state, arrays=arrays, count=count):
-      shape = (count, size) if count > 1 else (size,)
-      placed = sharding.batched(mesh, int(count > 1))
-      index = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=placed)
-      rest = (count,) if count > 1 else ()
-      return call.lower(state, index, _gathered(arrays, size, mesh), *rest)
+      return call.lower(*fit.outline(state, arrays, mesh, count, size))
 
     key = (call, str(jax.tree.map(jnp.shape, (state, new))), count)
     if key not in known:
@@ -172,30 +166,13 @@ def _reads(
   return jax.tree.unflatten(structure, leaves), new
 
 
-def _gathered(arrays: PyTree, size: int, mesh: jax.sharding.Mesh) -> PyTree:
-  """Returns the arrays with the rows of a batch in the place of host images."""
-
-  def rows_of(leaf):
-    if isinstance(leaf, host_images.HostImages):
-      shape = (size, *leaf.shape[1:])
-      placed = sharding.batched(mesh)
-      row: Any = jax.ShapeDtypeStruct(shape, np.uint8, sharding=placed)
-      return gather.Gathered(row, len(leaf))
-    placed = getattr(leaf, "sharding", None)
-    if not isinstance(placed, jax.sharding.NamedSharding):
-      placed = sharding.replicated(mesh)
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed)
-
-  return jax.tree.map(rows_of, arrays)
-
-
 def _evaluation(learner: Learner, model: ModelState, there: int) -> Row:
   """Returns what a pass over the test images needs."""
   images, mesh = learner.task.test_images, learner.mesh
   predictor = learner.predictor
 
   def lower(size):
-    return predictor.lower(model, _gathered(images, size, mesh), size)
+    return predictor.lower(model, gather.outline(images, size, mesh), size)
 
   size = predictor.size(len(images))
   results = 2 * 4 * len(images) * learner.model.feature_dim

@@ -17,7 +17,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from ltjax import checkpoints as checkpointing
-from ltjax import distributed, fit, interrupts, writers
+from ltjax import distributed, fit, inference, interrupts, rehearsal, writers
 from ltjax import progress as progressing
 from ltjax import state as states
 from ltjax.data import host_images
@@ -36,6 +36,9 @@ class Run:
     checkpoint_every_s: seconds between checkpoints within a stage.
     keep: checkpoints to keep.
     memory_limit_gib: what a device has; 0 asks it, see `ltjax.memory`.
+    rehearse: whether all programs are compiled before the first stage, see
+      `rehearsal.due`.
+    predictor: the one that the stages use, for a rehearsal; None for none.
     tensorboard: whether to write TensorBoard events.
     progress: where to show progress; None for none.
   """
@@ -49,6 +52,8 @@ class Run:
     checkpoint_every_s: float = 60.0,
     keep: int = 3,
     memory_limit_gib: float = 0.0,
+    rehearse: str = "auto",
+    predictor: inference.Predictor | None = None,
     tensorboard: bool = False,
     progress: progressing.Progress | None = None,
   ):
@@ -62,6 +67,8 @@ class Run:
     self._steps_per_call = steps_per_call
     self._checkpoint_every_s = checkpoint_every_s
     self._memory_limit_gib = memory_limit_gib
+    due = predictor is not None and rehearsal.due(rehearse, mesh)
+    self._predictor = predictor if due else None
     self._tensorboard = tensorboard
     self._progress = progress
     self._checkpoints = checkpointing.Checkpoints(
@@ -79,6 +86,7 @@ class Run:
 
     Raises:
       Interrupted: after a signal, with everything saved.
+      CompilationError: if a rehearsal finds what XLA cannot compile.
       OutOfMemoryError: if a stage does not fit on the device.
       NonFiniteLossError: if a loss is not finite; the last good checkpoint is
         kept.
@@ -90,12 +98,22 @@ class Run:
     assert len(set(names)) == len(names), names
     positions = Positions(stages, self._checkpoints, self._mesh)
     position, state, train = positions.restore(state)
+    first = 0 if position is None else position[0]
+    if self._predictor is not None:
+      rehearsal.rehearse(
+        stages[first:],
+        state,
+        self._predictor,
+        mesh=self._mesh,
+        steps_per_call=self._steps_per_call,
+        memory_limit_gib=self._memory_limit_gib,
+        show=self._progress.message if self._progress else lambda text: None,
+      )
     writer = writers.MultiWriter()
     if distributed.first():
       writer = writers.open_run(
         self._workdir, position=position, tensorboard=self._tensorboard
       )
-    first = 0 if position is None else position[0]
     if self._progress and first:
       self._progress.skip(sum(stage.images for stage in stages[:first]))
     try:

@@ -17,6 +17,7 @@ from ltjax import (
   inference,
   methods,
   models,
+  rehearsal,
   report,
   sessions,
   sharding,
@@ -110,6 +111,8 @@ def train(
     NonFiniteLossError: if a loss is not finite.
     CheckpointError: if a checkpoint cannot be written.
     PeerError: if another process of the run cannot go on.
+    CompilationError: if XLA cannot compile a program, before the first stage
+      where the run is rehearsed.
   """
   config_check.check(config)
   config = config_check.of_run(config)
@@ -141,6 +144,7 @@ def train(
         folder.path,
         mesh=mesh,
         **config.run,
+        predictor=learner.predictor,
         tensorboard=importlib.util.find_spec("tensorboardX") is not None,
         progress=progress,
       )
@@ -149,6 +153,41 @@ def train(
     summary = distributed.on_first(lambda: _sum_up(folder, config, task))
     echo(f"{headline(summary)} Report: {folder / 'report.md'}")
     return summary
+
+
+def check(
+  config: Config,
+  *,
+  data_dir: str | None = None,
+  echo: Callable[[str], None] = print,
+) -> None:
+  """Compiles every program of a run, from its first stage on, and trains nothing.
+
+  Args:
+    config: as a config file gives it.
+    data_dir: where data sets live; None for the default.
+    echo: where programs and their seconds are printed.
+
+  Raises:
+    ValueError: if a setting or the data does not fit.
+    CompilationError: if XLA cannot compile a program.
+  """
+  config_check.check(config)
+  config = config_check.of_run(config)
+  distributed.check_same(config.to_dict())
+  echo = echo if distributed.first() else lambda text: None
+  mesh = sharding.make_mesh()
+  learner = build_learner(config, build_task(config, mesh, data_dir), mesh)
+  count = rehearsal.rehearse(
+    list(methods.stages(config.method, learner, config)),
+    learner.init(),
+    learner.predictor,
+    mesh=mesh,
+    steps_per_call=config.run.steps_per_call,
+    memory_limit_gib=config.run.memory_limit_gib,
+    show=echo,
+  )
+  echo(f"All {count} programs of this run compile.")
 
 
 def headline(summary: Mapping[str, Any]) -> str:

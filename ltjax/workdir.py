@@ -11,7 +11,7 @@ from typing import IO, Any
 import uuid
 
 # Settings of the machine, which no result depends on.
-MAY_DIFFER = ("run.memory_limit_gib",)
+MAY_DIFFER = ("run.memory_limit_gib", "run.rehearse")
 
 
 class WorkdirError(ValueError):

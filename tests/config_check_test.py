@@ -132,6 +132,11 @@ def replaced(name, value):
       -1,
       "run.steps_per_call is -1; it must be 0 or more.",
     ),
+    (
+      "run.rehearse",
+      "yes",
+      "run.rehearse is 'yes'; choose one of auto, always, never.",
+    ),
   ],
 )
 def test_values_that_do_not_fit_are_named(name, value, message):

@@ -17,10 +17,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pytest
 import toys
 
-from ltjax import fit, interrupts, models, sharding
+from ltjax import fit, interrupts, models, rehearsal, sharding
 from ltjax.methods.learner import Learner
 
 every_case = pytest.mark.parametrize("case", toys.CASES)
@@ -33,13 +34,16 @@ every_step = pytest.mark.parametrize("case", toys.WITH_OWN_STEPS)
 
 
 class Whole(NamedTuple):
-  """An uninterrupted run, and how often each of its steps was traced."""
+  """An uninterrupted run after its rehearsal, how often each step was traced in
+  both, and what was compiled in each."""
 
   learner: Learner
   stages: list
   state: Any
   rows: list
   traces: collections.Counter
+  rehearsed: collections.Counter
+  compiled: collections.Counter
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +57,20 @@ def baseline(tmp_path_factory):
   def get(case):
     learner = toys.learner()
     stages, traces = counted(toys.stages(case, learner))
-    state, rows = toys.execute(tmp_path_factory.mktemp(case), learner, stages)
-    return Whole(learner, stages, toys.host(state), rows, traces.copy())
+    with programs.compilations() as rehearsed:
+      rehearsal.rehearse(
+        stages,
+        learner.init(),
+        learner.predictor,
+        mesh=learner.mesh,
+        show=lambda text: None,
+      )
+    with programs.compilations() as compiled:
+      state, rows = toys.execute(tmp_path_factory.mktemp(case), learner, stages)
+    state = toys.host(state)
+    return Whole(
+      learner, stages, state, rows, traces.copy(), rehearsed, compiled
+    )
 
   return get
 
@@ -99,6 +115,13 @@ def test_a_second_trace_is_noticed():
 def test_compiles_once(case, baseline):
   """A step is traced once, over all epochs and loops."""
   assert_traced_once(baseline(case).stages, baseline(case).traces)
+
+
+@every_case
+def test_a_run_compiles_nothing_large_after_its_rehearsal(case, baseline):
+  whole = baseline(case)
+  assert programs.large(whole.rehearsed)
+  assert not programs.large(whole.compiled)
 
 
 def test_loops_share_their_steps():

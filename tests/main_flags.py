@@ -11,6 +11,7 @@ USUAL = {
   "workdir": "x",
   "data_dir": None,
   "dry_run": False,
+  "check": False,
   "seeds_at_once": 0,
   "compilation_cache": "off",
   "distributed": False,

@@ -212,7 +212,7 @@ def test_starting_imports_no_framework_nor_anything_slow():
   "arguments, message",
   [
     (["--workdir=x"], "--config is needed, as in --config=configs/digits"),
-    ([CONFIG], "--workdir is needed, or --dry_run."),
+    ([CONFIG], "--workdir is needed, or --dry_run or --check."),
     (
       ["--config=configs/nope.py", "--workdir=x"],
       "The config file 'configs/nope.py' does not exist in",
@@ -337,6 +337,14 @@ def test_several_seeds_of_which_one_fails(several, capsys):
   assert capsys.readouterr().err == (
     "Failed: seed1. The same command tries again.\n"
   )
+
+
+def test_a_check_is_of_one_seed(several, monkeypatch, capsys):
+  settings = {"config": runs.config(seeds=2), "data_dir": "d"}
+  main_flags.put(monkeypatch, **settings, check=True)
+  with pytest.raises(SystemExit):
+    main.main(["ltjax.main"])
+  assert several == [] and "--config.seeds=1" in capsys.readouterr().err
 
 
 def test_a_dry_run_of_several_seeds_plans_before_it_takes_the_device(

@@ -1,8 +1,10 @@
-"""Programs of known memory, for tests of what fits."""
+"""Programs of known memory, for tests of what fits; and which are compiled."""
 
 import collections
+import contextlib
 
 import jax
+from jax import monitoring
 
 from ltjax import memory
 
@@ -50,3 +52,30 @@ def estimate(temporaries=100 * MB, **parts):
     **({"data": 10 * MB, "state": 5 * MB, "held": MB} | parts),
     temporaries=temporaries,
   )
+
+
+@contextlib.contextmanager
+def compilations():
+  """Collects the names of what is compiled: steps, passes over images, the rest.
+
+  A program that JAX finds in the cache on the disk is one of them.
+  """
+  found = collections.Counter()
+
+  def listen(event, duration, **told):
+    if event.endswith("backend_compile_duration"):
+      found[told["fun_name"]] += 1
+
+  monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield found
+  finally:
+    monitoring.unregister_event_duration_listener(listen)
+
+
+# What takes long, as `compilations` calls it.
+LARGE = ("jit(one_step)", "jit(many_steps)", "jit(features)")
+
+
+def large(found):
+  return {name: found[name] for name in LARGE if found[name]}
