@@ -63,6 +63,7 @@ def fit(
   mesh: Mesh,
   steps_per_call: int = 0,
   memory_limit_gib: float = 0.0,
+  unroll: int = 1,
 ) -> Iterator[Tick]:
   """Trains a stage from `state.step` to its end.
 
@@ -75,6 +76,7 @@ def fit(
     steps_per_call: steps in a jitted call; 0 chooses 1 on a CPU and an epoch
       on an accelerator. With images on the host it is always 1.
     memory_limit_gib: what a device has; 0 asks it, see `ltjax.memory`.
+    unroll: steps in a round of the loop over steps, see `compiled`.
 
   Yields:
     A `Tick` after each call.
@@ -88,7 +90,12 @@ def fit(
   sharding.check_batch(stage.batch_size, mesh, stage.batch.field.split(".")[0])
   steps_per_call = steps_in_call(stage, arrays, mesh, steps_per_call)
   call = guarded(
-    stage, state, mesh, steps_per_call > 1, memory_limit_gib=memory_limit_gib
+    stage,
+    state,
+    mesh,
+    steps_per_call > 1,
+    memory_limit_gib=memory_limit_gib,
+    unroll=unroll,
   )
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
   state = sharding.place(state, mesh)
@@ -123,6 +130,7 @@ def guarded(
   many: bool,
   *,
   memory_limit_gib: float = 0.0,
+  unroll: int = 1,
 ) -> guard.Guard:
   """Returns a stage's jitted call, as `fit` makes it.
 
@@ -132,11 +140,12 @@ def guarded(
     mesh: the devices.
     many: see `compiled`.
     memory_limit_gib: see `fit`.
+    unroll: see `compiled`.
   """
   assert stage.step is not None
   split = not sharding.of_state(state, mesh).memory.is_fully_replicated
   return guard.Guard(
-    compiled(stage.step, mesh, many, split),
+    compiled(stage.step, mesh, many, split, unroll),
     dataclasses.replace(stage.batch, multiple=mesh.size),
     states=1,
     index=1,
@@ -222,7 +231,7 @@ def check(stage: Stage, read: dict[str, Any]) -> dict[str, float]:
 
 @functools.lru_cache(maxsize=64)
 def compiled(
-  step: Step, mesh: Mesh, many: bool, split: bool = False
+  step: Step, mesh: Mesh, many: bool, split: bool = False, unroll: int = 1
 ) -> Callable[..., Any]:
   """Returns the jitted step, or the jitted loop over a chunk of steps.
 
@@ -235,6 +244,9 @@ def compiled(
     many: whether the index holds many steps `[K, B]`, of which the call's
       fourth argument counts the valid ones.
     split: whether the memory is split over the devices.
+    unroll: steps in a round of the loop; those left over come one by one. The
+      numbers are the same, and there are fewer rounds to launch, for a program
+      that is so many times as long to compile.
   """
 
   def one_step(state, index, arrays):
@@ -242,9 +254,18 @@ def compiled(
     return state, watch(state)
 
   def many_steps(state, indices, arrays, count):
-    state = jax.lax.fori_loop(
-      0, count, lambda i, s: step(s, indices[i], arrays), state
-    )
+    def one(i, state):
+      return step(state, indices[i], arrays)
+
+    def some(i, state):
+      for j in range(unroll):
+        state = one(i * unroll + j, state)
+      return state
+
+    rounds = count // unroll
+    state = jax.lax.fori_loop(0, rounds, some, state)
+    if unroll > 1:
+      state = jax.lax.fori_loop(rounds * unroll, count, one, state)
     return state, watch(state)
 
   whole = sharding.replicated(mesh)

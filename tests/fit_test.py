@@ -60,7 +60,7 @@ def start():
 ARRAYS = {"scale": jnp.float32(1)}
 
 
-def run(the_stage=None, state=None, steps_per_call=1, mesh=None):
+def run(the_stage=None, state=None, steps_per_call=1, mesh=None, unroll=1):
   return fit.fit(
     the_stage or stage(),
     start() if state is None else state,
@@ -68,6 +68,7 @@ def run(the_stage=None, state=None, steps_per_call=1, mesh=None):
     stream,
     mesh=mesh or toys.one_device(),
     steps_per_call=steps_per_call,
+    unroll=unroll,
   )
 
 
@@ -79,6 +80,15 @@ def test_every_batch_is_run_once_and_in_order(steps_per_call):
   for tick in run(steps_per_call=steps_per_call):
     last = np.array(tick.state.memory)
   np.testing.assert_array_equal(last, EXPECTED)
+
+
+@pytest.mark.parametrize("unroll", [2, 3, 7])
+def test_unrolled_steps_are_the_same(unroll):
+  """Also those that are left over, and where a round is longer than a call."""
+  for tick in run(steps_per_call=3, unroll=unroll):
+    last = np.array(tick.state.memory)
+  np.testing.assert_array_equal(last, EXPECTED)
+  assert tick.means == {"loss": 12.0, "accuracy": 0.5} and tick.step == 15
 
 
 @pytest.mark.parametrize(
