@@ -1,5 +1,7 @@
 import contextlib
 import json
+import os
+import signal
 
 import jax
 import pytest
@@ -7,12 +9,15 @@ import pytest
 from ltjax import bench
 from ltjax.benchmarks import (
   breakdown,
+  launches,
   measure,
   scaling,
   seeds,
   table,
   torch_client,
+  variants,
 )
+from ltjax.benchmarks import budget as budgets
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,8 @@ from ltjax.benchmarks import (
     (["--model=resnet9"], "Unknown model 'resnet9'. Did you mean"),
     (["--scaling", "--largest=3"], "--largest is 3"),
     (["--breakdown", "--repeats=0"], "--repeats is 0"),
+    (["--unroll=0"], "--unroll is 0; it must be 1 or more."),
+    (["--variants=x,y"], "--variants is 'x,y'; choose all or from base, "),
     (["--seeds=0"], "--seeds is 0; it must be 1 or more."),
     (["--peer=torch", "--peer_python=/no/python"], "--peer_python is"),
   ],
@@ -39,8 +46,10 @@ def test_mistakes_are_told_in_a_line(argv, error, capsys):
 def test_measures(capsys, monkeypatch):
   asked = {}
 
-  def fake(**settings):
+  def fake(*, say, budget, **settings):
     asked.update(settings)
+    assert budget.left <= 100
+    say("a line", {"answer": 41})
     # Compilation is timed: it must not be read from a cache.
     assert not jax.config.jax_enable_compilation_cache
     return {"answer": 42}
@@ -49,8 +58,10 @@ def test_measures(capsys, monkeypatch):
   monkeypatch.setattr(measure, "measure", fake)
   monkeypatch.setattr(table, "of_measure", lambda result: f"drawn: {result}")
   argv = ["--json", "--dtype=bfloat16", "--repeats=3", "--devices=2"]
+  argv += ["--seconds=100", "--unroll=2", "--batch_norm=one_pass"]
   assert bench.main([*argv, "--only=epoch,bare"]) == 0
-  assert json.loads(capsys.readouterr().out) == {"answer": 42}
+  lines = capsys.readouterr().out.splitlines()
+  assert list(map(json.loads, lines)) == [{"answer": 41}, {"answer": 42}]
   assert asked == {
     "model": "resnet8",
     "batch_size": 128,
@@ -59,12 +70,14 @@ def test_measures(capsys, monkeypatch):
     "steps": 8,
     "repeats": 3,
     "devices": 2,
+    "unroll": 2,
+    "batch_norm": "one_pass",
     "only": ("epoch", "bare"),
     "peers": {},
   }
-  assert bench.main([]) == 0
-  assert asked["only"] == tuple(measure.LOOPS)
-  assert capsys.readouterr().out == "drawn: {'answer': 42}\n"
+  assert bench.main(["--seconds=100"]) == 0
+  assert asked["only"] == measure.USUAL
+  assert capsys.readouterr().out == "a line\ndrawn: {'answer': 42}\n"
   assert jax.config.jax_enable_compilation_cache == before
 
 
@@ -107,7 +120,38 @@ def test_peer(capsys, monkeypatch):
     "image": 32,
     "dtype": "float32",
     "steps": 8,
+    "compile_seconds": 60.0,
   }
+
+
+def test_a_signal_ends_what_does_not_keep_its_figures(capsys, monkeypatch):
+  def fake(**settings):
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+
+  monkeypatch.setattr(breakdown, "measure", fake)
+  assert bench.main(["--breakdown"]) == 128 + signal.SIGTERM
+  assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
+
+
+@pytest.mark.parametrize(
+  "flag, module, only",
+  [
+    ("--launches", launches, None),
+    ("--variants=all", variants, tuple(variants.VARIANTS)),
+    ("--variants=no_graphs,ahead", variants, ("no_graphs", "ahead")),
+  ],
+)
+def test_what_tells_as_it_goes(flag, module, only, capsys, monkeypatch):
+  def fake(*, say, budget, **settings):
+    assert isinstance(budget, budgets.Budget)
+    say("a row", {})
+    return settings
+
+  monkeypatch.setattr(module, "measure", fake)
+  monkeypatch.setattr(module, "text", lambda result: f"{result.get('only')}")
+  assert bench.main([flag]) == 0
+  assert capsys.readouterr().out == f"a row\n{only}\n"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import dataclasses
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import optax
 from ltjax import fit, sampling, sharding
 from ltjax import state as states
 from ltjax.benchmarks import flops as flop_counts
-from ltjax.benchmarks import usage
+from ltjax.benchmarks import kernels, usage
 from ltjax.benchmarks.subject import Subject
 from ltjax.losses import classification
 from ltjax.stage import Stage
@@ -27,6 +27,23 @@ from ltjax.stages import consistency, contrastive, embedding, pretext
 from ltjax.training import draw, step
 
 PyTree = Any
+
+
+class Program(NamedTuple):
+  """A compiled step.
+
+  Attributes:
+    call: runs it.
+    seconds: of tracing and compilation.
+    memory_bytes: what it needs on a device.
+    made_of: its kernels, see `kernels.count`; and `xla_flops`, XLA's own count of
+      the operations of a step, 0 if it does not tell.
+  """
+
+  call: Any
+  seconds: float
+  memory_bytes: int
+  made_of: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,17 +55,15 @@ class Loop:
     images: images of a turn.
     run: a turn; what it returns is waited for.
     flops: of the network, for each image; 0 where it hardly takes part.
-    compile_seconds: of tracing and compilation, nothing cached; None if only
-      the first turn tells.
-    memory_bytes: what the compiled step needs on a device; None if unknown.
+    program: the compiled step, nothing cached; None if only the first turn tells
+      how long it took to compile.
   """
 
   name: str
   images: int
   run: Callable[[], Any]
   flops: int = 0
-  compile_seconds: float | None = None
-  memory_bytes: int | None = None
+  program: Program | None = None
 
 
 def bare(subject: Subject, *, turns: int) -> Loop:
@@ -81,7 +96,7 @@ def bare(subject: Subject, *, turns: int) -> Loop:
   batch = jax.device_put(
     (images, subject.labels[:size]), sharding.batched(subject.mesh)
   )
-  seconds, memory = _compile(call, *carry, *batch)
+  program = _compile(call, *carry, *batch)
 
   def run() -> Any:
     nonlocal carry
@@ -94,8 +109,7 @@ def bare(subject: Subject, *, turns: int) -> Loop:
     subject.count,
     run,
     flop_counts.TRAINING * flop_counts.forward(model),
-    seconds,
-    memory,
+    program,
   )
 
 
@@ -118,6 +132,72 @@ def epoch(subject: Subject, *, turns: int) -> Loop:
     report=lambda state: [],
   )
   return _of_stage("epoch", stage, subject, views=1)
+
+
+def augmented_ahead(subject: Subject, *, turns: int) -> Loop:
+  """As `epoch`, but one program draws and augments all its images beforehand.
+
+  What it takes shows what augmentation inside the step costs; the images are held
+  as floats, in the step's dtype.
+
+  Args:
+    subject: what to train.
+    turns: how often it will run.
+  """
+  stage = embedding.make(
+    "ahead",
+    subject.model,
+    images=subject.images,
+    labels=subject.labels,
+    transform=lambda key, images: images,
+    recipe=subject.recipe(turns),
+    seed=0,
+    key=jax.random.key(1),
+    report=lambda state: [],
+  )
+  assert stage.init and stage.prepare and stage.step
+  arrays, stream = stage.prepare(subject.state)
+  whole = sharding.replicated(subject.mesh)
+
+  def draw(key, arrays, index):
+    keys = jax.random.split(key, len(index))
+    images = jax.lax.map(
+      lambda at: subject.transform(at[0], arrays["images"][at[1]]),
+      (keys, index),
+    )
+    labels = arrays["labels"][index.ravel()]
+    return images.reshape(-1, *images.shape[2:]), labels
+
+  draw = jax.jit(draw, out_shardings=whole)
+  held = jax.eval_shape(draw, jax.random.key(0), arrays, stream(0))
+  outlines = dict(zip(("images", "labels"), held, strict=True))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outlines)
+  state = sharding.place(states.copy(stage.init(subject.state)), subject.mesh)
+  program = compile_stage(stage, state, arrays | zeros, subject)
+  order = np.arange(subject.count, dtype=np.int32).reshape(subject.steps, -1)
+  many = fit.steps_in_call(stage, arrays, subject.mesh, 0) > 1
+  order = sharding.put(order, sharding.batched(subject.mesh, 1))
+  epoch = 0
+
+  def run() -> Any:
+    nonlocal state, epoch
+    images, labels = draw(jax.random.key(epoch), arrays, stream(epoch))
+    now = arrays | {"images": images, "labels": labels}
+    epoch += 1
+    if many:
+      state = program.call(state, order, now, subject.steps)[0]
+    else:
+      for index in order:
+        state = program.call(state, index, now)[0]
+    return state
+
+  return Loop(
+    "epoch, augmented ahead",
+    subject.count,
+    run,
+    flop_counts.TRAINING * flop_counts.forward(subject.model),
+    program,
+  )
 
 
 def consistency_epoch(subject: Subject, *, turns: int) -> Loop:
@@ -166,7 +246,7 @@ def contrastive_epoch(subject: Subject, *, turns: int) -> Loop:
 
 def compile_stage(
   stage: Stage, state: states.TrainState, arrays: PyTree, subject: Subject
-) -> tuple[float, int]:
+) -> Program:
   """Compiles the step that `fit.fit` will call, and which it then finds.
 
   Args:
@@ -174,15 +254,12 @@ def compile_stage(
     state: where it begins.
     arrays: what its step reads.
     subject: gives the devices.
-
-  Returns:
-    The seconds it took, and the bytes it needs on a device.
   """
   mesh = subject.mesh
   assert stage.step is not None
   many = fit.steps_in_call(stage, arrays, mesh, 0) > 1
   split = not sharding.of_state(state, mesh).memory.is_fully_replicated
-  call = fit.compiled(stage.step, mesh, many, split)
+  call = fit.compiled(stage.step, mesh, many, split, subject.unroll)
   shape = (stage.batch_size,)
   if many:
     shape = (stage.steps_per_epoch, *shape)
@@ -196,6 +273,7 @@ def compile_stage(
     index,
     sharding.replicate(arrays, mesh),
     *rest,
+    unroll=subject.unroll if many else 1,
   )
 
 
@@ -213,7 +291,10 @@ def epochs(
     prepared: as `stage.prepare` gave it.
     subject: gives the devices.
   """
-  for tick in fit.fit(stage, state, *prepared, mesh=subject.mesh):
+  ticks = fit.fit(
+    stage, state, *prepared, mesh=subject.mesh, unroll=subject.unroll
+  )
+  for tick in ticks:
     if tick.epoch_done:
       yield tick.state
 
@@ -222,18 +303,21 @@ def _of_stage(name: str, stage: Stage, subject: Subject, *, views: int) -> Loop:
   assert stage.init is not None and stage.prepare is not None
   prepared = stage.prepare(subject.state)
   state = states.copy(stage.init(subject.state))
-  seconds, memory = compile_stage(stage, state, prepared[0], subject)
+  program = compile_stage(stage, state, prepared[0], subject)
   return Loop(
     name,
     subject.count,
     epochs(stage, state, prepared, subject).__next__,
     views * flop_counts.TRAINING * flop_counts.forward(subject.model),
-    seconds,
-    memory,
+    program,
   )
 
 
-def _compile(call: Any, *args: Any) -> tuple[float, int]:
+def _compile(call: Any, *args: Any, unroll: int = 1) -> Program:
   began = time.perf_counter()
   compiled = call.lower(*args).compile()
-  return time.perf_counter() - began, usage.of_compiled(compiled)
+  seconds = time.perf_counter() - began
+  made_of = kernels.count(compiled.as_text() or "", steps=unroll)
+  cost = compiled.cost_analysis() or {}
+  made_of["xla_flops"] = cost.get("flops", 0.0) / unroll
+  return Program(compiled, seconds, usage.of_compiled(compiled), made_of)

@@ -71,7 +71,7 @@ def refit(subject: Subject) -> loops.Loop:
   )
   assert stage.init is not None and stage.prepare is not None
   init, prepared = stage.init, stage.prepare(subject.state)
-  seconds, memory = loops.compile_stage(
+  program = loops.compile_stage(
     stage, init(subject.state), prepared[0], subject
   )
 
@@ -80,4 +80,4 @@ def refit(subject: Subject) -> loops.Loop:
     *_, last = loops.epochs(stage, state, prepared, subject)
     return last
 
-  return loops.Loop("refit, fit", stage.images, run, 0, seconds, memory)
+  return loops.Loop("refit, fit", stage.images, run, 0, program)

@@ -36,6 +36,7 @@ class Subject:
     transform: the training transform: pad, crop, flip, normalise.
     test_transform: normalises.
     two_views: the two views of contrastive learning.
+    unroll: steps in a round of the loop over steps, see `ltjax.fit`.
   """
 
   model: models.Model
@@ -49,6 +50,7 @@ class Subject:
   transform: Callable[[jax.Array, jax.Array], jax.Array]
   test_transform: Callable[[jax.Array], jax.Array]
   two_views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+  unroll: int = 1
 
   @property
   def count(self) -> int:
@@ -81,6 +83,7 @@ def make(
   steps: int,
   channels: int = 3,
   devices: int = 0,
+  unroll: int = 1,
 ) -> Subject:
   """Builds what is measured.
 
@@ -92,11 +95,13 @@ def make(
     steps: steps in an epoch.
     channels: 3 for colour.
     devices: how many to use; 0 for all.
+    unroll: steps in a round of the loop over steps.
 
   Raises:
     ValueError: if a setting is out of range; names the flag.
   """
-  for name, value in (("batch_size", batch_size), ("steps", steps)):
+  given = {"batch_size": batch_size, "steps": steps, "unroll": unroll}
+  for name, value in given.items():
     if value < 1:
       raise ValueError(f"--{name} is {value}; it must be 1 or more.")
   mesh = sharding.make_mesh(devices) if devices else sharding.make_mesh()
@@ -139,4 +144,5 @@ def make(
     transform=train,
     test_transform=test,
     two_views=functools.partial(views.two, view=look),
+    unroll=unroll,
   )

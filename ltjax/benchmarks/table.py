@@ -19,14 +19,28 @@ def of_measure(result: Mapping[str, Any]) -> str:
     f" {result['steps']} steps, and their range.",
     f"{len(result['mesh'])} x {machine['device']} ({machine['processor']},"
     f" {machine['cores']} cores, load {machine['load']}), jax"
-    f" {machine['versions']['jax']}; peak {teraflops(peak['flops_per_second'])}"
-    f" TFLOP/s in products of {peak['size']}x{peak['size']}.",
+    f" {machine['versions']['jax']}"
+    + (
+      f"; peak {teraflops(peak['flops_per_second'])} TFLOP/s in products of"
+      f" {peak['size']}x{peak['size']}."
+      if peak
+      else "."
+    ),
     "",
     *grid(
       ("", "images/s", "from", "to", "TFLOP/s", "MFU", "compile s", "MiB"),
       [_cells(row) for row in result["loops"].values()],
     ),
   ]
+  made = next((r for r in result["loops"].values() if r.get("made_of")), None)
+  made = result["loops"].get("epoch", made)
+  if made and made.get("made_of"):
+    lines.append(f"A step of {made['name']}: {of_program(made['made_of'])}.")
+  if made and "mfu_of_card" in made:
+    lines.append(
+      f"Of the card's data sheet {made['name']} reaches"
+      f" {100 * made['mfu_of_card']:.1f}%."
+    )
   if "ltjax_over_bare" in result:
     lines += [
       "",
@@ -35,6 +49,9 @@ def of_measure(result: Mapping[str, Any]) -> str:
     ]
   for name, peer in result["peers"].items():
     how = peer["how"]
+    if "ratio" not in peer or "layout" not in how:
+      lines.append(f"{name}: stopped before its turns.")
+      continue
     mode = f", torch.compile {how['compiled']}" if how["compiled"] else ""
     lines.append(
       f"ltjax / {name}: {spread(peer['ratio'])}; it trains"
@@ -49,7 +66,27 @@ def of_measure(result: Mapping[str, Any]) -> str:
       for name, value in held.items()
     )
   )
+  if "stopped" in result:
+    lines.append(f"Not all was measured: {result['stopped']}.")
   return "\n".join(lines)
+
+
+def of_program(made_of: Mapping[str, Any]) -> str:
+  """Draws what a step is made of.
+
+  Args:
+    made_of: of `kernels.count`.
+  """
+  kinds = ", ".join(
+    f"{count:g} {name}" for name, count in list(made_of["kinds"].items())[:4]
+  )
+  labels = ", ".join(
+    f"{count:g} {name}" for name, count in made_of["convolutions"].items()
+  )
+  return (
+    f"{made_of['kernels']:g} kernels ({kinds}), {made_of['transposes']:g}"
+    f" transposes, {made_of['graphs']} command buffers; convolutions {labels}"
+  )
 
 
 def spread(values: Mapping[str, float]) -> str:

@@ -3,7 +3,8 @@
 `field` is the usual one: a `DataLoader` with worker processes, images through
 PIL one at a time, float32, the default layout. `best` has everything on the
 device: bytes, shuffling, augmentation of whole batches; it tries layouts, the
-precision that was asked for, and `torch.compile`, and keeps what is fastest.
+precision that was asked for, and `torch.compile`, and keeps what is fastest. A
+compilation that takes too long is given up, and what ran without it kept.
 Both fit the same network to as many random images as ltjax does, by SGD with
 momentum, weight decay and a cosine schedule, and read the loss once an epoch.
 
@@ -12,8 +13,10 @@ PyTorch is no dependency: it is imported inside the functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import os
+import signal
 import time
 from typing import Any
 
@@ -24,19 +27,56 @@ from ltjax.benchmarks import torch_images, torch_networks
 NUM_CLASSES = 10
 NAMES = ("field", "best")
 Loop = tuple[Callable[[], float], dict[str, Any]]
+Say = Callable[[dict[str, Any]], None]
 
 
-def make(name: str, **settings: Any) -> Loop:
+class TooLong(BaseException):
+  """Something took longer than it may; no handler of errors swallows it."""
+
+
+def make(
+  name: str,
+  *,
+  compile_seconds: float = 60.0,
+  say: Say = lambda row: None,
+  **settings: Any,
+) -> Loop:
   """Returns a loop by name.
 
   Args:
     name: one of `NAMES`.
+    compile_seconds: as for `best`.
+    say: takes what was tried, as it comes.
     **settings: `model`, `batch_size`, `image`, `dtype`, `steps`.
 
   Returns:
     `turn`, which trains an epoch and returns its seconds; and how it does so.
   """
-  return {"field": field, "best": best}[name](**settings)
+  if name == "field":
+    return field(**settings)
+  return best(**settings, compile_seconds=compile_seconds, say=say)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+  """Raises TooLong if what is done in the context takes longer.
+
+  Args:
+    seconds: how long it may take. Python looks at its clock between two of its
+      own instructions only, as a compiler written in it has many.
+  """
+
+  def stop(signum: int, frame: object) -> None:
+    del signum, frame
+    raise TooLong
+
+  before = signal.signal(signal.SIGALRM, stop)
+  signal.setitimer(signal.ITIMER_REAL, seconds)
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def field(
@@ -90,13 +130,21 @@ def field(
 
 
 def best(
-  *, model: str, batch_size: int, image: int, dtype: str, steps: int
+  *,
+  model: str,
+  batch_size: int,
+  image: int,
+  dtype: str,
+  steps: int,
+  compile_seconds: float = 60.0,
+  say: Say = lambda row: None,
 ) -> Loop:
   """Builds the fastest loop that is found.
 
   Candidates are timed for an epoch: first layouts and precisions, then
   `torch.compile` of the best precision. With `bfloat16` asked for, float32 is a
-  candidate too; with `float32`, the lower precision is not.
+  candidate too; with `float32`, the lower precision is not. When a compilation
+  takes too long, no other is tried.
 
   Args:
     model: name of the network.
@@ -104,6 +152,8 @@ def best(
     image: pixels of a side.
     dtype: `float32` or `bfloat16`.
     steps: steps in an epoch.
+    compile_seconds: the most that the first epoch of a compiled loop may take.
+    say: takes what was tried, as it comes.
   """
   torch = torch_networks.library()
 
@@ -115,19 +165,25 @@ def best(
   # The loop that is kept; others are dropped with their memory.
   kept: tuple[float, Callable[[], float], dict[str, Any]] | None = None
 
-  def attempt(**how: Any) -> None:
+  def attempt(**how: Any) -> bool:
     nonlocal kept
+    patience = within(compile_seconds) if how["compiled"] else None
+    found: dict[str, Any] = {}
     try:
-      turn = _on_device(torch, device, steps=steps, **settings, **how)
-      turn()
-      speed = batch_size * steps / min(turn(), turn())
+      with patience or contextlib.nullcontext():
+        turn = _on_device(torch, device, steps=steps, **settings, **how)
+        turn()
+      found["images_per_second"] = batch_size * steps / min(turn(), turn())
+      if kept is None or found["images_per_second"] > kept[0]:
+        kept = found["images_per_second"], turn, how
+    except TooLong:
+      found["error"] = f"compilation took more than {compile_seconds:g} s"
     except Exception as error:  # Whatever torch.compile may meet.
       lines = str(error).strip().splitlines() or [""]
-      tried.append({**how, "error": f"{type(error).__name__}: {lines[0]}"})
-      return
-    tried.append({**how, "images_per_second": speed})
-    if kept is None or speed > kept[0]:
-      kept = speed, turn, how
+      found["error"] = f"{type(error).__name__}: {lines[0]}"
+    tried.append(how | found)
+    say(tried[-1])
+    return "took more" not in found.get("error", "")
 
   layouts = ("contiguous", "channels_last")
   for precision in dict.fromkeys((dtype, "float32")):
@@ -137,9 +193,11 @@ def best(
     raise RuntimeError(f"No loop of PyTorch ran: {tried}")
   precision = kept[2]["precision"]
   modes = ("default", "reduce-overhead")[: 2 if device.type == "cuda" else 1]
-  for mode in modes:
-    for layout in layouts:
-      attempt(layout=layout, precision=precision, compiled=mode)
+  all(
+    attempt(layout=layout, precision=precision, compiled=mode)
+    for mode in modes
+    for layout in layouts
+  )
   return kept[1], {"device": str(device), **kept[2], "tried": tried}
 
 

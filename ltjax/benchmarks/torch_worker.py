@@ -1,9 +1,11 @@
 """A process of PyTorch that trains an epoch whenever it is told to.
 
-It reads a line of JSON with the settings, answers how its loops run, and then
-answers each name of a loop with the seconds of an epoch; at the end of its input
-it ends. `torch_client` starts it. A process of its own keeps the two libraries
-apart: their threads, and on a GPU their versions of cuDNN. It needs no JAX.
+It reads a line of JSON with the settings of one loop and answers which PyTorch it
+has; told to `make` the loop it tells what it tries, a line each, and then how the
+loop runs; told to take a `turn` it answers the seconds of an epoch. At the end of
+its input it ends. `torch_client` starts it. A process of its own keeps the two
+libraries apart: their threads, and on a GPU their versions of cuDNN. It needs no
+JAX.
 """
 
 from __future__ import annotations
@@ -20,29 +22,35 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
   """Answers until the lines end.
 
   Args:
-    lines: first the settings, `names` of loops among them; then names.
-    answers: gets a line of JSON for each.
+    lines: first the settings, the `name` of the loop among them; then `make`, and
+      `turn` again and again.
+    answers: gets lines of JSON.
   """
 
-  def answer(value: Any) -> None:
+  def answer(**value: Any) -> None:
     answers.write(json.dumps(value) + "\n")
     answers.flush()
 
   settings = json.loads(lines.readline())
-  names = settings.pop("names")
   try:
-    loops = {name: torch_peer.make(name, **settings) for name in names}
+    torch = torch_networks.library()
   except ModuleNotFoundError as error:
-    answer({"error": f"The Python of the peer has no module {error.name}."})
+    answer(error=f"The Python of the peer has no module {error.name}.")
     return
-  except (ValueError, RuntimeError) as error:
-    answer({"error": str(error)})
-    return
-  torch = torch_networks.library()
-  how = {name: loops[name][1] | {"torch": torch.__version__} for name in names}
-  answer({"how": how})
+  answer(torch=torch.__version__)
+  turn = None
   for line in lines:
-    answer({"seconds": loops[line.strip()][0]()})
+    try:
+      if line.strip() == "make":
+        turn, how = torch_peer.make(
+          **settings, say=lambda row: answer(tried=row)
+        )
+        answer(how=how | {"torch": torch.__version__})
+      else:
+        assert turn is not None
+        answer(seconds=turn())
+    except (ValueError, RuntimeError) as error:
+      answer(error=str(error))
 
 
 if __name__ == "__main__":

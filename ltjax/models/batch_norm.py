@@ -99,9 +99,6 @@ def normalize(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Normalises by the statistics of the batch, differentiable in reverse mode.
 
-  The variance is E[(x - mean)^2], not the cheaper E[x^2] - mean^2, which loses
-  all digits when the mean is large against the spread.
-
   Args:
     x: `[B, ..., D]`, any float dtype.
     scale: fp32 `[D]`.
@@ -112,10 +109,25 @@ def normalize(
     variance, fp32 `[D]`. No gradient goes through the latter two: they are for
     running averages.
   """
+  mean, var = statistics(x)
+  return with_statistics(x, scale, bias, _apart(mean), var), mean, var
+
+
+def statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the mean and the biased variance of each channel.
+
+  The variance is E[(x - mean)^2], not the cheaper E[x^2] - mean^2, which loses
+  all digits when the mean is large against the spread.
+
+  Args:
+    x: `[B, ..., D]`, any float dtype.
+
+  Returns:
+    Both fp32 `[D]`.
+  """
   axes = tuple(range(x.ndim - 1))
   mean = jnp.mean(x, axes, dtype=jnp.float32)
-  var = jnp.mean(jnp.square(_less(x, mean)), axes)
-  return with_statistics(x, scale, bias, _apart(mean), var), mean, var
+  return mean, jnp.mean(jnp.square(_less(x, mean)), axes)
 
 
 def _forward(

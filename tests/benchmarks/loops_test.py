@@ -16,6 +16,7 @@ def tiny(monkeypatch):
   [
     (loops.bare, 3),
     (loops.epoch, 3),
+    (loops.augmented_ahead, 3),
     (loops.consistency_epoch, 3),
     (loops.contrastive_epoch, 6),
   ],
@@ -29,12 +30,22 @@ def test_compiles_once_and_trains(make, factor, tiny):
   assert tiny.traces == traces  # The turns ran what was compiled before.
   assert made.images == 8
   assert made.flops == factor * bench_toys.FORWARD
-  assert made.compile_seconds > 0 and made.memory_bytes > 1000
+  assert made.program.seconds > 0 and made.program.memory_bytes > 1000
+  assert made.program.made_of["kernels"] > 1
+  assert made.program.made_of["xla_flops"] > 0
 
 
 def test_a_turn_is_an_epoch(tiny):
   made = loops.epoch(subject.make(model="any", **bench_toys.SMALL), turns=2)
   assert [int(made.run().step) for _ in range(2)] == [2, 4]
+
+
+def test_augmented_ahead_goes_on_as_an_epoch(tiny):
+  what = subject.make(model="any", **bench_toys.SMALL)
+  made = loops.augmented_ahead(what, turns=2)
+  first, second = made.run(), made.run()
+  assert int(second.step) == 4 and np.isfinite(second.totals["loss"])
+  del first
 
 
 def test_the_bare_loop_steps_on(tiny):

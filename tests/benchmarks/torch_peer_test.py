@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,7 @@ def test_field():
   # In its own process, as always: it forks, which JAX's threads forbid.
   with torch_client.start(names=("field",), **settings) as loops:
     (loop,) = loops.values()
+    loop.make()
     assert loop.turn() > 0 and loop.turn() > 0
   assert loop.how["precision"] == "float32"
   assert loop.how["layout"] == "contiguous" and loop.how["compiled"] == ""
@@ -77,3 +80,29 @@ def test_best_tells_what_did_not_work(networks, monkeypatch):
   assert how["compiled"] == ""
   errors = [row["error"] for row in how["tried"] if row["compiled"]]
   assert errors == ["RuntimeError: no compiler"] * 2
+
+
+def test_a_compilation_that_takes_too_long_is_given_up(networks, monkeypatch):
+  torch = torch_networks.library()
+  compiled = []
+
+  def slow(function, mode):
+    compiled.append(mode)
+    time.sleep(60)
+
+  monkeypatch.setattr(torch, "compile", slow)
+  said = []
+  _, how = torch_peer.make(
+    "best", dtype="float32", compile_seconds=0.2, say=said.append, **SETTINGS
+  )
+  assert how["compiled"] == "" and compiled == ["default"]
+  assert said == how["tried"]
+  assert said[-1]["error"] == "compilation took more than 0.2 s"
+
+
+def test_patience():
+  with torch_peer.within(60):
+    pass
+  with pytest.raises(torch_peer.TooLong):
+    with torch_peer.within(0.05):
+      time.sleep(60)
