@@ -1,11 +1,14 @@
 """How fast ltjax is here: beside PyTorch, by machine, as tasks grow.
 
-    python -m experiments.benchmark [--peer=torch] [--only=PREFIX] [--print]
+    python -m experiments.benchmark [--peer=torch] [--only=PREFIX,...] [--print]
 
 The shapes are those of the machine: small ResNets on a CPU; on a GPU ResNet-18 and
 WRN-28-2 at batches of 128 to 1024. Each shape is a process of its own and a command
 anyone can run. What `results_DEVICE.jsonl` has is not measured again, unless it is
-named with `--again`. From the speeds follows how long the paper's full schedule
+named with `--again`. What is known of a measurement is written as it comes, so
+that a process that is killed, or bounded by `--seconds`, leaves what it had; that is
+`partial`, and measured again. `--out=DIR` writes elsewhere, `--merge=FILE` takes in
+what was measured there. From the speeds follows how long the paper's full schedule
 takes. On a machine that does other things as well, wait: `load` is noted.
 """
 
@@ -26,6 +29,7 @@ from experiments import benchmark_page
 from ltjax.benchmarks import machine
 
 FOLDER = Path(__file__).parent / "benchmark"
+PARTIAL = 2  # The exit status where a measurement was stopped.
 _DEVICE = "import jax; d = jax.devices()[0]; print(d.platform, d.device_kind)"
 
 Record = dict[str, Any]
@@ -81,6 +85,16 @@ def measurements(platform: str) -> Iterator[Measurement]:
           ),
           peer=True,
         )
+  if platform == "gpu":
+    for model, count in steps.items():
+      what = (f"--model={model}", "--dtype=bfloat16", f"--steps={count}")
+      yield Measurement(f"launches/{model}/bfloat16", ("--launches", *what))
+      for batch in (128, 512):
+        yield Measurement(
+          f"variants/{model}/bfloat16/{batch}",
+          ("--variants=all", *what, f"--batch_size={batch}", "--repeats=3"),
+        )
+      yield Measurement(f"seeds/{model}/bfloat16/3", ("--seeds=3", *what))
   for model in steps:
     for dtype in dtypes:
       yield Measurement(
@@ -97,12 +111,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments; those of the process by default.
 
   Returns:
-    The exit status: 1 if a measurement failed.
+    The exit status: 1 if a measurement failed, `PARTIAL` if one was stopped.
   """
   options = _parser().parse_args(argv)
   platform, device = _device()
+  known = {m.name: m for m in measurements(platform)}
   chosen = [
-    m for m in measurements(platform) if m.name.startswith(options.only)
+    m
+    for prefix in options.only.split(",")
+    for m in known.values()
+    if m.name.startswith(prefix)
   ]
   if not chosen:
     print(f"error: nothing begins with {options.only!r}", file=sys.stderr)
@@ -117,33 +135,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     for measurement in chosen:
       print(shlex.join(measurement.command(peer)))
     return 0
-  path = FOLDER / f"results_{machine.slug(device)}.jsonl"
+  path = (options.out or FOLDER) / f"results_{machine.slug(device)}.jsonl"
   records = read(path)
+  for other in options.merge:
+    for name, record in read(other).items():
+      if is_whole(record) or name not in records:
+        records[name] = record
   failed = []
+  wanted = [] if options.collect else [m.name for m in chosen]
   for measurement in chosen if not options.collect else ():
-    if measurement.name in records and not options.again:
-      print(f"{measurement.name}: measured before")
+    name = measurement.name
+    if name in records and is_whole(records[name]) and not options.again:
+      print(f"{name}: measured before")
       continue
-    print(shlex.join(measurement.command(peer)), flush=True)
-    result = _run(measurement.command(peer))
-    if result is None:
-      failed.append(measurement.name)
-      continue
-    records[measurement.name] = {
-      "name": measurement.name,
-      # Where the other interpreter lies is of this machine only.
-      "command": shlex.join(measurement.command(noted or peer)),
-      "machine": result["machine"],
-      "result": result,
-    }
-    # A long list of measurements may be stopped and gone on with.
-    write(path, [m.name for m in measurements(platform)], records)
-  if records:
+    command = measurement.command(peer)
+    command += [f"--seconds={options.seconds:g}"] if options.seconds else []
+    print(shlex.join(command), flush=True)
+    result, code = None, 0
+    for result, code in _run(command):
+      records[name] = {
+        "name": name,
+        # Where the other interpreter lies is of this machine only.
+        "command": shlex.join(measurement.command(noted or peer)),
+        "machine": result.get("machine", {}),
+        "result": result,
+        **({"partial": True} if code != 0 or "stopped" in result else {}),
+      }
+      # A long list of measurements may be stopped and gone on with.
+      write(path, list(known), records)
+    if result is None or code:
+      failed.append(name)
+  if options.merge:
+    write(path, list(known), records)
+  if any(record["machine"] for record in records.values()):
     benchmark_page.write(path, list(records.values()))
     print(f"{len(records)} measurements: {path.with_suffix('.md')}")
   if failed:
     print(f"failed: {', '.join(failed)}", file=sys.stderr)
-  return int(bool(failed))
+    return 1
+  whole = [name in records and is_whole(records[name]) for name in wanted]
+  return 0 if all(whole) else PARTIAL
 
 
 def read(path: Path) -> dict[str, Record]:
@@ -173,16 +204,29 @@ def write(
   path.write_text("".join(json.dumps(records[n]) + "\n" for n in names))
 
 
-def _run(command: Sequence[str]) -> Any:
+def is_whole(record: Record) -> bool:
+  """Returns whether a measurement came to its end."""
+  return not record.get("partial")
+
+
+def _run(command: Sequence[str]) -> Iterator[tuple[Any, int | None]]:
+  """Yields what is known so far, and the exit code once there is one."""
   # Two libraries share a GPU's memory; JAX would take most of it at its start.
   share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.6"}
-  done = subprocess.run(
+  process = subprocess.Popen(
     [sys.executable, *command[1:]],
     env=share | os.environ,
     stdout=subprocess.PIPE,
     text=True,
   )
-  return None if done.returncode else json.loads(done.stdout)
+  assert process.stdout is not None
+  result = None
+  for line in process.stdout:
+    result = json.loads(line)
+    yield result, None
+  code = process.wait()
+  if result is not None:
+    yield result, code
 
 
 def _device() -> tuple[str, str]:
@@ -201,7 +245,14 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--only", default="", help="names that start so")
+  parser.add_argument(
+    "--only", default="", help="names that start so, in order"
+  )
+  parser.add_argument(
+    "--seconds", type=float, default=0.0, help="for each; 0 for no limit"
+  )
+  parser.add_argument("--out", type=Path, help="another folder of results")
+  parser.add_argument("--merge", type=Path, action="append", default=[])
   parser.add_argument("--again", action="store_true", help="even if measured")
   parser.add_argument("--print", action="store_true", help="commands only")
   parser.add_argument("--collect", action="store_true", help="pages only")

@@ -9,6 +9,7 @@ from typing import Any
 from experiments import benchmark_plots
 from ltjax import config as configs
 from ltjax import markdown
+from ltjax.benchmarks import launches, seeds, variants
 from ltjax.data import longtail
 
 PAPER_LABELED = 5000  # Images of the first class in the paper, at rho 100.
@@ -41,9 +42,10 @@ def page(records: Sequence[Record]) -> str:
   Args:
     records: of `benchmark`.
   """
-  found = records[-1]["machine"]
+  described = [r["machine"] for r in records if r["machine"]]
+  found = described[-1]
   versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-  loads = [record["machine"]["load"] for record in records]
+  loads = [machine["load"] for machine in described]
   lines = [
     "# Benchmark",
     f"{found['devices']} x {found['device']}, {found['processor']},"
@@ -59,11 +61,28 @@ def page(records: Sequence[Record]) -> str:
   parts = [r["result"] for r in records if r["name"].startswith("breakdown/")]
   if parts:
     lines += ["## Where the time of a step goes, per cent", _parts(parts)]
+  for kind, title, draw in (
+    ("launches", "What a step costs whatever its batch", launches.text),
+    ("variants", "Variants", variants.text),
+    ("seeds", "Several seeds", seeds.text),
+  ):
+    texts = [
+      f"{record['name']}:\n\n{_block(draw(record['result']))}"
+      for record in records
+      if record["name"].startswith(f"{kind}/")
+      and (record["result"].get("rows") or "ways" in record["result"])
+    ]
+    lines += [f"## {title}", *texts] if texts else []
   scaling = [r["result"] for r in records if r["name"] == "scaling"]
   if scaling:
     lines += ["## Cost against size", _scaling(scaling[0]["rows"])]
   commands = [f"    {record['command']}" for record in records]
   return "\n\n".join([*lines, "## Commands", "\n".join(commands)]) + "\n"
+
+
+def _block(text: str) -> str:
+  """Returns text as Markdown shows it, letter by letter."""
+  return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
 
 
 def schedule(config: Any) -> dict[str, int]:
@@ -145,6 +164,8 @@ def _ratios(results: Sequence[Mapping[str, Any]]) -> list[str]:
   rows = []
   for result in results:
     for name, peer in result["peers"].items():
+      if "ratio" not in peer or "layout" not in peer["how"]:
+        continue  # It was stopped before.
       how, ratio = peer["how"], peer["ratio"]
       rows.append(
         [

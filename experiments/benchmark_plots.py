@@ -48,6 +48,8 @@ def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
       if name in result["loops"]
     }
     for name, peer in result["peers"].items():
+      if "images_per_second" not in peer:
+        continue  # It was stopped before it had a figure.
       found[name] = peer["images_per_second"]
     for i, (name, speed) in enumerate(found.items()):
       height, color = place + 0.2 * (i - 1.5), COLORS[name]

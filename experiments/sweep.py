@@ -6,6 +6,10 @@ again, a sweep skips what is finished and resumes what is not.
 
     python -m experiments.NAME [--scale=cpu|full] [--only=PREFIX] [--jobs=N]
 
+On a GPU `--dtype=bfloat16` runs all of it in bf16, with results of their own
+(`results_full_bfloat16.jsonl`). Where the runs are made elsewhere, `--results=DIR`
+names where their results go there, and `--merge=FILE` takes them in here.
+
 A run leaves its folder and its log in `runs/` (with scales `runs/cpu/`,
 `runs/full/`), the sweep its results beside the experiment: `results.jsonl` and
 `results.md`, or with scales `results_cpu.jsonl` and so on. Results of runs that
@@ -74,13 +78,14 @@ class Run:
     return _settings(last["command"][1:]) == _settings(self.command(root)[3:])
 
 
-def record(run: Run, root: Path, scale: str = "") -> Record:
+def record(run: Run, root: Path, scale: str = "", label: str = "") -> Record:
   """Returns what a finished run found, with where and how it was found.
 
   Args:
     run: a finished run.
     root: the folder of the sweep's runs.
     scale: noted in the record, if there is one.
+    label: of the sweep's folder in `runs/`; the scale by default.
 
   Raises:
     FileNotFoundError: if the run is not finished.
@@ -94,7 +99,7 @@ def record(run: Run, root: Path, scale: str = "") -> Record:
     "name": run.name,
     "seed": run.seed,
     **({"scale": scale} if scale else {}),
-    "command": shlex.join(run.command(Path("runs") / scale)),
+    "command": shlex.join(run.command(Path("runs") / (label or scale))),
     "date": last["started"][:10],
     "seconds": round(sum(s["seconds"] for s in sessions), 1),
     "commit": last["commit"],
@@ -134,11 +139,15 @@ def main(
   """
   scales = dict(runs) if isinstance(runs, Mapping) else {"": runs}
   options = _parser(list(scales)).parse_args(argv)
-  scale = getattr(options, "scale", "")
-  root = options.root / scale
-  chosen = [r for r in scales[scale] if r.name.startswith(options.only)]
+  scale, dtype = getattr(options, "scale", ""), options.dtype
+  # Runs in two precisions are different runs, in folders and files of their own.
+  label = "_".join(filter(None, (scale, dtype)))
+  root = options.root / label
+  ours = [_in_dtype(run, dtype) for run in scales[scale]]
+  results = options.results or results
+  chosen = [r for r in ours if r.name.startswith(options.only)]
   if not chosen:
-    names = ", ".join(dict.fromkeys(r.name for r in scales[scale]))
+    names = ", ".join(dict.fromkeys(r.name for r in ours))
     return _fail(f"no run begins with {options.only!r}; there are {names}")
   if options.print:
     for run in chosen:
@@ -156,15 +165,15 @@ def main(
     except KeyboardInterrupt:
       print("Stopped at once; the same command goes on.")
       return 130
-  path = results / f"results{scale and '_' + scale}.jsonl"
-  found = _collect(scales[scale], root, path, scale)
+  path = results / f"results{label and '_' + label}.jsonl"
+  found = _collect(ours, root, (path, *options.merge), scale, label)
   if found:
     results.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(r) + "\n" for r in found))
     path.with_suffix(".md").write_text(to_markdown(found))
     if draw:
       draw(found, results)
-    total = len(scales[scale])
+    total = len(ours)
     print(f"{len(found)} of {total} runs: {path.with_suffix('.md')}")
   if failed:
     print(f"failed: {', '.join(failed)}", file=sys.stderr)
@@ -190,7 +199,25 @@ def _parser(scales: Sequence[str]) -> argparse.ArgumentParser:
   parser.add_argument("--print", action="store_true", help="commands only")
   parser.add_argument("--collect", action="store_true", help="results only")
   parser.add_argument("--data_dir", default="")
+  parser.add_argument(
+    "--dtype", choices=("bfloat16",), default="", help="of all runs"
+  )
+  parser.add_argument("--results", type=Path, help="another folder of results")
+  parser.add_argument(
+    "--merge",
+    type=Path,
+    action="append",
+    default=[],
+    help="results of another machine to take in",
+  )
   return parser
+
+
+def _in_dtype(run: Run, dtype: str) -> Run:
+  if not dtype:
+    return run
+  flag = f"--config.model.dtype={dtype}"
+  return dataclasses.replace(run, overrides=(*run.overrides, flag))
 
 
 def _execute(
@@ -211,18 +238,23 @@ def _execute(
 
 
 def _collect(
-  runs: Sequence[Run], root: Path, path: Path, scale: str
+  runs: Sequence[Run],
+  root: Path,
+  paths: Sequence[Path],
+  scale: str,
+  label: str,
 ) -> list[Record]:
-  """Returns the records of finished runs; of those not there, from `path`."""
+  """Returns the records of finished runs; of those not there, from `paths`."""
   old = {}
-  if path.exists():
-    lines = path.read_text().splitlines()
-    old = {r["command"]: r for r in map(json.loads, lines)}
+  for path in paths:
+    if path.exists():
+      lines = path.read_text().splitlines()
+      old |= {r["command"]: r for r in map(json.loads, lines)}
   found = []
   for run in runs:
-    command = shlex.join(run.command(Path("runs") / scale))
+    command = shlex.join(run.command(Path("runs") / label))
     if run.is_finished(root):
-      found.append(record(run, root, scale))
+      found.append(record(run, root, scale, label))
     elif command in old:
       found.append(old[command])
     elif (run.folder(root) / "summary.json").exists():

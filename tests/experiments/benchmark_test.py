@@ -82,16 +82,22 @@ def bench(tmp_path, monkeypatch):
   commands = []
 
   def run(command, **unused):
-    if command[1] == "-c":
-      return types.SimpleNamespace(stdout="cpu cpu\n")
+    return types.SimpleNamespace(stdout="cpu cpu\n")
+
+  def popen(command, **unused):
     commands.append(command[1:])
     (kind,) = [k for k in RESULTS if f"--{k}" in command or k == "speed"][-1:]
     failed = "--model=resnet32" in command
+    result = RESULTS[kind]
+    stopped = {"stopped": "9 s are over"} if "--seconds=9" in command else {}
+    # What is known so far, then the result; what fails says nothing.
+    told = [] if failed else [result | {"loops": {}}, result | stopped]
     return types.SimpleNamespace(
-      returncode=int(failed), stdout=json.dumps(RESULTS[kind])
+      stdout=map(json.dumps, told), wait=lambda: int(failed)
     )
 
   monkeypatch.setattr(subprocess, "run", run)
+  monkeypatch.setattr(subprocess, "Popen", popen)
   monkeypatch.setattr(benchmark, "FOLDER", tmp_path)
   return commands
 
@@ -145,6 +151,29 @@ def test_a_failure_is_told_and_the_rest_kept(bench, tmp_path, capsys):
     *("results_cpu.jsonl", "results_cpu.md"),
     *("speed_cpu.png", "scaling_cpu.png"),
   }
+
+
+def test_what_was_stopped_is_kept_and_measured_again(bench, tmp_path):
+  only = "--only=speed/resnet8/bfloat16,speed/resnet8/float32"
+  assert benchmark.main([only, "--seconds=9"]) == benchmark.PARTIAL
+  records = benchmark.read(tmp_path / "results_cpu.jsonl")
+  assert {record["partial"] for record in records.values()} == {True}
+  # In the order that was asked for.
+  assert [c[4] for c in bench] == ["--dtype=bfloat16", "--dtype=float32"]
+  assert "--seconds" not in str([r["command"] for r in records.values()])
+  assert benchmark.main([only]) == 0 and len(bench) == 4
+  records = benchmark.read(tmp_path / "results_cpu.jsonl")
+  assert not any("partial" in record for record in records.values())
+
+
+def test_what_was_measured_elsewhere_is_taken_in(bench, tmp_path):
+  only, out = "--only=speed/resnet8/float32", tmp_path / "out"
+  assert benchmark.main([only, f"--out={out}"]) == 0
+  assert not (tmp_path / "results_cpu.jsonl").exists()
+  merge = f"--merge={out / 'results_cpu.jsonl'}"
+  assert benchmark.main(["--collect", merge]) == 0 and len(bench) == 1
+  found = benchmark.read(tmp_path / "results_cpu.jsonl")
+  assert list(found) == ["speed/resnet8/float32/128"]
 
 
 def test_print_and_collect_measure_nothing(bench, tmp_path, capsys):

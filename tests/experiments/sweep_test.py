@@ -312,3 +312,29 @@ def test_the_committed_results_are_those_of_the_committed_sweep(tmp_path):
   assert sweep.main(runs, copy, sslt_small.to_markdown, argv=argv) == 0
   for name in ("results.jsonl", "results.md"):
     assert (copy / name).read_text() == (folder / name).read_text()
+
+
+def test_runs_in_another_precision_are_apart(tmp_path, capsys):
+  """In folders and results of their own; those of elsewhere are taken in."""
+  argv = ["--dtype=bfloat16", f"--root={tmp_path / 'runs'}"]
+  there, here = tmp_path / "there", tmp_path / "here"
+  (run,) = RUNS[:1]
+  flag = "--config.model.dtype=bfloat16"
+  finish(
+    sweep.Run(run.name, run.config, run.seed, (flag,)),
+    tmp_path / "runs" / "bfloat16",
+  )
+  to_markdown = str
+  elsewhere = [*argv, f"--results={there}", "--collect"]
+  assert sweep.main(RUNS, here, to_markdown, argv=elsewhere) == 0
+  path = there / "results_bfloat16.jsonl"
+  (found,) = map(json.loads, path.read_text().splitlines())
+  assert found["command"].endswith(flag)
+  assert "--workdir=runs/bfloat16/a-seed0" in found["command"]
+  argv = ["--dtype=bfloat16", f"--root={tmp_path}", "--collect"]
+  assert sweep.main(RUNS, here, str, argv=[*argv, f"--merge={path}"]) == 0
+  name = "results_bfloat16.jsonl"
+  assert (here / name).read_text() == path.read_text()
+  # In fp32 there is none of it.
+  assert sweep.main(RUNS, here, str, argv=argv[1:]) == 0
+  assert not (here / "results.jsonl").exists()
