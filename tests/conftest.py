@@ -1,6 +1,7 @@
 """Strictness for every test: what JAX can check, it checks."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -19,6 +20,11 @@ os.environ["LTJAX_COMPILATION_CACHE"] = "off"
 # compiled once is shared by all processes of the session, those that tests start
 # among them. Set JAX_DISABLE_MOST_OPTIMIZATIONS=0 to test what users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# One piece of code a program, as all are small; and by LLVM alone, which takes a
+# third of the time of MLIR's passes, as long as XLA has a flag for it.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
+if importlib.metadata.version("jaxlib").startswith(("0.9.", "0.10.")):
+  os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   _cache = tempfile.mkdtemp(prefix="ltjax-test-compilations-")
   atexit.register(shutil.rmtree, _cache, ignore_errors=True)
