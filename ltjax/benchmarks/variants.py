@@ -152,6 +152,7 @@ def measure(
           row["ratio"] = row["images_per_second"]["median"] / base["median"]
       rows[name] = row
       say(_line(name, row), result)
+    budget.check()  # The last one may have been cut short.
   except budgets.OverError as error:
     result["stopped"] = str(error)
   return result
