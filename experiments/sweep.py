@@ -27,7 +27,7 @@ import shlex
 import sys
 from typing import Any
 
-from ltjax import interrupts, places, report
+from ltjax import interrupts, places, report, workdir
 from ltjax import jobs as processes
 
 Record = dict[str, Any]
@@ -122,6 +122,7 @@ def main(
   to_markdown: Callable[[Sequence[Record]], str],
   draw: Callable[[Sequence[Record], Path], None] | None = None,
   argv: Sequence[str] | None = None,
+  examine: Callable[[Run, Path, str | None], Record] | None = None,
 ) -> int:
   """Executes a sweep and writes its results.
 
@@ -133,6 +134,8 @@ def main(
       scales each has its `scale`.
     draw: `(records, folder)`, draws the pictures.
     argv: the arguments; those of the process by default.
+    examine: `(run, folder, data_dir)`, what a finished run's record gets besides;
+      asked once and kept in the folder's `examined.json`.
 
   Returns:
     The exit status: 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM.
@@ -166,7 +169,17 @@ def main(
       print("Stopped at once; the same command goes on.")
       return 130
   path = results / f"results{label and '_' + label}.jsonl"
-  found = _collect(ours, root, (path, *options.merge), scale, label)
+
+  def more(run: Run) -> Record:
+    if examine is None:
+      return {}
+    kept = run.folder(root) / "examined.json"
+    if not kept.exists():
+      found = examine(run, run.folder(root), options.data_dir or None)
+      workdir.write_json(kept, found)
+    return json.loads(kept.read_text())
+
+  found = _collect(ours, root, (path, *options.merge), scale, label, more)
   if found:
     results.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(r) + "\n" for r in found))
@@ -243,6 +256,7 @@ def _collect(
   paths: Sequence[Path],
   scale: str,
   label: str,
+  more: Callable[[Run], Record],
 ) -> list[Record]:
   """Returns the records of finished runs; of those not there, from `paths`."""
   old = {}
@@ -254,7 +268,7 @@ def _collect(
   for run in runs:
     command = shlex.join(run.command(Path("runs") / label))
     if run.is_finished(root):
-      found.append(record(run, root, scale, label))
+      found.append(record(run, root, scale, label) | more(run))
     elif command in old:
       found.append(old[command])
     elif (run.folder(root) / "summary.json").exists():

@@ -23,6 +23,8 @@ values = table_rows.values
 Record = Mapping[str, Any]
 
 MEASURES = ("accuracy", "error")
+SEEDS = 3  # Fewer say nothing of the spread, and nothing is claimed of them.
+CLAIM = f"A row with fewer than {SEEDS} seeds is marked: it supports no claim."
 RULES = {
   "last": "last evaluation, nothing selected",
   "mean_of_last_k": "mean of the last evaluations",
@@ -101,7 +103,7 @@ def to_markdown(
     parts.append(_caption(section))
     parts.append(_table(section, records))
   if records:
-    parts.append(_provenance(records))
+    parts.append(provenance(records))
   return "\n".join(parts)
 
 
@@ -151,6 +153,17 @@ def cell(
   return markdown.spread(statistics.fmean(known), deviation)
 
 
+def seeds(records: Sequence[Record]) -> str:
+  """Returns the number of a row's runs, marked where it supports no claim.
+
+  Args:
+    records: those of the row.
+  """
+  if not records:
+    return markdown.percent(None)
+  return f"{len(records)}{', no claim' if len(records) < SEEDS else ''}"
+
+
 def _caption(section: Section) -> str:
   what, rule = f"Test {section.measure}", f"; {RULES[section.rule]}"
   if all(row.loop for row in section.rows):
@@ -176,8 +189,7 @@ def _table(section: Section, records: Sequence[Record]) -> str:
   header = ["", "seeds", *section.columns, *(f"paper, {c}" for c in printed)]
   lines = []
   for row in section.rows:
-    seeds = [r["seed"] for r in records if r["name"] == row.key]
-    line = [row.title, str(len(seeds)) if seeds else markdown.percent(None)]
+    line = [row.title, seeds([r for r in records if r["name"] == row.key])]
     for column in section.columns:
       found = values(row, column, records, rule=section.rule)
       line.append(cell(found, measure=section.measure, column=column))
@@ -195,8 +207,12 @@ def _printed(number: float | None) -> str:
   return f"{number:.{1 if round(number, 1) == number else 2}f}"
 
 
-def _provenance(records: Sequence[Record]) -> str:
-  """With what, from which code and how long all of it ran."""
+def provenance(records: Sequence[Record]) -> str:
+  """Returns with what, from which code and how long all of it ran.
+
+  Args:
+    records: of finished runs.
+  """
   devices = sorted({d for r in records for d in r["devices"]})
   commits = sorted({r["commit"] or "unknown" for r in records})
   hours = sum(r["seconds"] for r in records) / 3600

@@ -76,13 +76,14 @@ def to_markdown(records):
   return " ".join(f"{r['name']}{r['seed']}" for r in records)
 
 
-def main(tmp_path, *argv, runs=RUNS, draw=None):
+def main(tmp_path, *argv, runs=RUNS, draw=None, examine=None):
   return sweep.main(
     runs,
     tmp_path / "results",
     to_markdown,
     draw,
     [f"--root={tmp_path / 'runs'}", *argv],
+    examine,
   )
 
 
@@ -218,6 +219,20 @@ def test_collect_runs_nothing_and_keeps_the_records_of_other_machines(
   found = results(tmp_path)
   assert [r["result"]["last"]["accuracy"] for r in found] == [0.5, 0.75, 0.5]
   assert not executed["jobs"]
+
+
+def test_a_finished_run_is_examined_once(tmp_path, executed):
+  asked = []
+
+  def examine(run, folder, data_dir):
+    asked.append((folder, data_dir))
+    return {"ratio": 1.5} if run.name == "a" else {}
+
+  for argv in (["--data_dir=/d"], ["--collect"]):
+    assert main(tmp_path, *argv, examine=examine) == 0
+    assert [r.get("ratio") for r in results(tmp_path)] == [1.5, 1.5, None]
+  folders = [r.folder(tmp_path / "runs") for r in RUNS]
+  assert asked == [(folder, "/d") for folder in folders]
 
 
 def test_records_of_a_sweep_that_has_changed_are_dropped(tmp_path, executed):

@@ -93,8 +93,16 @@ def test_two_seeds_by_hand_and_one_without_deviation():
   two = [record(seed=0, accuracy=0.5), record(seed=1, accuracy=0.7)]
   # Deviations of 0.1 each: sqrt((0.01 + 0.01) / (2 - 1)).
   row = tables.Row("sslt", "SSLT")
-  assert cells(table([row], two), "SSLT")[:3] == ["SSLT", "2", "60.0 ± 14.1"]
-  assert cells(table([row], two[:1]), "SSLT")[:3] == ["SSLT", "1", "50.0"]
+  assert cells(table([row], two), "SSLT")[:3] == [
+    "SSLT",
+    "2, no claim",
+    "60.0 ± 14.1",
+  ]
+  assert cells(table([row], two[:1]), "SSLT")[:3] == [
+    "SSLT",
+    "1, no claim",
+    "50.0",
+  ]
 
 
 def test_error_is_one_minus_accuracy_with_the_same_deviation():
@@ -102,7 +110,12 @@ def test_error_is_one_minus_accuracy_with_the_same_deviation():
   row = tables.Row("sslt", "SSLT", {"overall": 14.96})
   text = table([row], two, measure="error", columns=("overall", "many"))
   assert "Test error in %" in text
-  assert cells(text, "SSLT")[1:] == ["2", "40.0 ± 14.1", "10.0 ± 0.0", "14.96"]
+  assert cells(text, "SSLT")[1:] == [
+    "2, no claim",
+    "40.0 ± 14.1",
+    "10.0 ± 0.0",
+    "14.96",
+  ]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +144,15 @@ def test_a_row_of_pseudo_labels():
   row = tables.Row("sslt", "0", {"overall": 87.7}, loop=1)
   text = table([row], [record()])
   assert "\nAccuracy of the pseudo labels in %, mean" in text
-  assert cells(text, "0") == ["0", "1", "75.0", "–", "–", "12.5", "87.7"]
+  assert cells(text, "0") == [
+    "0",
+    "1, no claim",
+    "75.0",
+    "–",
+    "–",
+    "12.5",
+    "87.7",
+  ]
 
 
 def test_a_number_that_one_seed_lacks_has_no_mean():

@@ -1,0 +1,226 @@
+"""What the gain of SSLT rests on: features, classifier, labels, schedule.
+
+    python -m experiments.sslt_gain [--scale=cpu|full] [--only=digits] [--print]
+
+`cpu` is digits and Fashion-MNIST at 14 x 14, `full` CIFAR-10 with ResNet-18.
+Every run but those with more labels holds out validation images, of each class
+alike, on which settings are chosen; the labeled and unlabeled images are those
+of a run without. Rows of a data set:
+
+  decoupling_e10 ... e100   `f` after so many % of the embedding's epochs. What
+                            is asked of each `f` is in `frozen_embedding`.
+  decoupling_labels         more labeled images, no pool: at `cpu` as many as
+                            images of the pool and labeled ones together, at
+                            `full` the paper's 5000 in the first class.
+  sslt_0 ... sslt_1920      classifiers of 10 epochs, but at least so many steps.
+  sslt_e10 ... sslt_e50     SSLT from a less trained `f`.
+  pl_scratch_d, pl_base_all ...  Pseudo-Label + Decoupling, trained from scratch
+                            or fine-tuned from the base, its classifier fitted on
+                            D or on D and U'.
+  logit_adjustment          the loss of Menon et al. instead of resampling.
+
+Where not told otherwise classifiers take at least 960 steps: 10 epochs of the
+paper's 12,406 labeled images in batches of 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import dataclasses
+import math
+from pathlib import Path
+import sys
+
+from experiments import frozen_embedding, sslt_gain_page, sweep
+
+SEEDS = (0, 1, 2)
+LEAST = frozen_embedding.LEAST
+SHARES = (10, 25, 50, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """A data set with its protocol.
+
+  Attributes:
+    name: of its rows.
+    config: the config file.
+    labeled: images with a label.
+    pool: images without.
+    batch: the batch size of the classifiers.
+    embedding: epochs of the embedding.
+    loops: epochs of all loops together, those of the rivals on everything.
+    validation: flags that hold out validation images.
+    labels: flags of more labels, without a pool.
+    more: labeled images that these give.
+  """
+
+  name: str
+  config: str
+  labeled: int
+  pool: int
+  batch: int
+  embedding: int
+  loops: int
+  validation: tuple[str, ...]
+  labels: tuple[str, ...]
+  more: int
+
+  def epochs(self, least: int, *, images: int = 0) -> int:
+    """Returns 10 epochs, or those of the least number of steps.
+
+    Args:
+      least: steps.
+      images: those of the stage; 0 for the labeled ones.
+    """
+    steps = (images or self.labeled) // self.batch
+    return max(10, math.ceil(least / steps))
+
+
+def _labels(count: int) -> tuple[str, ...]:
+  return (
+    f"--config.data.labeled.max_count={count}",
+    "--config.data.unlabeled.factor=0.0",
+  )
+
+
+SCALES = {
+  "cpu": (
+    Data(
+      "digits",
+      "configs/digits_sslt.py",
+      labeled=78,
+      pool=390,
+      batch=32,
+      embedding=40,
+      loops=24,
+      validation=("--config.data.validation.per_class=8",),
+      labels=(*_labels(120), "--config.data.validation.per_class=8"),
+      more=486,
+    ),
+    Data(
+      "fashion_mnist_14",
+      "configs/fashion_mnist_14_sslt.py",
+      labeled=615,
+      pool=3075,
+      batch=64,
+      embedding=60,
+      loops=32,
+      validation=("--config.data.validation.per_class=100",),
+      labels=(*_labels(1500), "--config.data.validation.per_class=100"),
+      more=3720,
+    ),
+  ),
+  "full": (
+    Data(
+      "cifar10",
+      "configs/cifar10_sslt.py",
+      labeled=2021,
+      pool=10105,
+      batch=128,
+      embedding=200,
+      loops=200,
+      # The first class has 5000 images: 816 + 5 * 816 + 100 of them.
+      validation=(
+        "--config.data.labeled.max_count=816",
+        "--config.data.validation.per_class=100",
+      ),
+      labels=_labels(5000),
+      more=12406,
+    ),
+  ),
+}
+
+
+def runs(scale: str) -> Iterator[sweep.Run]:
+  """Yields the runs of a scale."""
+  for data in SCALES[scale]:
+    for name, flags in _rows(data):
+      for seed in SEEDS:
+        yield sweep.Run(f"{data.name}-{name}", data.config, seed, flags)
+
+
+def _rows(data: Data) -> Iterator[tuple[str, tuple[str, ...]]]:
+  """Yields names with their flags."""
+  paper = LEAST[-2]
+  for share in SHARES:
+    yield (
+      f"decoupling_e{share}",
+      (
+        *(*data.validation, "--config.method=decoupling"),
+        f"--config.embedding.epochs={_share(data, share)}",
+        f"--config.classifier.epochs={data.epochs(paper)}",
+      ),
+    )
+  yield (
+    "decoupling_labels",
+    (
+      *(*data.labels, "--config.method=decoupling"),
+      f"--config.classifier.epochs={data.epochs(paper, images=data.more)}",
+    ),
+  )
+  for least in LEAST:
+    yield f"sslt_{least}", (*data.validation, *_classifiers(data, least))
+  for share in SHARES[:-1]:
+    yield (
+      f"sslt_e{share}",
+      (
+        *(*data.validation, *_classifiers(data, paper)),
+        f"--config.embedding.epochs={_share(data, share)}",
+      ),
+    )
+  for start in ("scratch", "base"):
+    for name, source in (("d", "labeled"), ("all", "all")):
+      images = data.labeled + (data.pool if source == "all" else 0)
+      yield (
+        f"pl_{start}_{name}",
+        (
+          *(*data.validation, "--config.method=pseudo_label"),
+          *(
+            "--config.pseudo.base=decoupling",
+            f"--config.pseudo.start={start}",
+          ),
+          f"--config.pseudo.epochs={data.loops}",
+          f"--config.pseudo.batch_size={data.batch}",
+          f"--config.classifier.epochs={data.epochs(paper)}",
+          f"--config.refit.data={source}",
+          f"--config.refit.epochs={data.epochs(paper, images=images)}",
+        ),
+      )
+  yield (
+    "logit_adjustment",
+    (
+      *(*data.validation, "--config.method=supervised"),
+      "--config.loss.name=logit_adjustment",
+    ),
+  )
+
+
+def _share(data: Data, share: int) -> int:
+  return round(data.embedding * share / 100)
+
+
+def _classifiers(data: Data, least: int) -> tuple[str, ...]:
+  epochs = data.epochs(least)
+  return tuple(
+    f"--config.{block}.epochs={epochs}" for block in ("classifier", "refit")
+  )
+
+
+def examined(run: sweep.Run) -> bool:
+  """Returns whether the frozen `f` of a run is asked for more."""
+  return "-decoupling" in run.name or run.name.endswith("-sslt_960")
+
+
+if __name__ == "__main__":
+  sys.exit(
+    sweep.main(
+      {scale: list(runs(scale)) for scale in SCALES},
+      Path(__file__).with_suffix(""),
+      sslt_gain_page.to_markdown,
+      sslt_gain_page.draw,
+      examine=lambda run, folder, data_dir: (
+        frozen_embedding.examine(folder, data_dir) if examined(run) else {}
+      ),
+    )
+  )
