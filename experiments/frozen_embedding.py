@@ -44,12 +44,15 @@ SAMPLERS = {"class_balanced": "resampling", "random": "balanced softmax"}
 _EPOCHS, _STAGE = 10, "classifier"
 
 
-def examine(folder: Path, data_dir: str | None) -> dict[str, Any]:
+def examine(
+  folder: Path, data_dir: str | None, *, classifiers: bool = True
+) -> dict[str, Any]:
   """Returns what the two questions have for answers, JSON values.
 
   Args:
     folder: of a finished run.
     data_dir: where data sets live; None for the default.
+    classifiers: whether the second is asked.
 
   Returns:
     `features`, as `distances` gives them for every part, and `classifiers`,
@@ -71,10 +74,12 @@ def examine(folder: Path, data_dir: str | None) -> dict[str, Any]:
     if len(labels)
   }
   heads = {"g": state.balanced_head, "g'": state.head}
-  return {
-    "features": distances(found, heads, learner),
-    "classifiers": list(_classifiers(learner, state, run.config, found)),
-  }
+  result: dict[str, Any] = {"features": distances(found, heads, learner)}
+  if classifiers:
+    result["classifiers"] = list(
+      _classifiers(learner, state, run.config, found)
+    )
+  return result
 
 
 def distances(

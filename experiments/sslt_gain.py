@@ -7,8 +7,8 @@ Every run but those with more labels holds out validation images, of each class
 alike, on which settings are chosen; the labeled and unlabeled images are those
 of a run without. Rows of a data set:
 
-  decoupling_e10 ... e100   `f` after so many % of the embedding's epochs. What
-                            is asked of each `f` is in `frozen_embedding`.
+  decoupling_e10 ... e100   `f` after so many % of the embedding's epochs; the
+                            last is what `frozen_embedding` asks more of.
   decoupling_labels         more labeled images, no pool: at `cpu` as many as
                             images of the pool and labeled ones together, at
                             `full` the paper's 5000 in the first class.
@@ -207,9 +207,22 @@ def _classifiers(data: Data, least: int) -> tuple[str, ...]:
   )
 
 
-def examined(run: sweep.Run) -> bool:
-  """Returns whether the frozen `f` of a run is asked for more."""
-  return "-decoupling" in run.name or run.name.endswith("-sslt_960")
+def examine(
+  run: sweep.Run, folder: Path, data_dir: str | None
+) -> dict[str, object]:
+  """Returns what is asked of the frozen `f` of a run, if anything.
+
+  Args:
+    run: a finished run.
+    folder: of it.
+    data_dir: where data sets live; None for the default.
+  """
+  _, row = run.name.split("-")
+  if row not in ("decoupling_e100", "decoupling_labels", "sslt_960"):
+    return {}
+  return frozen_embedding.examine(
+    folder, data_dir, classifiers=row == "decoupling_e100"
+  )
 
 
 if __name__ == "__main__":
@@ -219,8 +232,6 @@ if __name__ == "__main__":
       Path(__file__).with_suffix(""),
       sslt_gain_page.to_markdown,
       sslt_gain_page.draw,
-      examine=lambda run, folder, data_dir: (
-        frozen_embedding.examine(folder, data_dir) if examined(run) else {}
-      ),
+      examine=examine,
     )
   )
