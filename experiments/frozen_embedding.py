@@ -42,6 +42,7 @@ LEAST = (0, 240, 480, 960, 1920)
 VIEWS = (0, 10)
 SAMPLERS = {"class_balanced": "resampling", "random": "balanced softmax"}
 _EPOCHS, _STAGE = 10, "classifier"
+_DRAWS = 20  # of the control
 
 
 def examine(
@@ -90,43 +91,95 @@ def distances(
   """Returns how far held-out images are from what was learned, by group.
 
   Args:
-    parts: features `[N, D]` and labels `[N]` by name, `labeled` among them.
+    parts: features `[N, D]` and labels `[N]` by name, `labeled` and `test`
+      among them.
     heads: whose accuracy is told.
     learner: gives the groups and runs the heads.
 
   Returns:
-    By part: `accuracy` of each head, and the root of the squared distance to
-    the labeled mean over the expected one, `ratio`, by group; classes with one
-    labeled image have none. Of the labeled images, which are what it is
-    measured by, `ratio` is left out.
+    By part: the accuracy of each head and, but of the labeled images, `ratio`.
+    `control` has the ratio where test images, as many of each class, take the
+    place of the labeled ones: what few images alone make of it.
   """
   groups = learner.task.groups
-  known, labels = (np.asarray(a) for a in parts["labeled"])
-  spread = {}
-  for c in range(learner.task.num_classes):
-    mine = known[labels == c].astype(np.float64)
-    if len(mine) > 1:
-      variance = mine.var(axis=0, ddof=1).sum()
-      spread[c] = (mine.mean(axis=0), variance * (1 + 1 / len(mine)))
+  arrays = {
+    name: (np.asarray(features, np.float64), np.asarray(labels))
+    for name, (features, labels) in parts.items()
+  }
   result: dict[str, Any] = {}
-  for name, (features, truth) in parts.items():
-    rows: dict[str, Any] = {
-      head: _scores(learner, params, features, truth)
+  for name, (features, labels) in parts.items():
+    result[name] = {
+      head: _scores(learner, params, features, labels)
       for head, params in heads.items()
     }
     if name != "labeled":
-      mine = np.asarray(features, np.float64)
-      found = {
-        c: np.mean(np.sum((mine[truth == c] - mean) ** 2, axis=1)) / expected
-        for c, (mean, expected) in spread.items()
-        if np.any(truth == c)
-      }
-      rows["ratio"] = {
-        group: _root_mean([found[c] for c in ids if c in found])
-        for group, ids in {"overall": tuple(found), **groups}.items()
-      }
-    result[name] = rows
+      result[name]["ratio"] = ratio(
+        arrays["labeled"], arrays[name], groups=groups
+      )
+  counts = np.bincount(arrays["labeled"][1], minlength=learner.task.num_classes)
+  features, labels = arrays["test"]
+  drawn = []
+  for draw in range(_DRAWS):
+    rng = np.random.default_rng(draw)
+    order = rng.permutation(len(labels))
+    rank = np.zeros(len(labels), int)  # among the images of the class
+    for c in range(len(counts)):
+      mine = order[labels[order] == c]
+      rank[mine] = np.arange(len(mine))
+    known = rank < counts[labels]
+    drawn.append(
+      ratio(
+        (features[known], labels[known]),
+        (features[~known], labels[~known]),
+        groups=groups,
+      )
+    )
+  result["control"] = {
+    "ratio": {
+      group: float(np.mean(values)) if None not in values else None
+      for group in drawn[0]
+      for values in [[d[group] for d in drawn]]
+    }
+  }
   return result
+
+
+def ratio(
+  known: tuple[np.ndarray, np.ndarray],
+  held_out: tuple[np.ndarray, np.ndarray],
+  *,
+  groups: Mapping[str, Sequence[int]],
+) -> dict[str, float | None]:
+  """Returns the root of found over expected squared distances, by group.
+
+  Args:
+    known: features `[N, D]` and labels of the images that give the means.
+    held_out: those of the others.
+    groups: classes by group.
+
+  Returns:
+    By group, and `overall`; both distances are summed over the classes, and
+    None where none has two images known and one held out.
+  """
+  found, expected = {}, {}
+  for c in np.unique(known[1]):
+    mine = known[0][known[1] == c]
+    others = held_out[0][held_out[1] == c]
+    if len(mine) < 2 or not len(others):
+      continue
+    mean = mine.mean(axis=0)
+    found[c] = np.mean(np.sum((others - mean) ** 2, axis=1))
+    variance = np.sum(mine.var(axis=0, ddof=1))
+    expected[c] = variance * (1 + 1 / len(mine))
+
+  def root(classes):
+    classes = [c for c in classes if c in found]
+    if not classes:
+      return None
+    total = sum(expected[c] for c in classes)
+    return float(np.sqrt(sum(found[c] for c in classes) / total))
+
+  return {name: root(ids) for name, ids in {"overall": found, **groups}.items()}
 
 
 def fit(
@@ -240,7 +293,3 @@ def _scores(
     "overall": found["accuracy"],
     **{g: found[f"accuracy/{g}"] for g in learner.task.groups},
   }
-
-
-def _root_mean(values: Sequence[float]) -> float | None:
-  return float(np.sqrt(np.mean(values))) if len(values) else None

@@ -86,7 +86,8 @@ def _sections(runs: dict[str, list[Record]], scale: str) -> Iterator[str]:
   yield (
     "Ratio: root of the mean squared distance to the mean of the labeled images"
     " of the class, over what their own variance leads one to expect; 1 where"
-    " held-out images are of the same distribution. g has 960 steps.\n"
+    " held-out images are of the same distribution. Control: as many test images"
+    " in place of the labeled ones. g has 960 steps.\n"
   )
   yield _features(runs, names)
   yield "### (b, d) Other classifiers on the f of Decoupling\n"
@@ -117,7 +118,9 @@ def _features(runs: dict[str, list[Record]], names: dict[str, str]) -> str:
       continue
     for part in records[0]["features"]:
       found = [r["features"][part] for r in records]
-      cells = [_spread(f["g"][group] for f in found) for group in COLUMNS]
+      cells = [
+        _spread(f.get("g", {}).get(group) for f in found) for group in COLUMNS
+      ]
       for group in COLUMNS:
         ratios = [f.get("ratio", {}).get(group) for f in found]
         cells.append(_ratio(ratios))
