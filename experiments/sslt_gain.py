@@ -13,6 +13,8 @@ of a run without. Rows of a data set:
                             images of the pool and labeled ones together, at
                             `full` the paper's 5000 in the first class.
   sslt_0 ... sslt_1920      classifiers of 10 epochs, but at least so many steps.
+  sslt_balanced             classifiers with the balanced softmax on random
+                            draws instead of cross-entropy on balanced ones.
   sslt_e10 ... sslt_e50     SSLT from a less trained `f`.
   pl_scratch_d, pl_base_all ...  Pseudo-Label + Decoupling, trained from scratch
                             or fine-tuned from the base, its classifier fitted on
@@ -201,9 +203,13 @@ def _share(data: Data, share: int) -> int:
 
 
 def _classifiers(data: Data, least: int) -> tuple[str, ...]:
-  epochs = data.epochs(least)
+  return _both("epochs", data.epochs(least))
+
+
+def _both(name: str, value: object) -> tuple[str, ...]:
+  """Flags of both blocks of SSLT's classifier."""
   return tuple(
-    f"--config.{block}.epochs={epochs}" for block in ("classifier", "refit")
+    f"--config.{block}.{name}={value}" for block in ("classifier", "refit")
   )
 
 

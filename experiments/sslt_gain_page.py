@@ -30,7 +30,7 @@ EMBEDDINGS = {
 STEPS = {
   f"sslt_{least}": f"SSLT, {least or 'no least number of'} steps"
   for least in frozen_embedding.LEAST
-}
+} | {"sslt_balanced": "SSLT, 960 steps, balanced softmax"}
 STARTS = {
   f"sslt_e{share}": f"SSLT, 960 steps, from {share} % of the embedding's epochs"
   for share in (10, 25, 50)
@@ -42,6 +42,7 @@ RIVALS = {
   "pl_base_d": "Pseudo-Label + D, fine-tuned, g on D",
   "pl_base_all": "Pseudo-Label + D, fine-tuned, g on D and U'",
   "sslt_960": "SSLT",
+  "sslt_balanced": "SSLT, balanced softmax",
   "logit_adjustment": "Logit adjustment as the loss, no pool",
 }
 
@@ -92,7 +93,7 @@ def _sections(runs: dict[str, list[Record]], scale: str) -> Iterator[str]:
   yield _features(runs, names)
   yield "### (b, d) Other classifiers on the f of Decoupling\n"
   yield _classifiers(runs.get("decoupling_e100", []))
-  yield "### (b) SSLT, steps of its classifiers\n"
+  yield "### (b, d) SSLT, steps and loss of its classifiers\n"
   yield _runs(runs, STEPS, base="sslt_0", choose=True)
   yield "### (c) More labels instead of a pool\n"
   yield _runs(
