@@ -37,6 +37,7 @@ from experiments import frozen_embedding, sslt_gain_page, sweep
 
 SEEDS = (0, 1, 2)
 LEAST = frozen_embedding.LEAST
+PAPER_STEPS = 960
 SHARES = (10, 25, 50, 100)
 
 
@@ -137,73 +138,63 @@ SCALES = {
 def runs(scale: str) -> Iterator[sweep.Run]:
   """Yields the runs of a scale."""
   for data in SCALES[scale]:
-    for name, flags in _rows(data):
+    for name, flags in _rows(data).items():
       for seed in SEEDS:
         yield sweep.Run(f"{data.name}-{name}", data.config, seed, flags)
 
 
-def _rows(data: Data) -> Iterator[tuple[str, tuple[str, ...]]]:
-  """Yields names with their flags."""
-  paper = LEAST[-2]
+def _rows(data: Data) -> dict[str, tuple[str, ...]]:
+  """Returns the flags of every row by its name."""
+  paper = _both("epochs", data.epochs(PAPER_STEPS))
+  rows: dict[str, tuple[str, ...]] = {}
   for share in SHARES:
-    yield (
-      f"decoupling_e{share}",
-      (
-        *(*data.validation, "--config.method=decoupling"),
-        f"--config.embedding.epochs={_share(data, share)}",
-        f"--config.classifier.epochs={data.epochs(paper)}",
-      ),
+    rows[f"decoupling_e{share}"] = (
+      *(*data.validation, "--config.method=decoupling"),
+      *(_embedding(data, share), paper[0]),
     )
-  yield (
-    "decoupling_labels",
-    (
-      *(*data.labels, "--config.method=decoupling"),
-      f"--config.classifier.epochs={data.epochs(paper, images=data.more)}",
-    ),
+  epochs = data.epochs(PAPER_STEPS, images=data.more)
+  rows["decoupling_labels"] = (
+    *(*data.labels, "--config.method=decoupling"),
+    f"--config.classifier.epochs={epochs}",
   )
   for least in LEAST:
-    yield f"sslt_{least}", (*data.validation, *_classifiers(data, least))
+    rows[f"sslt_{least}"] = (
+      *data.validation,
+      *_both("epochs", data.epochs(least)),
+    )
+  rows["sslt_balanced"] = (
+    *(*data.validation, *paper),
+    *_both("loss", "logit_adjustment"),
+    *_both("sampler", "random"),
+  )
   for share in SHARES[:-1]:
-    yield (
-      f"sslt_e{share}",
-      (
-        *(*data.validation, *_classifiers(data, paper)),
-        f"--config.embedding.epochs={_share(data, share)}",
-      ),
+    rows[f"sslt_e{share}"] = (
+      *(*data.validation, *paper),
+      _embedding(data, share),
     )
   for start in ("scratch", "base"):
-    for name, source in (("d", "labeled"), ("all", "all")):
-      images = data.labeled + (data.pool if source == "all" else 0)
-      yield (
-        f"pl_{start}_{name}",
-        (
-          *(*data.validation, "--config.method=pseudo_label"),
-          *(
-            "--config.pseudo.base=decoupling",
-            f"--config.pseudo.start={start}",
-          ),
-          f"--config.pseudo.epochs={data.loops}",
-          f"--config.pseudo.batch_size={data.batch}",
-          f"--config.classifier.epochs={data.epochs(paper)}",
-          f"--config.refit.data={source}",
-          f"--config.refit.epochs={data.epochs(paper, images=images)}",
-        ),
+    for name, source, images in (
+      ("d", "labeled", data.labeled),
+      ("all", "all", data.labeled + data.pool),
+    ):
+      rows[f"pl_{start}_{name}"] = (
+        *(*data.validation, "--config.method=pseudo_label"),
+        *("--config.pseudo.base=decoupling", f"--config.pseudo.start={start}"),
+        f"--config.pseudo.epochs={data.loops}",
+        f"--config.pseudo.batch_size={data.batch}",
+        paper[0],
+        f"--config.refit.data={source}",
+        f"--config.refit.epochs={data.epochs(PAPER_STEPS, images=images)}",
       )
-  yield (
-    "logit_adjustment",
-    (
-      *(*data.validation, "--config.method=supervised"),
-      "--config.loss.name=logit_adjustment",
-    ),
+  rows["logit_adjustment"] = (
+    *(*data.validation, "--config.method=supervised"),
+    "--config.loss.name=logit_adjustment",
   )
+  return rows
 
 
-def _share(data: Data, share: int) -> int:
-  return round(data.embedding * share / 100)
-
-
-def _classifiers(data: Data, least: int) -> tuple[str, ...]:
-  return _both("epochs", data.epochs(least))
+def _embedding(data: Data, share: int) -> str:
+  return f"--config.embedding.epochs={round(data.embedding * share / 100)}"
 
 
 def _both(name: str, value: object) -> tuple[str, ...]:
