@@ -171,17 +171,18 @@ def _runs(
   """Rows of runs: accuracy on validation and test images.
 
   With a base also the differences from it, seed by seed; with `choose` the best
-  on validation images is marked.
+  on validation images is marked, among rows with seeds enough.
   """
   scores = {
     name: statistics.fmean(_values(runs[name], "accuracy", "validation"))
     for name in titles
-    if _values(runs.get(name, []), "accuracy", "validation")
+    if len(_values(runs.get(name, []), "accuracy", "validation"))
+    >= tables.SEEDS
   }
   rows = []
   for name, title in titles.items():
     records = runs.get(name, [])
-    if choose and name in scores and scores[name] == max(scores.values()):
+    if choose and len(scores) > 1 and scores.get(name) == max(scores.values()):
       title += " ←"
     cells = [_spread(_values(records, "accuracy", "validation"))]
     cells += [_spread(_values(records, key)) for key in COLUMNS.values()]
