@@ -39,7 +39,6 @@ SEEDS = (0, 1, 2)
 LEAST = frozen_embedding.LEAST
 PAPER_STEPS = 960
 SHARES = (10, 25, 50, 100)
-_BF16 = "--config.model.dtype=bfloat16"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +126,9 @@ SCALES = {
       # The first class has 5000 images: 816 + 5 * 816 + 100 of them.
       validation=(
         "--config.data.labeled.max_count=816",
-        *("--config.data.validation.per_class=100", _BF16),
+        "--config.data.validation.per_class=100",
       ),
-      labels=(*_labels(5000), _BF16),
+      labels=_labels(5000),
       more=12406,
     ),
   ),
