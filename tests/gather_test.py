@@ -41,7 +41,62 @@ def on_host(learner, make=host_images.ArrayImages):
   return dataclasses.replace(learner, task=dataclasses.replace(task, **moved))
 
 
+class Spy:
+  """Stands for all images in a step, and notes which it reads."""
+
+  def __init__(self, images):
+    self.shape, self.read = images.shape, []
+
+  def __len__(self):
+    return self.shape[0]
+
+  def __getitem__(self, index):
+    self.read.append(index)
+    return jnp.zeros((*index.shape, *self.shape[1:]), jnp.uint8)
+
+
+def images_read(stage, state, index, arrays):
+  """Returns the indices of the images that a step reads, by source of images.
+
+  What the step does with the images is traced, but not compiled.
+  """
+
+  def step(state, index):
+    spies = []
+
+    def spy(leaf):
+      if isinstance(leaf, host_images.HostImages):
+        leaf = Spy(leaf)
+        spies.append(leaf)
+      return leaf
+
+    stage.step(state, index, jax.tree.map(spy, arrays))
+    return [spy.read for spy in spies]
+
+  return jax.jit(step)(state, index)
+
+
 @pytest.mark.parametrize("case", toys.WITH_OWN_STEPS)
+def test_a_step_reads_the_images_of_its_batch_and_no_others(case):
+  """So that those are all it needs. A step on features needs none."""
+  learner = on_host(toys.learner(pad=1, flip=True))
+  state, seen = learner.init(), 0
+  for stage in toys.stages(case, learner, loops=1, epochs=1):
+    train = None
+    if stage.steps:
+      train = stage.init(state)
+      arrays, stream = stage.prepare(state)
+      index = stream(0)[0]
+      for read in images_read(stage, train, index, arrays):
+        assert {i for part in read for i in part.ravel().tolist()} == set(
+          index.ravel().tolist()
+        )
+        seen += 1
+    state = stage.finish(state, train)
+  assert seen or case in ("classifier", "refit")
+
+
+@pytest.mark.parametrize("case", ["consistency", "rotation", "vat"])
 def test_same_bits_as_on_the_device(case, tmp_path, optimized):
   results = []
   for name, move in (("device", lambda x: x), ("host", on_host)):
