@@ -10,6 +10,7 @@ they train the classifiers that judge a finished embedding. `builder` builds it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -87,9 +88,9 @@ class Task:
     """`N`."""
     return len(self.labels)
 
-  @property
+  @functools.cached_property
   def unlabeled_images(self) -> jax.Array:
-    """uint8 `[M, H, W, C]`."""
+    """uint8 `[M, H, W, C]`; a copy, the same for all loops."""
     return self.images[self.num_labeled :]
 
   @property

@@ -19,6 +19,7 @@ def test_counts_and_parts():
   assert (task.num_classes, task.num_labeled) == (toys.C, toys.N)
   assert task.unlabeled_images.shape == (toys.M, 4, 4, 1)
   np.testing.assert_array_equal(task.unlabeled_images, task.images[toys.N :])
+  assert task.unlabeled_images is task.unlabeled_images  # A copy for all loops.
   assert task.test_counts == (5, 5, 5, 5)
   absent = dataclasses.replace(task, test_labels=np.array([0, 2, 2]))
   assert absent.test_counts == (1, 0, 2, 0)
