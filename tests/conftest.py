@@ -56,6 +56,21 @@ def optimized():
   jax.config.update("jax_disable_most_optimizations", few)
 
 
+# Folders and modules that compile networks or start processes. All other tests, and
+# one conformance case, are `-m quick`.
+SLOW = {
+  *("augment", "benchmarks", "evaluation", "experiments", "methods", "models"),
+  *("regularizers", "stages"),
+  *("compilation_test.py", "configs_test.py", "conformance_test.py"),
+  *("distributed_test.py", "docs_test.py", "dry_run_test.py"),
+  *("evaluate_test.py", "fit_test.py", "gather_test.py", "kill_test.py"),
+  *("main_test.py", "predict_test.py", "published_rows_test.py"),
+  *("rehearsal_test.py", "reopened_test.py", "report_test.py", "seeds_test.py"),
+  *("train_test.py", "trained_test.py", "tsne_test.py"),
+}
+QUICK_CASE = "consistency"
+
+
 def _case(item):
   """The conformance case of a test, or an empty string."""
   spec = getattr(item, "callspec", None)
@@ -63,7 +78,14 @@ def _case(item):
 
 
 def pytest_collection_modifyitems(items):
-  """Puts the conformance tests of a case together: they share a compiled run."""
+  """Marks quick tests, and puts the conformance tests of a case together.
+
+  These share a compiled run.
+  """
+  for item in items:
+    path = item.path.relative_to(os.path.dirname(__file__))
+    if not SLOW & {path.parts[0], path.name} or _case(item) == QUICK_CASE:
+      item.add_marker(pytest.mark.quick)
   places = [
     place
     for place, item in enumerate(items)
