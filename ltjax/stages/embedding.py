@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import class_probabilities, loss_settings, models, objective
+from ltjax import loss_settings, models, objective
 from ltjax import recipe as recipes
 from ltjax.stage import Stage
 from ltjax.stages import omega as omegas
@@ -119,7 +119,6 @@ def make(
     raise ValueError(
       f"{field}.data is {data!r}; choose one of {', '.join(DATA)}."
     )
-  class_probabilities.check(sampler)
   minimize = minimize or _cross_entropy(model)
   samples = draw.Samples(images, labels, model.num_classes, seed)
   choices = {"field": field, "sampler": sampler}

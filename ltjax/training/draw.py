@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import sampling
+from ltjax import class_probabilities, sampling
 from ltjax.data import host_images
 from ltjax.state import ModelState
 from ltjax.training import step
@@ -97,7 +97,7 @@ def labeled(
     also: `model_state -> arrays` that the step reads besides.
 
   Raises:
-    ValueError: if the batch is larger than the set.
+    ValueError: if the batch is larger than the set, or the sampler unknown.
   """
   return _singles(
     samples,
@@ -131,7 +131,7 @@ def everything(
     also: `model_state -> arrays` that the step reads besides.
 
   Raises:
-    ValueError: if the batch is larger than the set.
+    ValueError: if the batch is larger than the set, or the sampler unknown.
   """
 
   def known(state: ModelState) -> jax.Array:
@@ -172,6 +172,7 @@ def _singles(
     )
     return arrays | also(state), stream
 
+  class_probabilities.check(sampler)
   steps = sampling.steps_per_epoch(num, batch_size, field)
   return step.Data(steps, batch_size, prepare)
 
@@ -198,9 +199,10 @@ def pairs(
     sampler: as the config's block `sampler`, over the labels.
 
   Raises:
-    ValueError: if there are no unlabeled images, the ratio is below 1 or a
-      batch is larger than its set.
+    ValueError: if there are no unlabeled images, the ratio is below 1, a batch
+      is larger than its set or the sampler unknown.
   """
+  class_probabilities.check(sampler)
   num_labeled = len(samples.labels)
   num_unlabeled = len(samples.images) - num_labeled
   if ratio < 1:

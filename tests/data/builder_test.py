@@ -1,5 +1,6 @@
 """From settings to a task: each set its images, and the truth kept apart."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -108,9 +109,9 @@ def test_the_truth_stays_on_the_host(folder):
   np.testing.assert_array_equal(classes(task.unlabeled_images), task.truth)
   assert isinstance(task.truth, np.ndarray)
   on_device = {
-    name: array.shape
-    for name, array in vars(task).items()
-    if isinstance(array, jax.Array)
+    field.name: value.shape
+    for field in dataclasses.fields(task)
+    if isinstance(value := getattr(task, field.name), jax.Array)
   }
   assert on_device == {
     "images": (45, 4, 4, 1),

@@ -1,6 +1,7 @@
 """What stages draw, of which images, and what they read with them."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -188,3 +189,12 @@ def test_the_order_is_that_of_seed_and_stage(learner):
   _, index = prepared(learner, data, 1)
   expected = sampling.random(toys.N, 8, seed=learner.seed, stage="stage")
   np.testing.assert_array_equal(index, expected(0))
+
+
+@pytest.mark.parametrize(
+  "make",
+  [draw.labeled, draw.everything, functools.partial(draw.pairs, ratio=1)],
+)
+def test_an_unknown_sampler_is_refused_before_a_run(learner, make):
+  with pytest.raises(ValueError, match="sampler.name is 'balanced'"):
+    make(learner.samples, 8, field="x", sampler={"name": "balanced"})
