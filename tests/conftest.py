@@ -1,7 +1,6 @@
 """Strictness for every test: what JAX can check, it checks."""
 
 import atexit
-import gc
 import importlib.metadata
 import os
 import shutil
@@ -35,10 +34,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import pytest
-
-# Tracing makes many objects and few cycles.
-gc.freeze()
-gc.set_threshold(100_000, 50, 100)
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -103,21 +98,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
-  """Forgets the programs of modules that have ended, when there are many.
+  """Forgets the programs of a module, or conformance case, that has ended.
 
   Linux gives a process 65,530 memory mappings and a compiled program takes several:
   33,000 were taken half-way through tests/stages.
   """
   yield
   following = nextitem and (nextitem.path, _case(nextitem))
-  if following != (item.path, _case(item)) and _mappings() > 15_000:
+  if following != (item.path, _case(item)):
     jax.clear_caches()
-
-
-def _mappings():
-  """Returns the memory mappings of this process; 0 where nothing tells them."""
-  try:
-    with open("/proc/self/maps", "rb") as file:
-      return sum(1 for _ in file)
-  except OSError:
-    return 0
