@@ -90,8 +90,7 @@ def test_weight_0_is_training_on_the_labeled_images(tmp_path):
   for label in (0, 3):
     labels = jnp.full((toys.M,), label, jnp.int32)
     state = learner.init().replace(pseudo_labels=labels)
-    arrays, stream = last.prepare(state)
-    after = last.step(last.init(state), stream(0)[0], arrays)
+    *_, after = toys.one_step(last, state)
     results.append(after.params)
   toys.assert_same(*results)
 
@@ -107,9 +106,7 @@ def test_omega_weighs_pseudo_labeled_examples(tmp_path):
       learner,
       toys.config(pseudo__omega=omega, pseudo__start="base"),
     )[-1]
-    before = last.init(state)
-    arrays, stream = last.prepare(state)
-    after = last.step(before, stream(0)[0], arrays)
+    *_, after = toys.one_step(last, state)
     moved[omega] = toys.host(after.params["head"])["kernel"]
   np.testing.assert_allclose(
     moved[2.0] - moved[0.0], 4 * (moved[0.5] - moved[0.0]), rtol=1e-3, atol=1e-6
@@ -128,7 +125,7 @@ def test_parts_are_a_mean_each():
     )
     last = methods.stages("pseudo_label", learner, config)[-1]
     arrays, _ = last.prepare(state)
-    after = last.step(last.init(state), batch, arrays)
+    after = toys.jitted(last.step)(last.init(state), batch, arrays)
     losses[omega] = float(after.totals["loss"])
   # All: (2 L(D_L) + 6 L(D_U)) / 8.
   unlabeled = (8 * losses[1.0] - 2 * losses[0.0]) / 6
