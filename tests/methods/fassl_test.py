@@ -6,7 +6,15 @@ import pytest
 import toys
 
 from ltjax import methods
-from ltjax.methods import fassl, pretraining
+from ltjax.methods import fassl, pretraining, views
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_views():
+  """Compiles views of milliseconds, instead of those of `views_test`."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(views, "two", lambda *args, **settings: toys.two_views)
+    yield
 
 
 @pytest.fixture(scope="module")
