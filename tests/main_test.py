@@ -32,7 +32,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-  """Compiles once for all children."""
+  """Compiles once for all children, who must not read what others still write."""
   return {
     "JAX_COMPILATION_CACHE_DIR": tmp_path_factory.mktemp("compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
@@ -123,16 +123,19 @@ def test_another_config_is_refused(finished):
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
+  """Of a network that compiles fast."""
+  runs.write_set(tmp_path / runs.SET)
+  toys = runs.ROOT / "tests" / "toy_config.py"
   done = runs.main(
-    CONFIG, f"--workdir={tmp_path / 'run'}", "--dry_run", cwd=runs.ROOT
+    f"--config={toys}", "--workdir=run", "--dry_run", cwd=tmp_path
   )
   assert done.returncode == 0 and done.stderr == ""
-  assert not (tmp_path / "run").exists()
+  assert [path.name for path in tmp_path.iterdir()] == [runs.SET]
   for text in (
-    "source: digits",
+    f"source: npz:{runs.SET}",
     "max / min",
-    "stem_conv/kernel",
-    "loop3/refit",
+    "backbone/kernel",
+    "loop1/refit",
   ):
     assert text in done.stdout, text
 
