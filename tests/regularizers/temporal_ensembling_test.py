@@ -6,7 +6,9 @@ import pytest
 import semi_toys
 import toys
 
+from ltjax import regularizers
 from ltjax.regularizers import temporal_ensembling
+from ltjax.training import step
 
 ROWS = toys.N + toys.M
 
@@ -91,12 +93,17 @@ def test_an_image_twice_in_a_batch_counts_once():
   state = stage.init(learner.init())
   logits = jnp.log(jnp.array([[0.1, 0.9, 1e-9, 1e-9], [0.5, 0.5, 1e-9, 1e-9]]))
   logits = jnp.concatenate([logits, jnp.zeros((1, 4))])
-  state = made.update(state, (jnp.array([7, 7, 3]), logits))
-  np.testing.assert_allclose(state.memory[7], [0.15, 0.35, 0, 0], atol=1e-6)
-  np.testing.assert_allclose(state.memory[3], np.full(4, 0.125), atol=1e-6)
+  index = jnp.array([7, 7, 3])
+  views = regularizers.Views(index, None, logits, None, None)
+  _, changes = made.penalty(None, None, state, views)
+  seen, other = [0.15, 0.35, 0, 0], np.full(4, 0.125)
+  np.testing.assert_allclose(changes["memory"], [seen, seen, other], atol=1e-6)
+  batch = step.Batch(*[None] * 10)._replace(index=index)
   expected = np.zeros(ROWS)
   expected[[3, 7]] = 0.5
-  np.testing.assert_array_equal(state.extra["mass"], expected)
+  np.testing.assert_array_equal(
+    made.follow(None, state, batch, None)["mass"], expected
+  )
 
 
 def test_balanced_sampling_repeats_images_within_a_batch(learner):
