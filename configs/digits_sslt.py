@@ -14,9 +14,10 @@ Since BatchNorm has a gradient of its own (aac022c) the same three seeds
 (--config.seeds=3) give 72.5 (43.8), 75.3 (53.2) and 85.3 (75.7).
 
 10 epochs of a classifier are 20 steps here, in the paper some 960. Validation images
-choose 480 or more for Decoupling (`--config.classifier.min_steps=480`: 77.3 instead of
-75.3 %, 3 seeds); for SSLT with 960 in both blocks they and the test tell nothing (+1.1 ±
-4.0), so that the paper's 10 epochs stay. experiments/sslt_gain/results_cpu.md.
+choose 480 or more for `g` on the frozen `f` of Decoupling (test 77.3 instead of 75.3 %,
+3 seeds; the setting is `classifier.min_steps`). For SSLT with 960 in both blocks the test
+tells nothing (+1.1 ± 4.0), so that the paper's 10 epochs stay. By `python -m
+experiments.sslt_gain --scale=cpu`; experiments/sslt_gain/results_cpu.md.
 """
 
 from ltjax import config as configs
