@@ -15,7 +15,7 @@ reports, as the mean of the three groups, 49.76 % (SimCLR), 54.94 % (SDCLR) and
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

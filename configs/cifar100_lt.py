@@ -3,7 +3,7 @@
     python -m ltjax.main --config=configs/cifar100_lt.py:row=ldam_drw_ssp --workdir=runs/lt100
 
 Arguments:
-  row: a row of their Table 2, see `ltjax/presets.py`: `ce`, `cb_ce`, `focal`,
+  row: a row of their Table 2, see `ltjax/config/rows.py`: `ce`, `cb_ce`, `focal`,
     `ldam_drw`, `ldam_drw_ssp`, ...
   rho: imbalance ratio, 100, 50 or 10 in the paper.
   variant: `paper` or `author_code`.
@@ -14,7 +14,7 @@ accuracy or time is claimed here. The paper reports errors of 61.68 % (CE), 57.9
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

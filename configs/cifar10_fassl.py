@@ -3,7 +3,7 @@
     python -m ltjax.main --config=configs/cifar10_fassl.py:row=fassl --workdir=runs/fassl
 
 Arguments, as in `:row=sdclr,split=1`:
-  row: a row of Tables 1 and 2, see `ltjax/presets.py`: `simclr`, `swav`, `byol`,
+  row: a row of Tables 1 and 2, see `ltjax/config/rows.py`: `simclr`, `swav`, `byol`,
     `bcl_i`, `sdclr`, `fassl`, `probe_supervised`, `ldam_drw_ssp`; beyond the paper
     `fassl_uniform`, `fassl_energy`, `fassl_features`, `bcl_d`, `moco`, ...
   split: 0, 1, ...: which classes are frequent, and which images are drawn.
@@ -25,7 +25,7 @@ reports, as the mean of the three groups, 75.37 % (SimCLR), 80.49 % (SDCLR) and
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

@@ -21,7 +21,7 @@ other work (JAX 0.10.2). All rows: experiments/fassl_table1/results_cpu.md.
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

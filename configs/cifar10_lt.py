@@ -3,7 +3,7 @@
     python -m ltjax.main --config=configs/cifar10_lt.py:row=ldam_drw --workdir=runs/lt
 
 Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
-  row: a row of their Tables 1 and 2, see `ltjax/presets.py`: `ce`, `cb_ce`,
+  row: a row of their Tables 1 and 2, see `ltjax/config/rows.py`: `ce`, `cb_ce`,
     `focal`, `ldam_drw`, `ldam_drw_ssp`, `ce_du`, `ldam_drw_du`, ...
   rho: imbalance ratio, 100, 50 or 10 in the paper.
   rho_u: imbalance ratio of the unlabeled set; 0 for that of the labeled one.
@@ -28,7 +28,7 @@ reports errors of 29.64 % (CE), 22.97 % (LDAM-DRW), 22.17 % (with SSP) and 15.33
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

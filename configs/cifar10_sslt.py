@@ -4,7 +4,7 @@
 
 Arguments, as in `--config=configs/cifar10_sslt.py:rho=1000,variant=author_code`:
   rho: imbalance ratio, 100 or 1000 in the paper.
-  row: a row of the paper's tables, see `ltjax/presets.py`: `sslt`, `decoupling`,
+  row: a row of the paper's tables, see `ltjax/config/rows.py`: `sslt`, `decoupling`,
     `pseudo_label_d`, `pseudo_label_d_finetuned`, `ldam_drw`, `pseudo_label_l`,
     `mean_teacher_l`, ...
   variant: `paper` or `author_code`.
@@ -29,7 +29,7 @@ sets disagree on it.
 import math
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

@@ -17,7 +17,7 @@ compiling included, on an idle 2-core CPU machine, 1.8 minutes of processor time
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

@@ -3,7 +3,7 @@
     python -m ltjax.main --config=configs/fashion_mnist_14_sslt.py:row=sslt --workdir=runs/f14
 
 Arguments, as in `:row=pseudo_label_l,rho=1000`:
-  row: a row of the paper's tables, see `ltjax/presets.py`.
+  row: a row of the paper's tables, see `ltjax/config/rows.py`.
   rho: imbalance ratio.
   variant: `paper` or `author_code`.
 
@@ -22,7 +22,7 @@ Measured, 3 seeds, test accuracy (few-shot) in % at rho 100: Decoupling 68.4
 import math
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

@@ -14,7 +14,7 @@ commas:
   root: that folder.
   train, test: the two list files.
   model: `resnet50`, or `resnet18`.
-  row: `decoupling`, or any of `ltjax/presets.py` that needs no unlabeled images:
+  row: `decoupling`, or any of `ltjax/config/rows.py` that needs no unlabeled images:
     `ce`, `ldam_drw`, `tau_norm`, `logit_adjustment`, `square_root` ...
   workers: processes that decode; one for each processor that can be spared.
   cache: a folder for the decoded pictures, 33 GB: none is decoded twice.
@@ -32,7 +32,7 @@ tested on thousands of small pictures.
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

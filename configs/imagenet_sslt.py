@@ -8,7 +8,7 @@ do). Arguments, joined by commas:
   root: that folder.
   model: `resnet18`, or `resnet50` for the other half of the table.
   row: a row of the table: `sslt`, `decoupling`, `pseudo_label_d`, `ldam_drw`,
-    `pseudo_label_l`, `mean_teacher_l`; see `ltjax/presets.py`.
+    `pseudo_label_l`, `mean_teacher_l`; see `ltjax/config/rows.py`.
   cache: a folder for the decoded pictures, 50 GB: none is decoded twice.
   train, test, unlabeled: three list files to use instead, whose lines are
     `path class`, the paths from `root` on. The authors' lists fit as they are.
@@ -32,7 +32,7 @@ with ResNet-18 and 29.0 % with ResNet-50.
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

@@ -20,8 +20,8 @@ Nothing is claimed for it: your set is yours.
 """
 
 from ltjax import config as configs
-from ltjax import presets
-from ltjax.evaluation import groups
+from ltjax.config import rows as presets
+from ltjax.data.splits import groups
 
 
 def get_config(arg=None):

@@ -3,7 +3,7 @@
     python -m ltjax.main --config=configs/svhn_lt.py:row=ldam_drw_du --workdir=runs/svhn
 
 Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
-  row: a row of their Table 1, see `ltjax/presets.py`: `ce`, `ce_du`, `ldam_drw`,
+  row: a row of their Table 1, see `ltjax/config/rows.py`: `ce`, `ce_du`, `ldam_drw`,
     `ldam_drw_du`, ...
   rho: imbalance ratio, 100, 50 or 10 in the paper.
   rho_u: imbalance ratio of the unlabeled set; 0 for that of the labeled one.
@@ -19,7 +19,7 @@ Not yet measured: no accuracy or time is claimed here. The paper reports errors 
 """
 
 from ltjax import config as configs
-from ltjax import presets
+from ltjax.config import rows as presets
 
 
 def get_config(arg=None):

@@ -25,8 +25,8 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmarks import machine
 from experiments import benchmark_page
-from ltjax.benchmarks import machine
 
 FOLDER = Path(__file__).parent / "benchmark"
 PARTIAL = 2  # The exit status where a measurement was stopped.
@@ -37,11 +37,11 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-  """One process of `ltjax.bench`.
+  """One process of `benchmarks.command`.
 
   Attributes:
     name: of the measurement, as in the results.
-    flags: of `ltjax.bench`.
+    flags: of `benchmarks.command`.
     peer: whether it can be compared with PyTorch.
   """
 
@@ -56,7 +56,7 @@ class Measurement:
       peer: flags that compare with PyTorch.
     """
     more = peer if self.peer else ()
-    return ["python", "-m", "ltjax.bench", "--json", *self.flags, *more]
+    return ["python", "-m", "benchmarks.command", "--json", *self.flags, *more]
 
 
 def measurements(platform: str) -> Iterator[Measurement]:
@@ -101,7 +101,6 @@ def measurements(platform: str) -> Iterator[Measurement]:
         f"breakdown/{model}/{dtype}",
         ("--breakdown", f"--model={model}", f"--dtype={dtype}"),
       )
-  yield Measurement("scaling", ("--scaling",))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import launches, variants
+from benchmarks.seeds import compare as seeds
 from experiments import benchmark_plots
 from ltjax import config as configs
-from ltjax import markdown
-from ltjax.benchmarks import launches, seeds, variants
-from ltjax.data import longtail
+from ltjax.data.splits import profiles
+from ltjax.report import markdown
 
 PAPER_LABELED = 5000  # Images of the first class in the paper, at rho 100.
 UNLABELED = 5  # Times as many unlabeled images.
@@ -92,9 +93,9 @@ def schedule(config: Any) -> dict[str, int]:
     config: of `configs.sslt`, with the paper's numbers of images.
 
   Returns:
-    Images, by the names of `ltjax.benchmarks.measure.LOOPS`.
+    Images, by the names of `benchmarks.measure.LOOPS`.
   """
-  counts = longtail.counts(
+  counts = profiles.counts(
     "exponential",
     num_classes=10,
     max_count=config.data.labeled.max_count,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ltjax import figures
+from ltjax.plots import style
 
 COLORS = {
   "bare": "#BBBBBB",
@@ -26,7 +26,7 @@ def shape(result: Mapping[str, Any]) -> str:
   """Returns what was measured, such as `resnet8, float32, 128`.
 
   Args:
-    result: of `ltjax.bench`.
+    result: of `benchmarks.command`.
   """
   return f"{result['model']}, {result['dtype']}, {result['batch_size']}"
 
@@ -38,7 +38,7 @@ def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     results: of `measure.measure`.
     path: the picture.
   """
-  drawn, axes = figures.new(9.0, 0.9 + 0.75 * len(results))
+  drawn, axes = style.new(9.0, 0.9 + 0.75 * len(results))
   axes.grid(axis="y", visible=False)
   axes.grid(axis="x", color="#E3E3E3", linewidth=0.7)
   for place, result in enumerate(results):
@@ -67,8 +67,8 @@ def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
   axes.set_xscale("log")
   _plain(axes.xaxis)
   axes.set_xlabel("images a second, trained (median and range)")
-  figures.legend(axes, axes.get_legend_handles_labels()[0])
-  figures.save(drawn, path)
+  style.legend(axes, axes.get_legend_handles_labels()[0])
+  style.save(drawn, path)
 
 
 def _plain(axis: Any) -> None:
@@ -114,4 +114,4 @@ def scaling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.legend(
       frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.16)
     )
-  figures.save(drawn, path)
+  style.save(drawn, path)

@@ -72,7 +72,7 @@ def probed(
 
   Args:
     scale: a name in `CONFIGS`.
-    rows: names of `ltjax.presets.ROWS`.
+    rows: names of `ltjax.config.rows.ROWS`.
     prefix: of the runs' names.
   """
   for seed in SEEDS:

@@ -15,7 +15,7 @@ from pathlib import Path
 import sys
 
 from experiments import fassl, fassl_table3, sweep, tables
-from ltjax import markdown
+from ltjax.report import markdown
 
 # Many, medium, few; CIFAR-10-LT.
 COUNTS = {

@@ -26,15 +26,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltjax import recipe as recipes
-from ltjax import reopened, sampling, train
 from ltjax.evaluation import metrics
 from ltjax.losses import adjustment
+from ltjax.methods import build, posthoc
 from ltjax.methods.learner import Learner
 from ltjax.models import rescaling
+from ltjax.optim import recipe as recipes
+from ltjax.runs import finished
 from ltjax.stages import features as feature_sources
-from ltjax.stages import posthoc, tau
-from ltjax.state import ModelState
+from ltjax.stages import tau
+from ltjax.training import sampling
+from ltjax.training.state import ModelState
 
 # Least steps of a classifier; 0 is its 10 epochs, 960 what those are in the
 # paper: 12,406 images in batches of 128.
@@ -59,8 +61,8 @@ def examine(
     `features`, as `distances` gives them for every part, and `classifiers`,
     rows with `accuracy` and that of the groups on every held-out part.
   """
-  run = reopened.reopen(folder, data_dir)
-  learner = train.build_learner(run.config, run.task, run.mesh)
+  run = finished.reopen(folder, data_dir)
+  learner = build.build_learner(run.config, run.task, run.mesh)
   state = run.state()
   task, predictor = run.task, learner.predictor
   parts = {

@@ -4,7 +4,7 @@
     python -m experiments.gpu_check --collect --out=gpu --dtype=bfloat16
 
 A bare machine needs JAX for its GPU, ltjax's other dependencies and a data folder,
-such as a pack (`ltjax.data.pack`); no network. In this order:
+such as a pack (`ltjax.pack`); no network. In this order:
 
 1. smoke: every method's first steps (`experiments.gpu_smoke`);
 2. the benchmark beside PyTorch, where it is installed, and its variants

@@ -28,7 +28,8 @@ import time
 from typing import Any
 
 from experiments import benchmark
-from ltjax import presets
+from ltjax.config import rows as presets
+from ltjax.methods import build
 
 ROOT = Path(__file__).parents[1]
 # First what full-size runs need, by value; then the rest.
@@ -137,8 +138,8 @@ def _why(err: str, code: int) -> str:
 
 def _serve(scale: str) -> None:
   """Runs the cases that are named on the input, and answers a line each."""
-  from ltjax import compilation
-  from ltjax.benchmarks import machine
+  from benchmarks import machine
+  from ltjax.devices import compilation
 
   answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -179,12 +180,14 @@ def _images(folder: Path, side: int) -> str:
 
 def _try(case: str, source: str, folder: Path) -> dict[str, Any]:
   """Runs a case to its end; returns its stages, and their last losses."""
-  from ltjax import methods, run, sharding, train
+  from ltjax import methods
+  from ltjax.devices import sharding
+  from ltjax.runs import run
 
   config = tiny(case, source)
   mesh = sharding.make_mesh(1)
-  task = train.build_task(config, mesh, None)
-  learner = train.build_learner(config, task, mesh)
+  task = build.build_task(config, mesh, None)
+  learner = build.build_learner(config, task, mesh)
   stages = methods.stages(config.method, learner, config)
   shutil.rmtree(folder, ignore_errors=True)
   run.Run(folder, mesh=mesh, checkpoint_every_s=3600.0, keep=2).execute(

@@ -17,7 +17,7 @@ import subprocess
 import time
 from typing import Any
 
-from ltjax import writers
+from ltjax.runs import writers
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Exit codes: of a run that saved and stopped, and of one that was killed.

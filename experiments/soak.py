@@ -30,7 +30,7 @@ import time
 from typing import Any
 
 from experiments import interruptions
-from ltjax import host_memory
+from ltjax.devices import host_memory
 
 # The share of a run between compiling and, at its end, evaluating and drawing.
 WARM = (0.5, 0.9)

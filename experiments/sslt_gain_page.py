@@ -8,7 +8,8 @@ import statistics
 from typing import Any
 
 from experiments import frozen_embedding, tables
-from ltjax import figures, markdown
+from ltjax.plots import style as figures
+from ltjax.report import markdown
 
 Record = dict[str, Any]
 

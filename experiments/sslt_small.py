@@ -23,7 +23,7 @@ import sys
 from typing import Any
 
 from experiments import sweep
-from ltjax import figures
+from ltjax.plots import style
 
 SEEDS = (0, 1, 2)
 CONFIGS = {
@@ -112,7 +112,7 @@ def draw(records: Sequence[dict[str, Any]], folder: Path) -> None:
       continue
     loops = [m for m in runs[0] if m.startswith(("D", "S")) and "(" not in m]
     axes.set_xticks(range(len(loops)))
-    for group, color in figures.COLORS.items():
+    for group, color in style.COLORS.items():
       key = "accuracy" if group == "overall" else f"accuracy/{group}"
       values = [[100 * run[m][key] for run in runs] for m in loops]
       axes.errorbar(
@@ -120,9 +120,9 @@ def draw(records: Sequence[dict[str, Any]], folder: Path) -> None:
         [statistics.mean(v) for v in values],
         yerr=[statistics.stdev(v) if len(v) > 1 else 0.0 for v in values],
         color=color,
-        marker=figures.MARKERS[group],
+        marker=style.MARKERS[group],
         capsize=2,
-        label=figures.GROUP_NAMES[group],
+        label=style.GROUP_NAMES[group],
       )
       plain = statistics.mean(100 * run["CE (g')"][key] for run in runs)
       axes.axhline(plain, color=color, linewidth=0.9, linestyle="--")
@@ -137,7 +137,7 @@ def draw(records: Sequence[dict[str, Any]], folder: Path) -> None:
     lines.Line2D([], [], linestyle=":", label=PSEUDO_LABEL, **grey),
   ]
   drawn.legend(handles=handles, loc="outside lower center", ncols=6)
-  figures.save(drawn, folder / "accuracy_over_loops.png")
+  style.save(drawn, folder / "accuracy_over_loops.png")
 
 
 def _tests(record: dict[str, Any]) -> dict[str, dict[str, Any]]:

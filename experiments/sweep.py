@@ -27,8 +27,10 @@ import shlex
 import sys
 from typing import Any
 
-from ltjax import interrupts, places, report, workdir
-from ltjax import jobs as processes
+from ltjax.launch import jobs as processes
+from ltjax.launch import machine_shares as places
+from ltjax.report import page
+from ltjax.runs import interrupts, workdir
 
 Record = dict[str, Any]
 
@@ -71,7 +73,7 @@ class Run:
     A run of another command is not: ltjax then says in what it differs.
     """
     try:
-      report.read_summary(self.folder(root))
+      page.read_summary(self.folder(root))
       last = _sessions(self.folder(root))[-1]
     except (OSError, ValueError, LookupError, TypeError):
       return False
@@ -91,7 +93,7 @@ def record(run: Run, root: Path, scale: str = "", label: str = "") -> Record:
     FileNotFoundError: if the run is not finished.
   """
   folder = run.folder(root)
-  summary = report.read_summary(folder)
+  summary = page.read_summary(folder)
   sessions = _sessions(folder)
   last = sessions[-1]
   prototypes = [_scalars(row) for row in summary.get("prototypes", ())]

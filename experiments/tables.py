@@ -16,7 +16,7 @@ import statistics
 from typing import Any
 
 from experiments import table_rows
-from ltjax import markdown
+from ltjax.report import markdown
 
 Row, KEYS = table_rows.Row, table_rows.KEYS
 values = table_rows.values

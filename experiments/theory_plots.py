@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments import scale_mixture
-from ltjax import figures
+from ltjax.plots import style as figures
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#222222")
 _GREY = "#777777"

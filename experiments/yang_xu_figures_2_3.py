@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from experiments import sweep, tables
-from ltjax import figures
+from ltjax.plots import style
 
 SEEDS = (0, 1, 2)
 RHO = 50
@@ -108,8 +108,8 @@ def draw(records: Sequence[dict[str, Any]], folder: Path) -> None:
         [tick for tick, _ in found],
         [statistics.mean(e) for _, e in found],
         yerr=[statistics.stdev(e) if len(e) > 1 else 0.0 for _, e in found],
-        color=figures.COLORS["overall"],
-        marker=figures.MARKERS["overall"],
+        color=style.COLORS["overall"],
+        marker=style.MARKERS["overall"],
         capsize=2,
         label="with unlabeled images",
       )
@@ -123,7 +123,7 @@ def draw(records: Sequence[dict[str, Any]], folder: Path) -> None:
     *left.get_legend_handles_labels(), loc="outside lower center", ncols=2
   )
   scale = records[0]["scale"]
-  figures.save(drawn, folder / f"figures_{scale}.png")
+  style.save(drawn, folder / f"figures_{scale}.png")
 
 
 def _errors(records: Sequence[dict[str, Any]], key: str) -> list[float]:

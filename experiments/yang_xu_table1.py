@@ -142,7 +142,7 @@ def intro(scale: str) -> str:
     return ""
   return (
     "![Embeddings by t-SNE](tsne_unlabeled.png)\n\nAs Figure 1 of the paper, seed 0:"
-    " `python -m ltjax.tsne runs/cpu/ce-fashion_mnist_14-rho100-seed0"
+    " `python -m ltjax.plots.tsne runs/cpu/ce-fashion_mnist_14-rho100-seed0"
     " runs/cpu/ce_du-fashion_mnist_14-rho100-rho_u100-seed0 --titles='CE,CE + unlabeled'"
     " --out=experiments/yang_xu_table1/tsne_unlabeled.png`."
   )

@@ -98,7 +98,7 @@ def intro(scale: str) -> str:
     return ""
   return (
     "![Embeddings by t-SNE](tsne_ssp.png)\n\nAs Figure 4 of the paper, seed 0:"
-    " `python -m ltjax.tsne runs/cpu/ce-fashion_mnist_14-rho100-seed0"
+    " `python -m ltjax.plots.tsne runs/cpu/ce-fashion_mnist_14-rho100-seed0"
     " runs/cpu/ce_ssp-fashion_mnist_14-rho100-seed0 --titles='CE,CE + SSP'"
     " --out=experiments/yang_xu_table2/tsne_ssp.png`."
   )

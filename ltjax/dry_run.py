@@ -8,15 +8,10 @@ from typing import Any
 
 import jax
 
-from ltjax import (
-  config_check,
-  memory,
-  memory_table,
-  methods,
-  models,
-  sharding,
-  train,
-)
+from ltjax import memory_table, methods, models
+from ltjax.config import check as config_check
+from ltjax.devices import memory, sharding
+from ltjax.methods import build
 
 Config = Any
 
@@ -41,8 +36,8 @@ def show(
   """
   config_check.check(config)
   mesh = sharding.make_mesh()
-  task = train.build_task(config, mesh, data_dir)
-  learner = train.build_learner(config, task, mesh)
+  task = build.build_task(config, mesh, data_dir)
+  learner = build.build_learner(config, task, mesh)
   outlined = memory_table.Outlined(learner.predictor)
   learner = dataclasses.replace(learner, predictor=outlined)
   stages = methods.stages(config.method, learner, config)

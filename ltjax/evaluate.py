@@ -17,9 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import compilation, reopened, train
-from ltjax import trained as trained_lib
 from ltjax.data import task as tasks
+from ltjax.devices import compilation
+from ltjax.methods import build
+from ltjax.runs import finished
+from ltjax.runs import trained as trained_lib
 
 _BAR = 20
 
@@ -48,14 +50,14 @@ def evaluate(
     ValueError: if the run is not finished, its files are damaged, the data is
       not what it was, or there are no validation images.
   """
-  run = reopened.reopen(workdir, data_dir)
+  run = finished.reopen(workdir, data_dir)
   config, task = run.config, run.task
   if split == "validation" and not len(task.validation_labels):
     raise ValueError(
       "The run held out no validation images (data.validation.per_class is 0);"
       " choose --split=test."
     )
-  learner = train.build_learner(config, task, run.mesh)
+  learner = build.build_learner(config, task, run.mesh)
   state = run.state()
   if _equal(state.head, state.balanced_head):
     head = "balanced"  # One head is both, and the run reports it as this.

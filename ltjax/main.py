@@ -13,17 +13,12 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ltjax import (
-  checkpoints,
-  compilation,
-  distributed,
-  dry_run,
-  fit,
-  interrupts,
-  rehearsal,
-  seeds,
-  train,
-)
+from ltjax import dry_run, train
+from ltjax.checkpoints import manager as checkpoints
+from ltjax.devices import compilation, distributed
+from ltjax.launch import seeds
+from ltjax.runs import interrupts, rehearsal
+from ltjax.training import fit
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", help_string="Config file, as configs/digits_sslt.py."
@@ -173,7 +168,7 @@ def _hint(error: BaseException) -> str:
 def _without_trace(message: str) -> str:
   """Leaves of a traceback what a check of `ltjax.config` had to say."""
   frames = re.findall(r'(?m)^\s*File "([^"]+)", line \d+', message)
-  if frames and Path(frames[-1]).parts[-2:] == ("ltjax", "config.py"):
+  if frames and Path(frames[-1]).parts[-3:-1] == ("ltjax", "config"):
     return re.split(r"(?m)^\s*ValueError: ", message)[-1].strip()
   return message
 

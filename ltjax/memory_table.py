@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import fit, gather, inference, memory, out_of_memory, sharding
+from ltjax.devices import memory, sharding
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage, shapes_after
-from ltjax.state import ModelState
+from ltjax.training import fit, inference, memory_check, prefetch
+from ltjax.training.stage import Stage, shapes_after
+from ltjax.training.state import ModelState
 
 PyTree = Any
 
@@ -72,7 +73,7 @@ def rows(
   Args:
     stages: of a method, made with a learner whose predictor is `Outlined`.
     learner: the network and the task.
-    steps_per_call: see `ltjax.fit`.
+    steps_per_call: see `ltjax.training.fit`.
   """
   mesh = learner.mesh
   there = memory.in_use(mesh.local_devices[0])
@@ -130,8 +131,8 @@ def table(found: Sequence[Row], most: int | None) -> str:
   lines.append(_line(("the device has", "", "", "", memory.text(most))))
   for row in found:
     try:
-      out_of_memory.check(row.estimate, row.batch, most)
-    except out_of_memory.OutOfMemoryError as error:
+      memory_check.check(row.estimate, row.batch, most)
+    except memory_check.OutOfMemoryError as error:
       lines.append(str(error))
   return "\n".join(lines)
 
@@ -172,7 +173,7 @@ def _evaluation(learner: Learner, model: ModelState, there: int) -> Row:
   predictor = learner.predictor
 
   def lower(size):
-    return predictor.lower(model, gather.outline(images, size, mesh), size)
+    return predictor.lower(model, prefetch.outline(images, size, mesh), size)
 
   size = predictor.size(len(images))
   results = 2 * 4 * len(images) * learner.model.feature_dim

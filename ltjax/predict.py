@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import compilation
-from ltjax import trained as trained_lib
-from ltjax.data import folders
-from ltjax.data import images as pictures
+from ltjax.data.files import images as pictures
+from ltjax.data.sources import folders
+from ltjax.devices import compilation
+from ltjax.runs import trained as trained_lib
 
 BATCH_SIZE = 64
 _MODES = {1: "L", 3: "RGB"}

@@ -8,80 +8,21 @@ import importlib.util
 import json
 from typing import Any
 
-import jax.numpy as jnp
-from jax.sharding import Mesh
-
-from ltjax import (
-  config_check,
-  distributed,
-  inference,
-  methods,
-  models,
-  rehearsal,
-  report,
-  sessions,
-  sharding,
-  trained,
-  writers,
-)
-from ltjax import progress as progressing
-from ltjax import run as running
-from ltjax import summary as summaries
-from ltjax import workdir as workdirs
-from ltjax.data import builder, record
+from ltjax import methods
+from ltjax.config import check as config_check
 from ltjax.data import task as tasks
-from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
+from ltjax.data.splits import record
+from ltjax.devices import distributed, sharding
+from ltjax.methods import build
+from ltjax.report import page
+from ltjax.report import summary as summaries
+from ltjax.runs import progress as progressing
+from ltjax.runs import rehearsal, trained, writers
+from ltjax.runs import run as running
+from ltjax.runs import workdir as workdirs
+from ltjax.training.stage import Stage
 
 Config = Any
-
-
-def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
-  """Returns the task that `config.data` describes.
-
-  Args:
-    config: the run's config.
-    mesh: the devices.
-    data_dir: where data sets live; None for the default.
-  """
-  settings: dict[str, Any] = dict(config.data)
-  for name in ("labeled", "unlabeled", "validation", "probe"):
-    settings[name] = dict(settings[name])
-  for name in ("groups", "group_counts"):
-    settings[name] = tuple(settings[name])
-  return builder.build(**settings, mesh=mesh, data_dir=data_dir)
-
-
-def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
-  """Returns the network that `config.model` describes, with its task.
-
-  Args:
-    config: the run's config.
-    task: the data.
-    mesh: the devices.
-  """
-  model = models.create(
-    **config.model, num_classes=task.num_classes, image_shape=task.image_shape
-  )
-  train_transform, test_transform = task.transforms(
-    jnp.dtype(config.model.dtype)
-  )
-  predictor = inference.Predictor(
-    model,
-    test_transform=test_transform,
-    train_transform=train_transform,
-    batch_size=config.eval.batch_size,
-    mesh=mesh,
-    memory_limit_gib=config.run.memory_limit_gib,
-  )
-  return Learner(
-    model=model,
-    task=task,
-    predictor=predictor,
-    transform=train_transform,
-    seed=config.seed,
-    mesh=mesh,
-  )
 
 
 def train(
@@ -132,8 +73,8 @@ def train(
     distributed.check_shared(folder.path)
 
     mesh = sharding.make_mesh()
-    task = build_task(config, mesh, data_dir)
-    learner = build_learner(config, task, mesh)
+    task = build.build_task(config, mesh, data_dir)
+    learner = build.build_learner(config, task, mesh)
     stages = methods.stages(config.method, learner, config)
     state = learner.init()
     # Only now: a mistake found above must not bind the folder to its config.
@@ -177,7 +118,9 @@ def check(
   distributed.check_same(config.to_dict())
   echo = echo if distributed.first() else lambda text: None
   mesh = sharding.make_mesh()
-  learner = build_learner(config, build_task(config, mesh, data_dir), mesh)
+  learner = build.build_learner(
+    config, build.build_task(config, mesh, data_dir), mesh
+  )
   count = rehearsal.rehearse(
     list(methods.stages(config.method, learner, config)),
     learner.init(),
@@ -210,9 +153,9 @@ def _finished(folder: workdirs.Workdir) -> dict[str, Any] | None:
   """Returns the summary of a run that is finished, None of one that is not."""
   if not (folder / "summary.json").exists():
     return None
-  summary = report.read_summary(folder.path)
+  summary = page.read_summary(folder.path)
   if not (folder / "report.md").exists():
-    report.write(folder.path)
+    page.write(folder.path)
   return summary
 
 
@@ -227,7 +170,7 @@ def _sum_up(
     last_k=config.eval.last_k,
   )
   workdirs.write_json(folder / "summary.json", summary)
-  report.write(folder.path)
+  page.write(folder.path)
   return summary
 
 
@@ -240,7 +183,7 @@ def _accounts(
     yield None
     return
   images = sum(stage.images for stage in stages)
-  with progressing.Progress(images) as progress, sessions.Session(folder):
+  with progressing.Progress(images) as progress, workdirs.Session(folder):
     yield progress
 
 

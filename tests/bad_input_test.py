@@ -22,7 +22,7 @@ import runs
 import toys
 
 from ltjax import main
-from ltjax.data import catalogue
+from ltjax.data.download import catalogue
 
 # Every pickle in here would leave this file behind if it were run.
 EVIL = "evil-was-here"
@@ -329,7 +329,7 @@ def test_wrong_checksum(run, place):
   (place / "cifar-10-python.tar.gz").write_bytes(b"not the archive")
   error = run(data__source="cifar10", data_dir=place)
   assert "cifar-10-python.tar.gz: wrong checksum (md5" in error
-  assert "python -m ltjax.data.prepare cifar10" in error
+  assert "python -m ltjax.data.download cifar10" in error
 
 
 def test_truncated_archive(run, cifar, place, monkeypatch):

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import toys
 
-from ltjax import models, sharding
+from ltjax import models
 from ltjax.augment import views
+from ltjax.devices import sharding
 from ltjax.models import convolution, heads
 
 SMALL = {"batch_size": 4, "image": 8, "dtype": "float32", "steps": 2}

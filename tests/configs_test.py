@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
-from ltjax import config_check, methods, sharding, train
-from ltjax.data import host_images, pools, sources
+from ltjax import methods
+from ltjax.config import check as config_check
+from ltjax.data.host import host_images
+from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import unlabeled as pools
+from ltjax.devices import sharding
+from ltjax.methods import build
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.py")))
@@ -67,11 +72,11 @@ def official(monkeypatch):
   monkeypatch.setattr(sources, "load", load_set)
 
 
-def build(config):
+def built(config):
   """Returns the task and the stages, as `train` builds them."""
   mesh = sharding.make_mesh(1)
-  task = train.build_task(config, mesh, None)
-  learner = train.build_learner(config, task, mesh)
+  task = build.build_task(config, mesh, None)
+  learner = build.build_learner(config, task, mesh)
   return task, methods.stages(config.method, learner, config)
 
 
@@ -122,7 +127,7 @@ def test_an_unknown_argument_is_refused(name):
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_builds_its_stages(name, variant, official):
   config = load(name, f"variant={variant}")
-  task, stages = build(config)
+  task, stages = built(config)
   assert [len(task.groups[g]) for g in ("many", "medium", "few")] == [3, 3, 4]
   assert len(stages) == 2 + 3 * config.loops
   assert [stage.name for stage in stages[:3]] == [
@@ -147,7 +152,7 @@ def test_rho_sets_the_imbalance(name, official):
   config = load(name, "rho=10")
   assert config.data.labeled.rho == 10.0
   # FASSL's sets are long-tailed over a permutation of the classes.
-  counts = sorted(build(config)[0].split.labeled_counts)
+  counts = sorted(built(config)[0].split.labeled_counts)
   assert counts[-1] // counts[0] == 10
 
 
@@ -157,7 +162,7 @@ def test_rho_sets_the_imbalance(name, official):
 def test_the_papers_schedule(official):
   config = load("cifar10_sslt")
   assert config.model.name == "resnet18" and config.loops == 5
-  _, stages = build(config)
+  _, stages = built(config)
   epochs = {stage.name: stage.epochs for stage in stages if stage.steps}
   assert epochs["embedding"] == 200 and epochs["classifier"] == 10
   for loop in range(1, 6):
@@ -167,14 +172,14 @@ def test_the_papers_schedule(official):
 
 def test_labeled_and_unlabeled_fit_into_cifar10(official):
   """833 labeled and five times as many unlabeled images in the first class."""
-  split = build(load("cifar10_sslt"))[0].split
+  split = built(load("cifar10_sslt"))[0].split
   assert split.labeled_counts[0] == 833 and split.labeled_counts[-1] == 8
   assert split.unlabeled_counts[0] == 4165
   assert not set(split.labeled) & set(split.unlabeled)
 
 
 def test_the_papers_larger_imbalance(official):
-  split = build(load("cifar10_sslt", "rho=1000"))[0].split
+  split = built(load("cifar10_sslt", "rho=1000"))[0].split
   assert split.labeled_counts[0] == 1000 and split.labeled_counts[-1] == 1
   assert split.unlabeled_counts[0] == 4000 and split.unlabeled_counts[-1] == 4
 
@@ -194,7 +199,7 @@ def test_an_external_pool_gives_the_papers_own_setting(official, monkeypatch):
   # The published counts (Yang and Xu) for ratio 100.
   config = load("cifar10_sslt", "pool=pickle:/x/ti_80M_selected.pickle")
   config_check.check(config)
-  task, stages = build(config)
+  task, stages = built(config)
   assert asked == ["pickle:/x/ti_80M_selected.pickle"]
   assert task.split.labeled_counts == (
     *(5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50),
@@ -221,7 +226,7 @@ def test_rows_of_liu_et_al(name, official):
     config = load(name, f"row={row}")
     config_check.check(config)
     assert config.method == method
-    task, stages = build(config)
+    task, stages = built(config)
     splits.add(task.split.hash)
     assert stages
   assert len(splits) == 1
@@ -231,7 +236,7 @@ def test_rows_of_liu_et_al(name, official):
 def test_supervised_rows_of_yang_and_xu(name, official):
   config = load(name, "row=ldam_drw_ssp,rho=50")
   config_check.check(config)
-  task, stages = build(config)
+  task, stages = built(config)
   assert [stage.name for stage in stages] == ["pretrain", "embedding"]
   assert len(task.truth) == 0
   counts = task.split.labeled_counts
@@ -246,11 +251,11 @@ def test_supervised_rows_of_yang_and_xu(name, official):
 
 
 def test_the_labeled_sets_of_yang_and_xu(official):
-  assert build(load("cifar10_lt"))[0].split.labeled_counts == (
+  assert built(load("cifar10_lt"))[0].split.labeled_counts == (
     *(5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50),
   )
-  assert sum(build(load("cifar100_lt"))[0].split.labeled_counts) == 10847
-  assert sum(build(load("svhn_lt"))[0].split.labeled_counts) == 2478
+  assert sum(built(load("cifar100_lt"))[0].split.labeled_counts) == 10847
+  assert sum(built(load("svhn_lt"))[0].split.labeled_counts) == 2478
 
 
 @pytest.mark.parametrize("name", ["cifar10_lt", "fashion_mnist_14_lt"])
@@ -260,7 +265,7 @@ def test_unlabeled_rows_keep_their_total(name, rho_u, official):
   arg = f"row=ce_du,rho_u={rho_u}"
   if name == "cifar10_lt":
     arg += ",max_count=400"
-  task, _ = build(load(name, arg))
+  task, _ = built(load(name, arg))
   counts = task.split.unlabeled_counts
   assert len(task.truth) == pytest.approx(5 * task.num_labeled, rel=0.02)
   # A profile of a tenth of the size is rounded down, then multiplied.
@@ -297,7 +302,7 @@ def imagenet(monkeypatch):
 def test_imagenet_sslt_is_the_papers_set(imagenet):
   config = load("imagenet_sslt", "root=/data/imagenet")
   config_check.check(config)
-  task, stages = build(config)
+  task, stages = built(config)
   assert imagenet == [("folder:/data/imagenet", "", True)]
   counts = task.split.labeled_counts
   assert (sum(counts), counts[0], counts[-1]) == (41_134, 250, 2)
@@ -351,7 +356,7 @@ def test_imagenet_lt_of_lists_or_shards(imagenet):
   )
   assert (config.data.root, config.data.workers) == ("/imagenet", 3)
   assert config.model.name == "resnet50"
-  task, stages = build(load("imagenet_lt", "source=arrayrecord:/shards"))
+  task, stages = built(load("imagenet_lt", "source=arrayrecord:/shards"))
   assert imagenet == [("arrayrecord:/shards", "imagenet", True)]
   assert isinstance(task.images, host_images.HostImages)
   assert task.image_shape == (224, 224, 3) and task.num_classes == 1000
@@ -371,7 +376,7 @@ def test_imagenet_lt_has_rows(row):
 
 
 def test_fassl_has_the_data_of_sdclr(official):
-  task, stages = build(load("cifar10_fassl", "split=3"))
+  task, stages = built(load("cifar10_fassl", "split=3"))
   counts = task.split.labeled_counts
   assert sum(counts) == 11_165 and min(counts) == 45
   assert len(task.probe_labels) == 45_000
@@ -382,7 +387,7 @@ def test_fassl_has_the_data_of_sdclr(official):
     *("knn/probe", "sdclr_fewshot/probe", "sdclr_full/probe"),
   ]
   assert [stage.epochs for stage in stages[:3]] == [2000, 200, 500]
-  task, _ = build(load("cifar100_fassl"))
+  task, _ = built(load("cifar100_fassl"))
   counts = task.split.labeled_counts
   assert sum(counts) == 9_754 and min(counts) == 4
   assert len(task.probe_labels) == 40_000
@@ -409,14 +414,14 @@ def test_splits_of_fassl_differ_in_their_tails():
 )
 def test_rows_of_fassl_build(name, row, official):
   config = load(name, f"row={row}")
-  task, stages = build(config)
+  task, stages = built(config)
   assert len(task.probe_labels) == 0 or config.method == "probe"
   assert stages[-1].steps > 0
 
 
 def test_any_natural_set_builds():
   """Every image that is not a test image trains, and the probe sees the same."""
-  task, stages = build(load("natural_fassl", "classes=10,size=8"))
+  task, stages = built(load("natural_fassl", "classes=10,size=8"))
   assert task.num_labeled == len(task.probe_labels) > 1200
   assert [stage.name for stage in stages[-2:]] == [
     "knn/probe",

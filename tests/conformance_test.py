@@ -23,8 +23,11 @@ import programs
 import pytest
 import toys
 
-from ltjax import fit, interrupts, models, rehearsal, sharding
+from ltjax import models
+from ltjax.devices import sharding
 from ltjax.methods.learner import Learner
+from ltjax.runs import interrupts, rehearsal
+from ltjax.training import fit
 
 every_case = pytest.mark.parametrize("case", toys.CASES)
 every_method = pytest.mark.parametrize("case", toys.METHODS)

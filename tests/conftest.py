@@ -7,7 +7,9 @@ import shutil
 import sys
 import tempfile
 
-# Helpers that tests share lie beside this file (`import toys`).
+# Helpers that tests share lie beside this file (`import toys`); benchmarks and
+# experiments are beside the package, and are not installed.
+sys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))
 sys.path.insert(0, os.path.dirname(__file__))
 
 # Several devices on one CPU, before JAX starts.
@@ -60,13 +62,13 @@ def optimized():
 # one conformance case, are `-m quick`.
 SLOW = {
   *("augment", "benchmarks", "evaluation", "experiments", "methods", "models"),
-  *("regularizers", "stages"),
-  *("compilation_test.py", "configs_test.py", "conformance_test.py"),
-  *("distributed_test.py", "docs_test.py", "dry_run_test.py"),
-  *("evaluate_test.py", "fit_test.py", "gather_test.py", "kill_test.py"),
-  *("main_test.py", "predict_test.py", "published_rows_test.py"),
-  *("rehearsal_test.py", "reopened_test.py", "report_test.py", "seeds_test.py"),
-  *("train_test.py", "trained_test.py", "tsne_test.py"),
+  *("plots/tsne_test.py", "self_supervised", "semi_supervised", "stages"),
+  *("configs_test.py", "conformance_test.py", "devices/compilation_test.py"),
+  *("devices/distributed_test.py", "docs_test.py", "dry_run_test.py"),
+  *("evaluate_test.py", "kill_test.py", "launch/seeds_test.py", "main_test.py"),
+  *("predict_test.py", "published_rows_test.py", "report/page_test.py"),
+  *("runs/finished_test.py", "runs/rehearsal_test.py", "runs/trained_test.py"),
+  *("train_test.py", "training/fit_test.py", "training/prefetch_test.py"),
 }
 QUICK_CASE = "consistency"
 
@@ -84,7 +86,7 @@ def pytest_collection_modifyitems(items):
   """
   for item in items:
     path = item.path.relative_to(os.path.dirname(__file__))
-    if not SLOW & {path.parts[0], path.name} or _case(item) == QUICK_CASE:
+    if not SLOW & {path.parts[0], path.as_posix()} or _case(item) == QUICK_CASE:
       item.add_marker(pytest.mark.quick)
   places = [
     place

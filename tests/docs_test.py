@@ -10,7 +10,9 @@ import pytest
 import toys
 
 from ltjax import config as configs
-from ltjax import config_check, dry_run, loss_settings, methods, train
+from ltjax import dry_run, methods, train
+from ltjax.config import check as config_check
+from ltjax.losses import settings as loss_settings
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -60,10 +62,13 @@ def test_settings_are_checked_at_all():
 
 def test_the_modules_of_the_commands_exist():
   text = "".join(page.read_text() for page in PAGES)
-  names = set(re.findall(r"-m (ltjax[\w.]*|experiments[\w.]*)", text))
+  names = set(re.findall(r"-m ((?:ltjax|benchmarks|experiments)[\w.]*)", text))
   assert "ltjax.main" in names
   for name in names:
-    assert (ROOT / (name.replace(".", "/") + ".py")).exists(), name
+    place = ROOT / name.replace(".", "/")
+    assert (
+      place.with_suffix(".py").exists() or (place / "__main__.py").exists()
+    ), name
 
 
 def test_readme_has_one_command_to_run_and_one_to_test():

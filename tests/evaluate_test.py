@@ -7,8 +7,9 @@ import finished
 import numpy as np
 import pytest
 
-from ltjax import evaluate, trained
-from ltjax.data import record
+from ltjax import evaluate
+from ltjax.data.splits import record
+from ltjax.runs import trained
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +138,7 @@ def test_model_of_another_data_set(run, monkeypatch):
 
 
 def test_no_validation_images(run, monkeypatch):
-  build = evaluate.train.build_task
+  build = evaluate.build.build_task
 
   def without(config, mesh, data_dir):
     task = build(config, mesh, data_dir)

@@ -10,7 +10,9 @@ import ml_collections
 import pytest
 
 from ltjax import config as configs
-from ltjax import report, sharding, train
+from ltjax import train
+from ltjax.devices import sharding
+from ltjax.report import page
 
 _make_mesh = sharding.make_mesh  # Before any test has it patched.
 
@@ -40,7 +42,7 @@ def run() -> pathlib.Path:
   folder = pathlib.Path(tempfile.mkdtemp(prefix="ltjax-finished-"))
   atexit.register(shutil.rmtree, folder, ignore_errors=True)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(report, "write", lambda path: None)  # Plots take seconds.
+    patch.setattr(page, "write", lambda path: None)  # Plots take seconds.
     one_device(patch)
     train.train(config(), str(folder), echo=lambda text: None)
   return folder

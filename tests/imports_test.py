@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import ltjax
 
 PACKAGE = pathlib.Path(ltjax.__file__).parent
@@ -14,7 +16,9 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 # Builds everything a training run needs, and says what it dragged in.
 PROGRAM = """
 import sys
-from ltjax import config as configs, main, methods, sharding, train
+from ltjax.methods import build
+from ltjax import config as configs, main, methods
+from ltjax.devices import sharding
 config = configs.sslt()
 config.data.labeled.max_count = 20
 config.data.labeled.rho = 10.0
@@ -22,8 +26,8 @@ config.model.name = "resnet8"
 for block in ("embedding", "classifier", "consistency", "refit"):
   config[block].batch_size = 16
 mesh = sharding.make_mesh()
-task = train.build_task(config, mesh, None)
-learner = train.build_learner(config, task, mesh)
+task = build.build_task(config, mesh, None)
+learner = build.build_learner(config, task, mesh)
 assert methods.stages("sslt", learner, config)
 learner.init()
 heavy = {"tensorflow", "torch", "matplotlib"} & set(sys.modules)
@@ -91,3 +95,43 @@ def imported_names(nodes: list[ast.stmt]) -> set[str]:
     elif isinstance(node, ast.ImportFrom):
       names.add(node.module or "")
   return names
+
+
+# The folders of the package; each imports those before it only. Modules of the
+# root may import all.
+FLOORS = (
+  *("devices", "optim", "augment", "models.cpu_kernels", "models"),
+  *("data.files", "data.download", "data.host", "data.sources", "data.splits"),
+  *("data", "losses", "checkpoints", "training", "evaluation", "stages"),
+  *("semi_supervised", "self_supervised", "config", "methods", "runs", "plots"),
+  *("report", "launch"),
+)
+
+
+def floor(module: str) -> int:
+  """Returns the place of a module's folder in `FLOORS`, the root's above all."""
+  parts = module.removeprefix("ltjax.").split(".")
+  for depth in (2, 1):
+    folder = ".".join(parts[:depth])
+    if folder in FLOORS:
+      return FLOORS.index(folder)
+  return len(FLOORS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_point_one_way(name):
+  here = floor(name.removesuffix(".py").replace("/", "."))
+  above = {
+    n for n in within(imported(PACKAGE / name), "ltjax") if floor(n) > here
+  }
+  assert not above
+
+
+def test_no_folder_is_left_out_and_none_is_crowded():
+  folders = {path.parent.relative_to(PACKAGE).as_posix() for path in FILES}
+  folders.remove(".")
+  assert {f.replace("/", ".") for f in folders} == set(FLOORS)
+  sizes = {f: len(list((PACKAGE / f).glob("[a-z]*.py"))) for f in folders}
+  assert len(list(PACKAGE.glob("[a-z]*.py"))) <= 8
+  crowded = {f for f, size in sizes.items() if size > 13} - {"methods"}
+  assert not crowded

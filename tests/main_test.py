@@ -17,7 +17,10 @@ import main_flags
 import pytest
 import runs
 
-from ltjax import checkpoints, fit, interrupts, main
+from ltjax import main
+from ltjax.checkpoints import manager as checkpoints
+from ltjax.runs import interrupts
+from ltjax.training import fit
 
 CONFIG = "--config=configs/digits_sslt.py"
 TINY = (

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import pytest
 import toys
 
-from ltjax import fit, memory, memory_table, out_of_memory, sharding
-from ltjax.stage import shapes_after
+from ltjax import memory_table
+from ltjax.devices import memory, sharding
+from ltjax.training import fit, memory_check
+from ltjax.training.stage import shapes_after
 
 
 def outlined(learner):
@@ -93,14 +95,14 @@ def test_devices_share_the_batch_and_the_memory():
 def test_the_program_is_that_of_the_run(steps_per_call, monkeypatch):
   """The same step, of the same shapes: XLA's number is the same."""
   learner, told = toys.learner(), []
-  real = out_of_memory.check
+  real = memory_check.check
 
   def check(estimate, batch, most):
     told.append((batch.what, estimate.temporaries))
     real(estimate, batch, most)
 
   found = rows("supervised", learner, steps_per_call=steps_per_call)
-  monkeypatch.setattr(out_of_memory, "check", check)
+  monkeypatch.setattr(memory_check, "check", check)
   (stage,) = toys.stages("supervised", learner)
   train = stage.init(learner.init())
   read = stage.prepare(learner.init())

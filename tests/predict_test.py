@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from ltjax import predict, trained
-from ltjax.data import sources
+from ltjax import predict
+from ltjax.data.sources import labeled as sources
+from ltjax.runs import trained
 
 
 def write(path, pixels, mode=None):

@@ -6,7 +6,7 @@ import contextlib
 import jax
 from jax import monitoring
 
-from ltjax import memory
+from ltjax.devices import memory
 
 MB = 2**20
 NamedStats = collections.namedtuple(

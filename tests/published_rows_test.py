@@ -11,9 +11,12 @@ import pytest
 import toys
 
 from ltjax import config as configs
-from ltjax import methods, models, objective, presets, sampling
-from ltjax import recipe as recipes
+from ltjax import methods, models
+from ltjax.config import rows as presets
+from ltjax.losses import objective
 from ltjax.models import heads
+from ltjax.optim import recipe as recipes
+from ltjax.training import sampling
 
 # CIFAR-10-LT at rho 100.
 COUNTS = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])

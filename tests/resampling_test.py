@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import fit, methods
+from ltjax import methods
+from ltjax.training import fit
 
 EPOCHS, STEPS = 8, 5
 

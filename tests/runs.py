@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import toys
 
-from ltjax import checkpoints, models, train
+from ltjax import models, train
+from ltjax.checkpoints import manager as checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 SET = "toys.npz"  # relative: a run's summary names its source

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import toys
 
-from ltjax import objective
-from ltjax.stages import semi_supervised
+from ltjax.losses import objective
+from ltjax.semi_supervised import stage as semi_supervised
 from ltjax.training import draw, step
 
 N, B = toys.N, toys.BATCH

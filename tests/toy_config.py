@@ -13,7 +13,9 @@ import threading
 import runs
 import toys
 
-from ltjax import checkpoints, models, report
+from ltjax import models
+from ltjax.checkpoints import manager as checkpoints
+from ltjax.report import page
 
 
 def _kill_in_save(count, seconds):
@@ -31,7 +33,7 @@ def _kill_in_save(count, seconds):
 
 def get_config(arg=None):
   models.create = lambda *arguments, **settings: toys.model()
-  report.write = lambda workdir: None
+  page.write = lambda workdir: None
   if "KILL_IN_SAVE" in os.environ:
     count, seconds = os.environ["KILL_IN_SAVE"].split(",")
     _kill_in_save(int(count), float(seconds))

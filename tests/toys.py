@@ -17,32 +17,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import config as configs
-from ltjax import inference, methods, models, sharding
-from ltjax import recipe as recipes
-from ltjax import run as running
-from ltjax.data import splits
+from ltjax import methods, models
 from ltjax.data import task as tasks
-from ltjax.evaluation import groups as grouping
+from ltjax.data.splits import draw as splits
+from ltjax.data.splits import groups as grouping
+from ltjax.devices import sharding
+from ltjax.methods import posthoc
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
-from ltjax.stages import (
-  classifier,
-  classifier_settings,
-  consistency,
+from ltjax.optim import recipe as recipes
+from ltjax.runs import run as running
+from ltjax.self_supervised import (
   contrastive,
-  embedding,
   moco,
-  posthoc,
   pretext,
   prototypes,
-  pseudo_label,
   rotation,
   student_teacher,
   swav,
-  tau,
-  untrained,
 )
-from ltjax.training import step
+from ltjax.stages import (
+  classifier,
+  consistency,
+  embedding,
+  fixed_heads,
+  pseudo_label,
+  tau,
+)
+from ltjax.training import inference, step
 
 C, D, SIZE = 4, 6, 4
 LABELED = (20, 10, 6, 4)  # 5 steps an epoch
@@ -222,9 +224,7 @@ def classifier_maker(learner, *, choices=None, **changes):
     learner.predictor,
     learner.samples,
     recipe(**changes),
-    classifier_settings.Settings(
-      **({"views": 1 if updating else 2} | (choices or {}))
-    ),
+    classifier.Settings(**({"views": 1 if updating else 2} | (choices or {}))),
   )
 
 
@@ -279,7 +279,7 @@ def lws_stage(learner, **changes):
 
 
 def ncm_stage(learner, name="ncm", features="cl2n"):
-  return untrained.ncm(
+  return fixed_heads.ncm(
     name,
     learner.predictor,
     images=learner.task.images[:N],
@@ -298,7 +298,7 @@ def tau_norm_stage(learner, name="tau_norm", *, report=nothing, **settings):
     field="classifier",
     switch="select_tau",
   )
-  return untrained.tau_norm(
+  return fixed_heads.tau_norm(
     name, learner.predictor, chooser=chooser, report=report
   )
 

@@ -10,9 +10,12 @@ import pytest
 import runs
 import toys
 
-from ltjax import checkpoints, fit, report, train
-from ltjax import workdir as workdirs
-from ltjax.data import record
+from ltjax import train
+from ltjax.checkpoints import manager as checkpoints
+from ltjax.data.splits import record
+from ltjax.report import page
+from ltjax.runs import workdir as workdirs
+from ltjax.training import fit
 
 
 @pytest.fixture(autouse=True)
@@ -384,7 +387,7 @@ def test_a_disk_full_at_a_json_file(place, monkeypatch, plain, name):
 def test_a_disk_full_at_the_report(place, monkeypatch, plain):
   """The summary is safe by then; the next run writes the report."""
   with monkeypatch.context() as patch:
-    patch.setattr(report, "write", Full(report.write, 1))
+    patch.setattr(page, "write", Full(page.write, 1))
     with pytest.raises(OSError, match="No space left on device"):
       runs.run("run")
   assert runs.outcome(place / "run") == plain

@@ -14,21 +14,16 @@ from typing import Any
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import sharding
 from ltjax.augment import transforms as transforming
-from ltjax.data import (
-  host_images,
-  irrelevant,
-  pools,
-  probe_set,
-  record,
-  settings,
-  sources,
-  splits,
-)
-from ltjax.data import storage as storing
 from ltjax.data import task as tasks
-from ltjax.evaluation import groups as grouping
+from ltjax.data.host import host_images
+from ltjax.data.host import storage as storing
+from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import unlabeled as pools
+from ltjax.data.splits import draw as splits
+from ltjax.data.splits import groups as grouping
+from ltjax.data.splits import irrelevant, probe_set, record, settings
+from ltjax.devices import sharding
 
 
 def build(
@@ -60,11 +55,11 @@ def build(
   """Loads a data set, splits it and puts it where it belongs.
 
   Args:
-    source: name of the data set, see `ltjax.data.sources`.
-    labeled: profile of the labeled set, see `ltjax.data.splits`.
+    source: name of the data set, see `ltjax.data.sources.labeled`.
+    labeled: profile of the labeled set, see `ltjax.data.splits.draw`.
     unlabeled: profile, source and relevance of the unlabeled set.
     validation: size of the validation split, or the file that names it.
-    probe: the probe set, see `ltjax.data.probe_set`; None for none.
+    probe: the probe set, see `ltjax.data.splits.probe_set`; None for none.
     order: whether a class is drawn `shuffled` or in `file` order.
     groups: class counts of (many, medium, few), by rank; empty for the default.
     split_file: a saved split to reproduce, instead of building one.

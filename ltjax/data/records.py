@@ -21,13 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data import (
-  array_records,
-  examples,
-  folders,
-  label_index,
-  lists,
-)
+from ltjax.data.files import array_records, examples
+from ltjax.data.sources import folders, lists, record_labels
 
 _MOST_SHARDS = 99_999
 
@@ -86,7 +81,7 @@ def write(
     # Only a whole set appears under its names.
     for partial, final in written:
       os.replace(partial, final)
-    label_index.write(out, classes, entries)
+    record_labels.write(out, classes, entries)
   finally:
     for partial, _ in written:
       partial.unlink(missing_ok=True)

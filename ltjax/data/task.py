@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.augment import transforms as transforming
-from ltjax.data import record, table
-from ltjax.data import storage as storing
+from ltjax.data import class_table as table
+from ltjax.data.host import storage as storing
+from ltjax.data.splits import record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import sampling
 from ltjax.data import task as tasks
+from ltjax.training import sampling
 
 
 def choose(

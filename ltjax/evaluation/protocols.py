@@ -19,7 +19,7 @@ import dataclasses
 import difflib
 from typing import Any
 
-from ltjax import recipe as recipes
+from ltjax.optim import recipe as recipes
 
 IMAGES = ("labeled", "few_shot", "pool")
 SELECT = ("last", "validation")

@@ -16,7 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ltjax.losses import focal
+from ltjax.losses import classification
 
 
 def info_nce_logits(
@@ -154,7 +154,7 @@ def focal_nt_xent(
     representation learning disparity with geometric harmonization".
   """
   log_probs = _log_probabilities(first, second, temperature)
-  losses = focal.modulate(_of_own_view(log_probs), gamma=gamma)
+  losses = classification.modulate(_of_own_view(log_probs), gamma=gamma)
   return _mean_of_views(losses)
 
 

@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ltjax.losses import focal
+from ltjax.losses import classification
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -57,7 +57,7 @@ def focal_cross_entropy(
   Source: Lin et al. (2017), "Focal loss for dense object detection", equation
     4; Cui et al. (2019), Section 4, without its weight.
   """
-  focal.check_gamma(gamma)
+  classification.check_gamma(gamma)
   chex.assert_rank([logits, labels], [2, 1])
   chex.assert_equal_shape_prefix([logits, labels], 1)
   chex.assert_type([logits, labels], [float, int])

@@ -14,14 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax.losses import (
-  adjustment,
-  classification,
-  focal,
-  margins,
-  sigmoid,
-  weights,
-)
+from ltjax.losses import adjustment, classification, margins, sigmoid, weights
 
 
 class Given(NamedTuple):
@@ -97,7 +90,7 @@ LOSSES: dict[str, Loss] = {
     lambda x, y, given: classification.cross_entropy(x, y), "CE"
   ),
   "focal": Loss(
-    lambda x, y, given: focal.focal(x, y, gamma=given.settings.gamma),
+    lambda x, y, given: classification.focal(x, y, gamma=given.settings.gamma),
     "Focal",
     ("gamma",),
   ),

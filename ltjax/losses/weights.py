@@ -113,3 +113,41 @@ def _counts(counts: jax.Array) -> jax.Array:
   chex.assert_rank(counts, 1)
   chex.assert_type(counts, float)
   return counts.astype(jnp.float32)
+
+
+def mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
+  """Plain mean of the weighted losses: `sum_i w_i l_i / B`.
+
+  Args:
+    losses: l, `[B]`, float.
+    weights: w, `[B]`, float, 0 or more.
+
+  Returns:
+    fp32 `[]`.
+  """
+  losses, weights = _widen(losses, weights)
+  return jnp.mean(weights * losses)
+
+
+def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
+  """Weighted mean, PyTorch's: `sum_i w_i l_i / sum_i w_i`.
+
+  Args:
+    losses: l, `[B]`, float.
+    weights: w, `[B]`, float, 0 or more.
+
+  Returns:
+    fp32 `[]`; 0 where all weights are 0.
+  """
+  losses, weights = _widen(losses, weights)
+  total = jnp.sum(weights)
+  return jnp.sum(weights * losses) / jnp.where(total > 0, total, 1.0)
+
+
+def _widen(
+  losses: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  chex.assert_rank([losses, weights], 1)
+  chex.assert_equal_shape([losses, weights])
+  chex.assert_type([losses, weights], float)
+  return losses.astype(jnp.float32), weights.astype(jnp.float32)

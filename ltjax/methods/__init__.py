@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 import difflib
 from typing import Any
 
-from ltjax import idle_settings, sharding, titles
+from ltjax.config import titles, unread
+from ltjax.devices import sharding
 from ltjax.methods import (
   decoupling,
+  posthoc,
   pretraining,
   probe,
   pseudo_label,
@@ -23,8 +25,7 @@ from ltjax.methods import (
   supervised,
 )
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
-from ltjax.stages import posthoc
+from ltjax.training.stage import Stage
 
 METHODS: dict[str, Callable[[Learner, Any], Iterator[Stage]]] = {
   "decoupling": decoupling.stages,
@@ -71,5 +72,5 @@ def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
       name = stage.name.split("/")[-1]
       sharding.check_batch(stage.batch_size, learner.mesh, name)
   # Last: what a stage says of its own settings is more precise.
-  idle_settings.check(method, config)
+  unread.check(method, config)
   return made

@@ -13,19 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import recipe as recipes
-from ltjax import titles
+from ltjax.config import titles
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
-from ltjax.stages import (
-  classifier,
-  classifier_settings,
-  embedding,
-  rules,
-  untrained,
-)
+from ltjax.optim import recipe as recipes
+from ltjax.stages import classifier, embedding, fixed_heads, head_rules
 from ltjax.stages import tau as taus
-from ltjax.state import ModelState
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -87,22 +81,22 @@ def balanced_head(
   def report(state: ModelState) -> list[dict[str, Any]]:
     return learner.evaluate(state, model=title, head="balanced")
 
-  if block.kind in rules.NAMES:
+  if block.kind in head_rules.NAMES:
     make = classifier.Maker(
       learner.predictor,
       learner.samples,
       recipes.of("classifier", block),
-      classifier_settings.of("classifier", block),
+      classifier.of("classifier", block),
     )
     return make.make(name, fresh=True, key=learner.key(name), report=report)
   if block.batch_norm != "frozen":
     raise ValueError(
       f"classifier.batch_norm is {block.batch_norm!r}, but classifier.kind"
       f"={block.kind} takes no step that could update statistics; set it to"
-      f" frozen, or the kind to {' or '.join(rules.NAMES)}."
+      f" frozen, or the kind to {' or '.join(head_rules.NAMES)}."
     )
   if block.kind == "ncm":
-    return untrained.ncm(
+    return fixed_heads.ncm(
       name,
       learner.predictor,
       images=task.images[: task.num_labeled],
@@ -119,6 +113,6 @@ def balanced_head(
     field="classifier",
     switch="select_tau",
   )
-  return untrained.tau_norm(
+  return fixed_heads.tau_norm(
     name, learner.predictor, chooser=chooser, report=report
   )

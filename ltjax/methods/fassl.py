@@ -21,15 +21,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import density_weights
 from ltjax.evaluation import prototypes as evaluation
+from ltjax.losses import density_weights
 from ltjax.methods import pretext_tasks
 from ltjax.methods import views as random_views
 from ltjax.methods.learner import Learner
 from ltjax.models import projections
-from ltjax.stage import Stage
-from ltjax.stages import prototypes, student_teacher
-from ltjax.state import ModelState
+from ltjax.self_supervised import prototypes, student_teacher
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import inference, models, sharding
-from ltjax import objective as objectives
+from ltjax import models
 from ltjax.data import task as tasks
+from ltjax.devices import sharding
 from ltjax.evaluation import metrics
-from ltjax.state import ModelState
-from ltjax.training import draw
+from ltjax.losses import objective as objectives
+from ltjax.training import draw, inference
+from ltjax.training.state import ModelState
 
 Rows = list[dict[str, Any]]
 

@@ -11,20 +11,20 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ltjax import recipe as recipes
 from ltjax.methods import views
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
-from ltjax.stages import (
+from ltjax.optim import recipe as recipes
+from ltjax.self_supervised import (
   contrastive,
-  embedding,
   moco,
   pretext,
   rotation,
   student_teacher,
   swav,
 )
-from ltjax.state import ModelState
+from ltjax.stages import embedding
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState
 
 DATA = ("labeled", "all")
 Report = Callable[[ModelState], list[dict[str, Any]]]

@@ -18,7 +18,7 @@ from typing import Any
 
 from ltjax.methods import fassl, pretext_tasks
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
+from ltjax.training.stage import Stage
 
 NAMES = ("none", *pretext_tasks.NAMES, "fassl")
 

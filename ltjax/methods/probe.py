@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import config_blocks as blocks
-from ltjax import feature_cache, sharding, titles
+from ltjax.config import blocks, titles
+from ltjax.devices import sharding
 from ltjax.evaluation import knn, probe_sets, protocols
 from ltjax.methods.learner import Learner, Rows
-from ltjax.stage import Stage
 from ltjax.stages import probe
-from ltjax.state import ModelState, TrainState
+from ltjax.training import inference
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState, TrainState
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -39,7 +40,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   """
   chosen = protocols.of(config.probe)
   _check_read(config.probe, chosen)
-  cache = feature_cache.FeatureCache(learner.predictor)
+  cache = inference.FeatureCache(learner.predictor)
   for protocol in chosen:
     images, labels = probe_sets.choose(
       protocol.images,
@@ -56,7 +57,7 @@ def linear(
   protocol: protocols.Protocol,
   learner: Learner,
   config: Any,
-  cache: feature_cache.FeatureCache,
+  cache: inference.FeatureCache,
   *,
   images: Any,
   labels: np.ndarray,
@@ -122,7 +123,7 @@ def neighbors(
   protocol: protocols.Protocol,
   learner: Learner,
   config: Any,
-  cache: feature_cache.FeatureCache,
+  cache: inference.FeatureCache,
   *,
   images: Any,
   labels: np.ndarray,

@@ -17,17 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import recipe as recipes
-from ltjax import titles
+from ltjax.config import titles
 from ltjax.methods import decoupling, supervised
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
-from ltjax.stages import (
-  classifier,
-  classifier_settings,
-  embedding,
-  pseudo_label,
-)
+from ltjax.optim import recipe as recipes
+from ltjax.stages import classifier, embedding, pseudo_label
+from ltjax.training.stage import Stage
 
 BASES = ("supervised", "decoupling")
 STARTS = ("scratch", "base")
@@ -117,7 +112,7 @@ def _classifier(
     learner.predictor,
     learner.samples,
     recipes.of("refit", config.refit),
-    classifier_settings.of("refit", config.refit),
+    classifier.of("refit", config.refit),
   )
   return maker.make(
     name,

@@ -17,16 +17,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import recipe as recipes
-from ltjax import regularizers, sharding, titles
+from ltjax.config import titles
+from ltjax.devices import sharding
 from ltjax.methods.learner import Learner
-from ltjax.regularizers import mean_teacher as teachers
-from ltjax.regularizers import pi_model as pi_models
-from ltjax.regularizers import temporal_ensembling as ensembles
-from ltjax.regularizers import vat as vats
-from ltjax.stage import Stage
-from ltjax.stages import semi_supervised as stage
+from ltjax.optim import recipe as recipes
+from ltjax.semi_supervised import mean_teacher as teachers
+from ltjax.semi_supervised import pi_model as pi_models
+from ltjax.semi_supervised import regularizer as regularizers
+from ltjax.semi_supervised import stage
+from ltjax.semi_supervised import temporal_ensembling as ensembles
+from ltjax.semi_supervised import vat as vats
 from ltjax.training import draw, step
+from ltjax.training.stage import Stage
 
 # 10 and 50 as in the configs of USB (Wang et al., 2022) for CIFAR-10; 1 as in
 # the paper on VAT; 30, between the other squared errors, is ours.

@@ -18,18 +18,13 @@ from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any
 
-from ltjax import recipe as recipes
-from ltjax import titles
+from ltjax.config import titles
 from ltjax.methods import decoupling
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
-from ltjax.stages import (
-  classifier,
-  classifier_settings,
-  consistency,
-  pseudo_label,
-)
+from ltjax.optim import recipe as recipes
+from ltjax.stages import classifier, consistency, pseudo_label
 from ltjax.training import step
+from ltjax.training.stage import Stage
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -131,7 +126,7 @@ def _refit(learner: Learner, block: dict) -> classifier.Maker:
     learner.predictor,
     learner.samples,
     recipes.of("refit", block),
-    classifier_settings.of("refit", block),
+    classifier.of("refit", block),
   )
 
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax import recipe as recipes
-from ltjax import titles
+from ltjax.config import titles
 from ltjax.methods.learner import Learner
-from ltjax.stage import Stage
+from ltjax.optim import recipe as recipes
 from ltjax.stages import embedding
+from ltjax.training.stage import Stage
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:

@@ -19,7 +19,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax import ema
+from ltjax.optim import ema
 
 # The weight of the old value; PyTorch's momentum of 0.1 is that of the new one.
 MOMENTUM = 0.9

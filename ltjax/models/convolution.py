@@ -17,7 +17,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import pieces, strided, winograd
+from ltjax.models.cpu_kernels import batches, strided, winograd
 
 # Measured on 2 cores: sub-batches of about a MiB are best, from 16 to 64
 # channels and from 8 to 32 pixels; more than 32 pieces only cost compilation.
@@ -133,7 +133,7 @@ def _backward(
   elif many and strided.suits(x, kernel, stride):
     on_cpu = strided.gradients
   else:
-    count = pieces.count(x, grad, least=_PIECE_BYTES, most=_MAX_PIECES)
+    count = batches.count(x, grad, least=_PIECE_BYTES, most=_MAX_PIECES)
     on_cpu = functools.partial(_gradients, stride=stride, count=count)
   return jax.lax.platform_dependent(x, kernel, grad, cpu=on_cpu, default=whole)
 
@@ -160,7 +160,7 @@ def _gradients(
 
   if count == 1:
     return by_x(grad)[0], by_kernel(x, grad)
-  xs, grads = pieces.split(x, count), pieces.split(grad, count)
+  xs, grads = batches.split(x, count), batches.split(grad, count)
   total = jnp.zeros(kernel.shape, jnp.float32)
   for i in range(count):
     total += by_kernel(xs[:, i], grads[:, i]).astype(jnp.float32)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ltjax import ema
 from ltjax.models import batch_norm, heads
+from ltjax.optim import ema
 
 
 def mlp(feature_dim: int, *, hidden: int, dim: int) -> heads.Head:

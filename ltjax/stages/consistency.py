@@ -23,8 +23,8 @@ import numpy as np
 
 from ltjax import models
 from ltjax.losses import classification, consistency
-from ltjax.state import ModelState, TrainState
 from ltjax.training import draw, step
+from ltjax.training.state import ModelState, TrainState
 
 MEMORY_RESETS = ("keep", "uniform")
 SAMPLERS = ("random", "class_balanced")

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import inference, models, sampling
-from ltjax.data import host_images
-from ltjax.state import ModelState, TrainState
+from ltjax import models
+from ltjax.data.host import host_images
+from ltjax.training import inference, sampling
+from ltjax.training.state import ModelState, TrainState
 
 # `(train_state, index [B], arrays) -> (features [B, D], batch_stats)`.
 Features = Callable[[TrainState, jax.Array, Any], tuple[jax.Array, Any]]

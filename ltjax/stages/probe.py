@@ -20,14 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import inference
-from ltjax.data import host_images
+from ltjax.data.host import host_images
 from ltjax.evaluation import protocols
 from ltjax.models import rescaling
-from ltjax.stage import Stage
-from ltjax.stages import classifier, classifier_settings
-from ltjax.state import ModelState, TrainState
-from ltjax.training import draw
+from ltjax.stages import classifier
+from ltjax.training import draw, inference
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState, TrainState
 
 Images = jax.Array | host_images.HostImages
 Report = Callable[[ModelState], list[dict[str, Any]]]
@@ -83,9 +82,7 @@ def make(
     predictor,
     draw.Samples(images, labels, num_classes, seed),
     protocol.recipe,
-    classifier_settings.Settings(
-      "probe", views=protocol.views, sampler="random"
-    ),
+    classifier.Settings("probe", views=protocol.views, sampler="random"),
   ).make(name, fresh=True, key=key, report=report)
   row: dict[str, Any] = {
     "kind": "probe",

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import inference
-from ltjax.stage import Stage
-from ltjax.state import ModelState, TrainState
+from ltjax.training import inference
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState, TrainState
 
 TRANSFORMS = ("test", "train")
 

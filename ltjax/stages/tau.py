@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import inference
-from ltjax.data import host_images
+from ltjax.data.host import host_images
 from ltjax.evaluation import metrics
-from ltjax.state import ModelState
+from ltjax.training import inference
+from ltjax.training.state import ModelState
 
 GRID = tuple(n / 10 for n in range(21))  # 0, 0.1 ... 2
 

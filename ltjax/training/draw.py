@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import class_probabilities, sampling
-from ltjax.data import host_images
-from ltjax.state import ModelState
-from ltjax.training import step
+from ltjax.data.host import host_images
+from ltjax.training import class_probabilities, sampling, step
+from ltjax.training.state import ModelState
 
 RANDOM: Mapping[str, Any] = types.MappingProxyType(
   {"name": "random", "exponent": 1.0, "beta": 0.9999, "defer": 0.0}

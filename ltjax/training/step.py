@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax import optimizers, sampling
-from ltjax import recipe as recipes
-from ltjax import state as states
-from ltjax.stage import Stage, Step
-from ltjax.state import ModelState, TrainState
+from ltjax.optim import optimizers
+from ltjax.optim import recipe as recipes
+from ltjax.training import sampling
+from ltjax.training import state as states
+from ltjax.training.stage import Stage, Step
+from ltjax.training.state import ModelState, TrainState
 
 PyTree = Any
 

@@ -4,7 +4,7 @@ import bench_toys
 import jax
 import pytest
 
-from ltjax.benchmarks import breakdown, clock, loops, subject
+from benchmarks import breakdown, clock, loops, subject
 
 SHAPE = {k: v for k, v in bench_toys.SMALL.items() if k != "steps"}
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ltjax.benchmarks import budget as budgets
+from benchmarks import budget as budgets
 
 
 def test_the_time_runs_out(monkeypatch):
@@ -39,7 +39,7 @@ def test_signals_end_it(signum):
 
 
 PROGRAM = """
-from ltjax.benchmarks import budget
+from benchmarks import budget
 import time
 with budget.limit(0.1, lambda: print("last words", flush=True), grace=0.1):
   while True:

@@ -1,6 +1,6 @@
 import pytest
 
-from ltjax.benchmarks import cards
+from benchmarks import cards
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import pytest
 
-from ltjax.benchmarks import clock
+from benchmarks import clock
 
 
 def test_spread_and_ratios():

@@ -3,9 +3,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import flops
 from ltjax import models
-from ltjax.benchmarks import flops
-from ltjax.models import convolution, pieces
+from ltjax.models import convolution
+from ltjax.models.cpu_kernels import batches
 
 
 def shape(*sizes):
@@ -53,7 +54,7 @@ def test_a_gradient_counts_as_mathematics(stride, batch):
   def call(x, kernel):
     return convolution.convolve(x, kernel, stride)
 
-  count = pieces.count(x, x, least=convolution._PIECE_BYTES, most=32)
+  count = batches.count(x, x, least=convolution._PIECE_BYTES, most=32)
   assert (count > 1) == (batch == 64)
   assert flops.of_call(call, x, kernel) == once
 

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ltjax.benchmarks import kernels
+from benchmarks import kernels
 
 # As XLA writes it for a GPU: an epoch's loop of a step of four kernels, one of
 # them in a command buffer, one launched three times by a loop of its own.

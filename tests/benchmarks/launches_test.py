@@ -1,7 +1,7 @@
 import pytest
 
-from ltjax.benchmarks import budget as budgets
-from ltjax.benchmarks import launches, measure
+from benchmarks import budget as budgets
+from benchmarks import launches, measure
 
 SHAPE = {"model": "any", "image": 8, "dtype": "float32", "steps": 2}
 

@@ -3,7 +3,7 @@ import jax
 import numpy as np
 import pytest
 
-from ltjax.benchmarks import loops, passes, subject
+from benchmarks import loops, passes, subject
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import json
 import re
 
-from ltjax.benchmarks import machine
+from benchmarks import machine
 
 
 def test_describes_this_machine():

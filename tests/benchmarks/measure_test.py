@@ -3,8 +3,8 @@ import json
 import bench_toys
 import pytest
 
-from ltjax.benchmarks import budget as budgets
-from ltjax.benchmarks import cards, clock, loops, measure, peak
+from benchmarks import budget as budgets
+from benchmarks import cards, clock, loops, measure, peak
 
 
 def test_real_loops(monkeypatch):

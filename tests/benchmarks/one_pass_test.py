@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.benchmarks import one_pass
+from benchmarks import one_pass
 from ltjax.models import batch_norm
 
 

@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from ltjax.benchmarks import peak
+from benchmarks import peak
 
 
 def test_the_best_size_counts(monkeypatch):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.benchmarks import subject
+from benchmarks import subject
 
 
 def test_what_is_measured(monkeypatch):

@@ -1,4 +1,4 @@
-from ltjax.benchmarks import table
+from benchmarks import table
 
 RESULT = {
   "model": "resnet8",

@@ -1,7 +1,7 @@
 import jax
 import jax.numpy as jnp
 
-from ltjax.benchmarks import usage
+from benchmarks import usage
 
 
 def test_plan_of_a_compiled_call():

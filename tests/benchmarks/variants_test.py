@@ -4,9 +4,9 @@ import textwrap
 
 import pytest
 
-from ltjax import places
-from ltjax.benchmarks import budget as budgets
-from ltjax.benchmarks import variants
+from benchmarks import budget as budgets
+from benchmarks import variants
+from ltjax.launch import machine_shares
 
 SETTINGS = {"model": "any", "steps": 2}
 # Stands for the interpreter: tells its flags, knows one of them not, hangs on one.
@@ -42,7 +42,7 @@ def python(tmp_path, monkeypatch):
   )
   path.chmod(0o755)
   monkeypatch.setattr(variants.sys, "executable", str(path))
-  monkeypatch.setattr(places, "devices", lambda: ("gpu", 1))
+  monkeypatch.setattr(machine_shares, "devices", lambda: ("gpu", 1))
 
 
 def test_each_has_its_row(python):
@@ -73,7 +73,7 @@ def test_what_was_told_before_the_end_counts(python):
 
 
 def test_flags_of_a_gpu_are_for_gpus(python, monkeypatch):
-  monkeypatch.setattr(places, "devices", lambda: ("cpu", 1))
+  monkeypatch.setattr(machine_shares, "devices", lambda: ("cpu", 1))
   rows = variants.measure(only=("no_graphs", "unroll_2"), **SETTINGS)["rows"]
   assert rows["no_graphs"]["error"] == "for GPUs; this is a cpu"
   assert rows["unroll_2"]["ratio"] == 1.5

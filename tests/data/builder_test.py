@@ -10,10 +10,13 @@ from PIL import Image
 import pytest
 import toys
 
-from ltjax import sharding
 from ltjax.augment import crop_flip
-from ltjax.data import builder, host_images, record, tfds_reader
-from ltjax.evaluation import groups as grouping
+from ltjax.data import builder
+from ltjax.data.host import host_images
+from ltjax.data.sources import tfds_sets
+from ltjax.data.splits import groups as grouping
+from ltjax.data.splits import record
+from ltjax.devices import sharding
 
 LABELED = {"profile": "explicit", "counts": (6, 4, 3, 2)}
 UNLABELED = {"profile": "same", "factor": 2.0}
@@ -380,7 +383,7 @@ def test_probe_images_of_tfds(monkeypatch, tmp_path):
   labels = toys.labels_of(COUNTS)
   part = numbered(labels), labels
   content = part, part, tuple("abcd")
-  monkeypatch.setattr(tfds_reader, "read", lambda name, **kw: content)
+  monkeypatch.setattr(tfds_sets, "read", lambda name, **kw: content)
   task = build(tmp_path, source="tfds:x", probe=PROBE)
   assert task.split.probe_counts == tuple(n - 2 for n in COUNTS)
   np.testing.assert_array_equal(classes(task.probe_images), task.probe_labels)

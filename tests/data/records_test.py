@@ -6,14 +6,12 @@ import numpy as np
 import pictures
 import pytest
 
-from ltjax.data import (
-  array_records,
-  image_files,
-  label_index,
-  pools,
-  records,
-  sources,
-)
+from ltjax.data import records
+from ltjax.data.files import array_records
+from ltjax.data.host import image_files
+from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import record_labels
+from ltjax.data.sources import unlabeled as pools
 
 COUNTS = {"train": (7, 5, 3), "test": (2, 2, 2)}
 
@@ -51,7 +49,7 @@ def test_a_folder_in_shards_is_the_same_set(
   assert records.main([str(tree), str(tmp_path / "out"), "--shards=4"]) == 0
   assert "15 train, 6 test pictures are in" in capsys.readouterr().out
   assert sorted(os.listdir(tmp_path / "out")) == [
-    label_index.NAME,
+    record_labels.NAME,
     *(f"test-0000{i}-of-00004.array_record" for i in range(4)),
     *(f"train-0000{i}-of-00004.array_record" for i in range(4)),
   ]
@@ -105,7 +103,7 @@ def test_a_broken_picture_is_named(tree, tmp_path):
   (tmp_path / "in" / "cats").mkdir(parents=True)
   (tmp_path / "in" / "cats" / "7.JPEG").write_bytes(pictures.jpegs(0)[0][:99])
   records.write(tmp_path / "in", tmp_path / "out")
-  train, _, _ = label_index.read_set(str(tmp_path / "out"))
+  train, _, _ = record_labels.read_set(str(tmp_path / "out"))
   with pytest.raises(
     image_files.host_images.BrokenImageError,
     match=r"train-00000-of-00001.array_record, record 0 \(cats/7.JPEG\): not a",

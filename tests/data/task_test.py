@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax.data import storage as storing
+from ltjax.data.host import storage as storing
 
 
 def test_a_task_is_frozen():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax.data import host_images
+from ltjax.data.host import host_images
 from ltjax.evaluation import probe_sets
 
 

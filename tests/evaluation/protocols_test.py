@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ltjax import config_blocks as blocks
+from ltjax.config import blocks
 from ltjax.evaluation import protocols
 
 

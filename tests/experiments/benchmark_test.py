@@ -104,7 +104,7 @@ def bench(tmp_path, monkeypatch):
 
 def test_shapes_are_those_of_the_machine():
   cpu = {m.name: m for m in benchmark.measurements("cpu")}
-  assert "speed/resnet18/bfloat16/128" in cpu and "scaling" in cpu
+  assert "speed/resnet18/bfloat16/128" in cpu
   assert not any("wrn" in name for name in cpu)
   gpu = {m.name: m for m in benchmark.measurements("gpu")}
   for batch, steps in ((128, 96), (1024, 12)):
@@ -115,11 +115,13 @@ def test_shapes_are_those_of_the_machine():
 
 def test_measures_what_is_missing(bench, tmp_path, capsys):
   assert benchmark.main(["--only=speed/resnet8/float32"]) == 0
-  assert [c[:3] for c in bench] == [["-m", "ltjax.bench", "--json"]]
+  assert [c[:3] for c in bench] == [["-m", "benchmarks.command", "--json"]]
   path = tmp_path / "results_cpu.jsonl"
   (record,) = benchmark.read(path).values()
   assert record["machine"] == MACHINE and record["result"] == RESULTS["speed"]
-  assert record["command"].startswith("python -m ltjax.bench --json --model=")
+  assert record["command"].startswith(
+    "python -m benchmarks.command --json --model="
+  )
   assert benchmark.main(["--only=speed/resnet8"]) == 0
   assert len(bench) == 2 and "measured before" in capsys.readouterr().out
   assert benchmark.main(["--only=speed/resnet8", "--again"]) == 0
@@ -144,12 +146,12 @@ def test_the_record_does_not_tell_where_the_other_interpreter_lies(
 def test_a_failure_is_told_and_the_rest_kept(bench, tmp_path, capsys):
   assert benchmark.main([]) == 1
   names = list(benchmark.read(tmp_path / "results_cpu.jsonl"))
-  assert "scaling" in names and not any("resnet32" in n for n in names)
+  assert names and not any("resnet32" in n for n in names)
   assert "failed: speed/resnet32/float32/128" in capsys.readouterr().err
   made = {path.name for path in tmp_path.iterdir()}
   assert made == {
     *("results_cpu.jsonl", "results_cpu.md"),
-    *("speed_cpu.png", "scaling_cpu.png"),
+    "speed_cpu.png",
   }
 
 

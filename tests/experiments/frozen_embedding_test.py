@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import frozen_embedding
-from ltjax import recipe as recipes
-from ltjax import reopened, train
+from ltjax.methods import build
+from ltjax.optim import recipe as recipes
+from ltjax.runs import finished as reopened
 from ltjax.stages import features as feature_sources
 from tests import finished
 
@@ -22,7 +23,7 @@ def run():
 
 
 def test_the_classifier_of_the_run_comes_out_again(run):
-  learner = train.build_learner(run.config, run.task, run.mesh)
+  learner = build.build_learner(run.config, run.task, run.mesh)
   features = feature_sources.cached(
     learner.predictor,
     run.state(),

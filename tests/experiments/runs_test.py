@@ -15,7 +15,7 @@ from experiments import (
   yang_xu_table1,
   yang_xu_table2,
 )
-from ltjax.data import splits
+from ltjax.data.splits import draw as splits
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 # Training images of a class.

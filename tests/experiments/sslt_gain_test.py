@@ -5,7 +5,7 @@ import re
 import pytest
 
 from experiments import sslt_gain, sslt_gain_page
-from ltjax.data import longtail
+from ltjax.data.splits import profiles
 from tests.experiments import runs_test
 
 SCALES = pytest.mark.parametrize("scale", ["cpu", "full"])
@@ -19,7 +19,7 @@ def test_images_are_counted_rightly_and_enough_for_every_row(scale):
         continue
       config = runs_test.config_of(run)
       labeled = config.data.labeled
-      counts = longtail.counts(
+      counts = profiles.counts(
         labeled.profile, 10, max_count=labeled.max_count, rho=labeled.rho
       )
       if run.name.endswith("labels"):

@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from experiments import sweep
-from ltjax import interrupts, jobs, places
+from ltjax.launch import jobs, machine_shares
+from ltjax.runs import interrupts
 
 RUNS = [
   sweep.Run("a", "configs/a.py", 0),
@@ -68,7 +69,9 @@ def executed(monkeypatch):
     return [job.name for job in todo if job.name in seen["fail"]]
 
   monkeypatch.setattr(jobs, "execute", execute)
-  monkeypatch.setattr(places, "cores", lambda n: [places.WHOLE] * n)
+  monkeypatch.setattr(
+    machine_shares, "cores", lambda n: [machine_shares.WHOLE] * n
+  )
   return seen
 
 
@@ -202,7 +205,7 @@ def test_failed_runs_are_named_at_the_end(tmp_path, executed, capsys):
 
 def test_jobs_and_data_dir_reach_the_children(tmp_path, executed):
   assert main(tmp_path, "--jobs=2", "--data_dir=/d", "--only=a") == 0
-  assert executed["pins"] == [places.WHOLE] * 2
+  assert executed["pins"] == [machine_shares.WHOLE] * 2
   assert all(j.command[-1] == "--data_dir=/d" for j in executed["jobs"])
   assert len(results(tmp_path)) == 2
 

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.losses import alignment
+from ltjax.losses import consistency
 
-distance = jax.jit(alignment.normalized_distance)
+distance = jax.jit(consistency.normalized_distance)
 
 
 def draw(rows, dim, seed):
@@ -96,6 +96,6 @@ def test_bfloat16_is_computed_in_fp32():
 
 def test_shapes_must_fit():
   with pytest.raises(AssertionError):
-    alignment.normalized_distance(jnp.ones((2, 3)), jnp.ones((3, 3)))
+    consistency.normalized_distance(jnp.ones((2, 3)), jnp.ones((3, 3)))
   with pytest.raises(AssertionError):
-    alignment.normalized_distance(jnp.ones(3), jnp.ones(3))
+    consistency.normalized_distance(jnp.ones(3), jnp.ones(3))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.losses import classification, focal
+from ltjax.losses import classification
 
 
 def reference(logits, labels, gamma):
@@ -23,20 +23,22 @@ def draw(seed, batch=13, classes=5):
 
 
 def total(labels, gamma):
-  return lambda z: focal.focal(z, labels, gamma=gamma).sum()
+  return lambda z: classification.focal(z, labels, gamma=gamma).sum()
 
 
 def test_golden():
   logits = jnp.array([[0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0]])
   # 0.75^2 log 4, and (1 - 0.0320586)^2 * 3.4401897
-  loss = focal.focal(logits, jnp.array([2, 0]), gamma=2.0)
+  loss = classification.focal(logits, jnp.array([2, 0]), gamma=2.0)
   np.testing.assert_allclose(loss, [0.77979061, 3.22315061], rtol=1e-6)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
 def test_equals_a_slow_reference(gamma):
   logits, labels = draw(0)
-  got = jax.jit(lambda z, y: focal.focal(z, y, gamma=gamma))(logits, labels)
+  got = jax.jit(lambda z, y: classification.focal(z, y, gamma=gamma))(
+    logits, labels
+  )
   assert got.shape == (13,)
   np.testing.assert_allclose(
     got, reference(logits, labels, gamma), rtol=2e-5, atol=1e-7
@@ -46,7 +48,7 @@ def test_equals_a_slow_reference(gamma):
 def test_gamma_0_is_the_cross_entropy_with_its_gradient():
   logits, labels = draw(1)
   np.testing.assert_array_equal(
-    focal.focal(logits, labels, gamma=0.0),
+    classification.focal(logits, labels, gamma=0.0),
     classification.cross_entropy(logits, labels),
   )
   expected = jax.nn.softmax(logits) - jax.nn.one_hot(labels, 5)
@@ -57,7 +59,9 @@ def test_gamma_0_is_the_cross_entropy_with_its_gradient():
 
 def test_a_larger_gamma_is_a_smaller_loss():
   logits, labels = draw(2)
-  losses = [focal.focal(logits, labels, gamma=g) for g in (0.0, 0.5, 1.0, 2.0)]
+  losses = [
+    classification.focal(logits, labels, gamma=g) for g in (0.0, 0.5, 1.0, 2.0)
+  ]
   assert np.all(np.diff(losses, axis=0) < 0)
 
 
@@ -74,7 +78,7 @@ def test_sure_and_right_or_wrong(gamma):
   logits = jnp.array([[1e4, -1e4], [1e4, -1e4]])
   labels = jnp.array([0, 1])
   np.testing.assert_array_equal(
-    focal.focal(logits, labels, gamma=gamma), [0.0, 2e4]
+    classification.focal(logits, labels, gamma=gamma), [0.0, 2e4]
   )
   np.testing.assert_array_equal(
     jax.grad(total(labels, gamma))(logits), [[0.0, 0.0], [1.0, -1.0]]
@@ -83,42 +87,44 @@ def test_sure_and_right_or_wrong(gamma):
 
 def test_nearly_right_keeps_its_digits():
   # Taken as a difference in fp32, 1 - exp(-1e-8) would be 0.
-  loss = focal.modulate(jnp.array([1e-8, 1e-4]), gamma=1.0)
+  loss = classification.modulate(jnp.array([1e-8, 1e-4]), gamma=1.0)
   np.testing.assert_allclose(loss, [1e-16, 9.9995e-9], rtol=1e-5)
 
 
 def test_modulate_after_weights_is_not_weights_after_focal():
   losses = jnp.array([0.5, 2.0])
   weights = jnp.array([4.0, 0.25])
-  got = focal.modulate(weights * losses, gamma=1.0)
+  got = classification.modulate(weights * losses, gamma=1.0)
   # (1 - exp(-2)) * 2, (1 - exp(-0.5)) * 0.5
   np.testing.assert_allclose(got, [1.7293294, 0.1967347], rtol=1e-6)
-  assert not np.allclose(got, weights * focal.modulate(losses, gamma=1.0))
+  assert not np.allclose(
+    got, weights * classification.modulate(losses, gamma=1.0)
+  )
   np.testing.assert_array_equal(
-    focal.modulate(jnp.zeros(2), gamma=0.5), np.zeros(2)
+    classification.modulate(jnp.zeros(2), gamma=0.5), np.zeros(2)
   )
 
 
 def test_bfloat16_is_widened_first():
   logits = jnp.array([[3.0, 1.0, 0.25, 0.125]], jnp.bfloat16)
-  loss = focal.focal(logits, jnp.array([1]), gamma=1.0)
+  loss = classification.focal(logits, jnp.array([1]), gamma=1.0)
   assert loss.dtype == jnp.float32
   np.testing.assert_allclose(loss, reference(logits, [1], 1.0), rtol=1e-6)
 
 
 def test_label_outside_and_non_finite_logits_show():
   logits = jnp.zeros((4, 3)).at[3, 0].set(jnp.nan)
-  loss = focal.focal(logits, jnp.array([-1, 0, 3, 1]))
+  loss = classification.focal(logits, jnp.array([-1, 0, 3, 1]))
   np.testing.assert_array_equal(np.isnan(loss), [True, False, True, True])
 
 
 @pytest.mark.parametrize("gamma", [-0.1, float("nan"), float("inf")])
 def test_gamma_out_of_range(gamma):
   with pytest.raises(ValueError, match="gamma is .*0 or more"):
-    focal.focal(jnp.zeros((1, 2)), jnp.array([0]), gamma=gamma)
+    classification.focal(jnp.zeros((1, 2)), jnp.array([0]), gamma=gamma)
 
 
 @pytest.mark.parametrize("losses", [jnp.zeros((2, 2)), jnp.zeros(2, int)])
 def test_modulate_wrong_shapes_and_types(losses):
   with pytest.raises(AssertionError):
-    focal.modulate(losses, gamma=1.0)
+    classification.modulate(losses, gamma=1.0)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.losses import reductions
+from ltjax.losses import weights as reductions
 
 
 def test_golden():

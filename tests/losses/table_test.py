@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax import loss_settings
+from ltjax.losses import settings as loss_settings
 from ltjax.losses import table
 
 COUNTS = jnp.array([90.0, 9.0, 1.0])

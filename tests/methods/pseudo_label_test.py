@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import methods, presets
+from ltjax import methods
+from ltjax.config import rows as presets
 
 
 def execute(folder, learner, **changes):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import pytest
 import toys
 
-from ltjax import fit, models
+from ltjax import models
+from ltjax.training import fit
 
 SIDE = 32
 # One block a stage: the further ones repeat its convolutions and shortcuts.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax import sharding
+from ltjax.devices import sharding
 from ltjax.models import batch_norm, convolution
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from windows import draw, reference, reference_gradients
 
-from ltjax.models import convolution, pieces, strided, winograd
+from ltjax.models import convolution
+from ltjax.models.cpu_kernels import batches, strided, winograd
 
 
 def traced(x, kernel, stride, grad):
@@ -60,7 +61,7 @@ def test_pieces_add_up_to_the_whole(monkeypatch, stride, batch, count):
   grad = jnp.ones_like(convolution.convolve(x, kernel, stride))
   whole = gradients(x, kernel, stride, grad)[1]
   monkeypatch.setattr(convolution, "_PIECE_BYTES", 1)
-  assert pieces.count(x, grad, least=1, most=32) == count
+  assert batches.count(x, grad, least=1, most=32) == count
   split = gradients(x, kernel, stride, grad)[1]
   np.testing.assert_allclose(split, whole, rtol=1e-5, atol=1e-4)
 

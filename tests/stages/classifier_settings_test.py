@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from ltjax import config as configs
-from ltjax.stages import classifier_settings
+from ltjax.stages import classifier
 
 UPDATE = {"batch_norm": "update"}
 ADJUST = {"loss": "logit_adjustment"}
@@ -13,18 +13,18 @@ ADJUST = {"loss": "logit_adjustment"}
 
 def test_defaults_are_those_of_both_blocks():
   """Each block lacks one field, which is then the default."""
-  names = {f.name for f in dataclasses.fields(classifier_settings.Settings)}
+  names = {f.name for f in dataclasses.fields(classifier.Settings)}
   config = configs.sslt()
   for field, missing in (("classifier", "data"), ("refit", "kind")):
-    found = classifier_settings.of(field, config[field])
-    assert found == classifier_settings.Settings(field)
+    found = classifier.of(field, config[field])
+    assert found == classifier.Settings(field)
     assert names - set(config[field]) == {missing, "field"}
 
 
 def test_settings_are_those_of_the_block():
   block = configs.sslt().refit
   block.views, block.sampler, block.loss = 3, "random", "logit_adjustment"
-  assert classifier_settings.of("refit", block) == classifier_settings.Settings(
+  assert classifier.of("refit", block) == classifier.Settings(
     "refit", views=3, sampler="random", loss="logit_adjustment"
   )
 
@@ -48,4 +48,4 @@ def test_settings_are_those_of_the_block():
 def test_what_does_not_fit_is_refused(choices, message):
   for field in ("classifier", "refit"):
     with pytest.raises(ValueError, match=f"^{field}.{message}"):
-      classifier_settings.Settings(field, **choices)
+      classifier.Settings(field, **choices)

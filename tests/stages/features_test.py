@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import sampling
 from ltjax.stages import features
+from ltjax.training import sampling
 
 
 @pytest.fixture(scope="module")

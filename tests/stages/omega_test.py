@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax import objective
-from ltjax.stages import omega as omegas
+from ltjax.losses import objective
+from ltjax.stages import embedding
 
 NUM_LABELED = 6
 
 
 def total(index, losses, *, omega, reduction):
   """The loss of a batch of given losses, reduced by the plain mean."""
-  make = omegas.make(
+  make = embedding.pseudo_label_terms(
     omega=omega, reduction=reduction, num_labeled=NUM_LABELED, field="pseudo"
   )
   result = 0.0
@@ -70,7 +70,7 @@ def test_parts_equal_numpy_under_class_weights(reduction, size):
     head_scale=1.0,
     num_classes=3,
   )
-  terms = omegas.make(
+  terms = embedding.pseudo_label_terms(
     omega=0.3, reduction="parts", num_labeled=NUM_LABELED, field="pseudo"
   )
   found = sum(
@@ -107,4 +107,4 @@ def test_parts_equal_numpy_under_class_weights(reduction, size):
 def test_mistakes_are_told(settings, message):
   given = {"omega": 1.0, "reduction": "examples", "num_labeled": 1}
   with pytest.raises(ValueError, match=message):
-    omegas.make(**(given | settings), field="pseudo")
+    embedding.pseudo_label_terms(**(given | settings), field="pseudo")

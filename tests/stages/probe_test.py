@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import sharding
+from ltjax.devices import sharding
 from ltjax.evaluation import protocols
 from ltjax.models import heads
 from ltjax.stages import probe

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import sharding
+from ltjax.devices import sharding
 from ltjax.stages import pseudo_label
 
 

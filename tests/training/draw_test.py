@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import sampling
-from ltjax.training import draw
+from ltjax.training import draw, sampling
 
 
 @pytest.fixture(scope="module")

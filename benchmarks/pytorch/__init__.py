@@ -1,0 +1,1 @@
+"""The same network and loop in PyTorch, to compare with."""

@@ -1,0 +1,1 @@
+"""Several seeds: in turn, as one program, or a process each."""

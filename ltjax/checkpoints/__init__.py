@@ -1,0 +1,1 @@
+"""Checkpoints of a run: saved, checked, restored on other devices."""

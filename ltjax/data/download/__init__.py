@@ -1,0 +1,1 @@
+"""Named sets: where they come from, and how they get here."""

@@ -1,0 +1,7 @@
+"""Puts a named set into the data folder: `python -m ltjax.data.download NAME`."""
+
+import sys
+
+from ltjax.data.download import prepare
+
+sys.exit(prepare.main())

@@ -1,0 +1,162 @@
+"""Images that stay on the host: read by index, a batch at a time.
+
+CIFAR fits on any device; ImageNet does not. `HostImages` stands where an array
+`[N, H, W, C]` of the device would stand: it has a length and a shape, is sliced
+and joined without reading anything, and gives the rows of a batch when asked.
+`ltjax.training.prefetch` asks ahead of the training step, in another thread.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class BrokenImageError(ValueError):
+  """An image could not be read during a run; the message names its file."""
+
+
+class HostImages(abc.ABC):
+  """uint8 images `[N, H, W, C]` that are read by index.
+
+  Attributes:
+    shape: `(N, H, W, C)`.
+  """
+
+  shape: tuple[int, int, int, int]
+  dtype = np.dtype(np.uint8)
+  ndim = 4
+
+  @abc.abstractmethod
+  def read(self, index: np.ndarray) -> np.ndarray:
+    """Reads images.
+
+    Args:
+      index: integers `[B]` in `[0, N)`.
+
+    Returns:
+      uint8 `[B, H, W, C]`, an own copy.
+
+    Raises:
+      BrokenImageError: if an image cannot be read.
+    """
+
+  @property
+  def nbytes(self) -> int:
+    """Bytes of all images, decoded."""
+    return int(np.prod(self.shape, dtype=np.int64))
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> View:
+    """Returns the chosen images, unread.
+
+    Args:
+      index: a slice, integers, or one bool an image.
+    """
+    return View(self, np.arange(len(self))[index])
+
+  def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+    """Reads all images."""
+    del copy
+    return self.read(np.arange(len(self))).astype(dtype or self.dtype)
+
+
+class View(HostImages):
+  """Some images of others, unread.
+
+  Args:
+    images: the others.
+    index: integers `[N]` into them.
+  """
+
+  def __init__(self, images: HostImages, index: np.ndarray):
+    if index.ndim != 1:
+      raise TypeError(
+        "Images on the host are chosen by a slice or by integers [N]; read"
+        " single ones with read()."
+      )
+    if isinstance(images, View):
+      images, index = images._images, images._index[index]
+    self._images, self._index = images, index
+    _, height, width, channels = images.shape
+    self.shape = (len(index), height, width, channels)
+
+  def read(self, index: np.ndarray) -> np.ndarray:
+    """See `HostImages`."""
+    return self._images.read(self._index[index])
+
+
+class ArrayImages(HostImages):
+  """Images of an array in host memory, or of a memory map.
+
+  Args:
+    array: uint8 `[N, H, W, C]`.
+  """
+
+  def __init__(self, array: np.ndarray):
+    count, height, width, channels = array.shape
+    self._array = array
+    self.shape = (count, height, width, channels)
+
+  def read(self, index: np.ndarray) -> np.ndarray:
+    """See `HostImages`."""
+    return np.asarray(self._array[np.asarray(index)])
+
+
+class Joined(HostImages):
+  """Images of several sets, one behind the other.
+
+  Args:
+    parts: at least one; all images have one shape.
+
+  Raises:
+    ValueError: if the shapes differ.
+  """
+
+  def __init__(self, parts: Sequence[HostImages]):
+    shapes = {part.shape[1:] for part in parts}
+    if len(shapes) != 1:
+      raise ValueError(
+        f"Images of the shapes {sorted(shapes)} cannot be joined; set"
+        " data.image_size to give all of them one size."
+      )
+    self._parts = tuple(parts)
+    self._ends = np.cumsum([len(part) for part in parts])
+    self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+
+  def read(self, index: np.ndarray) -> np.ndarray:
+    """See `HostImages`."""
+    index = np.asarray(index)
+    out = np.empty((len(index), *self.shape[1:]), np.uint8)
+    which = np.searchsorted(self._ends, index, side="right")
+    for number in np.unique(which):
+      chosen = which == number
+      part = self._parts[number]
+      out[chosen] = part.read(index[chosen] - (self._ends[number] - len(part)))
+    return out
+
+
+def concatenate(
+  parts: Sequence[np.ndarray | HostImages],
+) -> np.ndarray | HostImages:
+  """Joins sets of images; on the host, unread, if one of them is there.
+
+  Args:
+    parts: at least one, uint8 `[N, H, W, C]` each; all images have one shape.
+
+  Raises:
+    ValueError: if the shapes differ.
+  """
+  if not any(isinstance(part, HostImages) for part in parts):
+    return np.concatenate([np.asarray(part) for part in parts])
+  return Joined(
+    [
+      part if isinstance(part, HostImages) else ArrayImages(part)
+      for part in parts
+    ]
+  )

@@ -1,0 +1,125 @@
+"""Where a run's images are: on the device, or on the host.
+
+A device holds small sets whole, and that is fastest. Larger ones stay on the
+host: arrays in its memory, pictures in their files or in a cache of decoded
+ones; `ltjax.training.prefetch` then hands the rows of each batch to the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import functools
+from typing import cast
+
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax.data.files import images
+from ltjax.data.host import host_images, image_files, workers
+from ltjax.devices import sharding
+
+PLACES = ("device", "host")
+Images = np.ndarray | jax.Array | host_images.HostImages
+
+
+def reader(
+  names: Sequence[str],
+  *,
+  place: str,
+  image_size: int,
+  resize: str,
+  cache: str,
+  processes: int = 0,
+) -> image_files.Reader | None:
+  """Returns what reads picture files batch by batch, if a source needs it.
+
+  It does if it is a list or ArrayRecord files, or a folder that stays on the
+  host or is cropped.
+
+  Args:
+    names: the sources of the images.
+    place: `device` or `host`.
+    image_size: pixels to bring pictures to.
+    resize: `stretch` or `crop`, see `images.to_square`.
+    cache: folder for decoded pictures; none if empty.
+    processes: how many decode pictures; 0 for threads.
+
+  Raises:
+    ValueError: for an unknown choice, pictures without a size, or processes
+      without pictures to decode.
+  """
+  if place not in PLACES:
+    raise ValueError(
+      f"data.storage is {place!r}; choose one of {', '.join(PLACES)}."
+    )
+  if resize not in images.RESIZES:
+    raise ValueError(
+      f"data.resize is {resize!r}; choose one of {', '.join(images.RESIZES)}."
+    )
+  kinds = {name.partition(":")[0] for name in names}
+  unread = place == "host" or resize == "crop"
+  workers.check(processes)
+  if not kinds & {"list", "arrayrecord"} and not (unread and "folder" in kinds):
+    if processes:
+      raise ValueError(
+        f"data.workers is {processes}, but there are no pictures to decode"
+        " while training: they are for list:, arrayrecord: and, with"
+        " data.storage 'host', folder:. Set it to 0."
+      )
+    return None
+  if image_size < 1:
+    raise ValueError(
+      f"data.image_size is {image_size}; pictures of lists and of ArrayRecord"
+      " files, and of folders that are cropped or stay on the host, need the"
+      " pixels to bring them to, such as 256."
+    )
+  return functools.partial(
+    image_files.ImageFiles,
+    size=image_size,
+    resize=resize,
+    cache=cache,
+    processes=processes,
+  )
+
+
+def put(given: Images, place: str, mesh: Mesh) -> jax.Array:
+  """Puts images in their place.
+
+  Args:
+    given: uint8 `[N, H, W, C]`.
+    place: `device` or `host`.
+    mesh: the devices, each of which gets a copy.
+
+  Returns:
+    An array, or `HostImages` that stand in for one.
+  """
+  if place == "device":
+    return sharding.replicate(np.asarray(given), mesh)
+  if not isinstance(given, host_images.HostImages):
+    given = host_images.ArrayImages(np.asarray(given))
+  return cast(jax.Array, given)
+
+
+def describe(sets: Mapping[str, Images]) -> str:
+  """Returns a line a set: how many images, of what size, where.
+
+  Args:
+    sets: images by name, all in the same place.
+  """
+  total = sum(int(np.prod(x.shape, dtype=np.int64)) for x in sets.values())
+  on_host = any(isinstance(x, host_images.HostImages) for x in sets.values())
+  lines = [
+    f"{name + ' images':<22} {len(x):>9,} of {' x '.join(map(str, x.shape[1:]))}"
+    for name, x in sets.items()
+  ]
+  where = "on the host" if on_host else "on each device"
+  lines.append(f"{'together':<22} {_bytes(total)} {where}, decoded")
+  return "\n".join(lines)
+
+
+def _bytes(count: int) -> str:
+  for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+    if count >= size:
+      return f"{count / size:.1f} {unit}"
+  return f"{count} bytes"

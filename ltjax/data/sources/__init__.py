@@ -1,0 +1,1 @@
+"""Sources of images: named sets, folders, lists, arrays."""

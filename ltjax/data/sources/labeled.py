@@ -1,0 +1,250 @@
+"""Labeled image sets by name, all in one shape.
+
+    digits                     scikit-learn's 8 x 8 digits; nothing to fetch
+    cifar10, cifar100          the official python archives, packed or not; or a
+                               pack of some of the images (`ltjax.pack`)
+    fashion_mnist, mnist       idx files, gzipped or not
+    svhn                       MATLAB files of house numbers; digit d is class d
+    tfds:NAME                  prepared TFDS sets, read without TensorFlow
+    folder:PATH                class sub-folders of pictures
+    list:PATH                  list files of pictures and classes, see `lists`
+    arrayrecord:PATH           ArrayRecord files, see `array_records`
+    npz:PATH                   arrays x and y, optionally x_test, y_test, classes
+
+Whatever the source, a set is uint8 images `[N, H, W, C]`, int32 labels and
+class names in host memory, or, of pictures, images to be read (`image_files`). No tail is cut here: `longtail` does that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from typing import Any
+
+import numpy as np
+
+from ltjax.data.download import catalogue
+from ltjax.data.files import images
+from ltjax.data.host import host_images, image_files
+from ltjax.data.sources import (
+  arrays,
+  folders,
+  lists,
+  npz,
+  official,
+  packed,
+  record_labels,
+  svhn,
+  tfds_sets,
+)
+
+# The field's constants, as published with the code of most papers. (The std
+# of cifar10 there is the mean over images of each image's own std; the set's
+# true one is 0.247, 0.243, 0.262. Kept, for comparable numbers.)
+_MOMENTS = {
+  "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+  "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+  "fashion_mnist": ((0.2860,), (0.3530,)),
+  "mnist": ((0.1307,), (0.3081,)),
+  "svhn": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+_NAMED = ("digits", *catalogue.ARCHIVES, *catalogue.IDX_SETS, "svhn")
+_WITH_PATH = {
+  "tfds": "NAME",
+  "folder": "PATH",
+  "npz": "PATH",
+  "list": "PATH",
+  "arrayrecord": "PATH",
+}
+# Pictures that give the mean and std where not all are decoded beforehand.
+_SAMPLE = 1000
+# A mirrored digit or letter is another one, or none.
+_NO_FLIP = frozenset(
+  "digits mnist svhn svhn_cropped kmnist emnist qmnist omniglot".split()
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """One labeled image set in host memory.
+
+  Attributes:
+    name: As given to `load`, such as `cifar10` or `folder:/x`.
+    train_images: uint8 `[N, H, W, C]`; unread `HostImages` where `pictures` was
+      given to `load`, `PackedImages` where a pack was found.
+    train_labels: int32 `[N]`, each in `[0, num_classes)`.
+    test_images: uint8 `[T, H, W, C]`; `T` may be 0.
+    test_labels: int32 `[T]`.
+    class_names: One name per class.
+    mean: Per channel, in [0, 1]: the field's constants for known sets,
+      computed from the train images for others.
+    std: As `mean`.
+    flip: Whether a mirrored image keeps its class (no for digits).
+  """
+
+  name: str
+  train_images: np.ndarray | host_images.HostImages
+  train_labels: np.ndarray
+  test_images: np.ndarray | host_images.HostImages
+  test_labels: np.ndarray
+  class_names: tuple[str, ...]
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  flip: bool
+
+  @property
+  def num_classes(self) -> int:
+    """Number of classes."""
+    return len(self.class_names)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of every image."""
+    return self.train_images.shape[1:]  # pyrefly: ignore
+
+
+def load(
+  name: str,
+  *,
+  data_dir: str | None = None,
+  image_size: int | None = None,
+  test_fraction: float = 0.2,
+  seed: int = 0,
+  root: str = "",
+  pictures: image_files.Reader | None = None,
+) -> Dataset:
+  """Loads a labeled set; fetches a named one that is missing.
+
+  Args:
+    name: One of the sources in this module's docstring.
+    data_dir: Where named sets are kept; None for `LTJAX_DATA` or the cache.
+    image_size: Resize all images to this square, bilinear and antialiased; None
+      keeps their size. Folders with mixed sizes need it. `mean` and `std` of a
+      known set stay the field's constants.
+    test_fraction: Share of each class held out as the test part where the
+      source has none; 0 leaves the test part empty.
+    seed: Chooses which images those are.
+    root: The folder that the paths in list files start from.
+    pictures: Leaves the pictures of a folder, of lists or of ArrayRecord files
+      unread, to be read by this. The last two need it. `mean` and `std` are then
+      those of 1000 pictures, evenly spaced.
+
+  Returns:
+    The set.
+
+  Raises:
+    FileNotFoundError: The set is missing and cannot be fetched.
+    ValueError: Unknown source, or the files are not what they should be.
+  """
+  if image_size is not None and not 1 <= image_size <= 4096:
+    raise ValueError(f"image_size is {image_size}; it must be 1 ... 4096.")
+  kind, colon, path = name.partition(":")
+  if kind not in (_WITH_PATH if colon else _NAMED) or (colon and not path):
+    raise ValueError(_unknown(name))
+  if kind in ("folder", "list", "arrayrecord") and pictures:
+    content = _unread(kind, path, root, data_dir, pictures)
+  elif kind in ("list", "arrayrecord"):
+    raise ValueError(
+      f"{name}: set data.image_size, the pixels to bring the pictures to."
+    )
+  elif kind == "folder":
+    content = folders.read_classes(path, image_size=image_size)
+  elif kind == "npz":
+    content = npz.read(path)
+  elif kind == "tfds":
+    content = tfds_sets.read(path, data_dir=data_dir, image_size=image_size)
+  elif kind == "digits":
+    content = official.read_digits()
+  elif kind == "svhn":
+    content = svhn.read(data_dir)
+  elif kind in catalogue.ARCHIVES:
+    content = official.read_cifar(kind, data_dir)
+  else:
+    content = official.read_idx(kind, data_dir)
+  train, test, class_names = content
+  if test is None:
+    held = arrays.stratified_test(train[1], test_fraction, seed=seed)
+    if test_fraction > 0:
+      _check_two(name, train[1], class_names)
+    test = (train[0][held], train[1][held])
+    train = (train[0][~held], train[1][~held])
+  if not len(train[0]):
+    raise ValueError(f"{name}: the set has no training images.")
+  # TFDS names may carry a config and a version: emnist/letters:3.1.0.
+  known = re.split("[/:]", path)[0] if kind == "tfds" else name
+  train_images, test_images = (
+    _resized(part[0], image_size) for part in (train, test)
+  )
+  mean, std = _MOMENTS.get(known) or arrays.moments(_some(train_images))
+  return Dataset(
+    name=name,
+    train_images=train_images,
+    train_labels=train[1],
+    test_images=test_images,
+    test_labels=test[1],
+    class_names=class_names,
+    mean=mean,
+    std=std,
+    flip=known not in _NO_FLIP,
+  )
+
+
+def _resized(
+  part: np.ndarray | host_images.HostImages, image_size: int | None
+) -> np.ndarray | host_images.HostImages:
+  """Returns images at their size; pictures yet to be read come at theirs."""
+  if isinstance(part, packed.PackedImages):
+    return part.resized(image_size)
+  if isinstance(part, host_images.HostImages):
+    return part
+  return np.ascontiguousarray(images.resize(part, image_size))
+
+
+def _check_two(
+  name: str, labels: np.ndarray, class_names: tuple[str, ...]
+) -> None:
+  """Raises a ValueError if a class has one image, too few to split."""
+  counts = np.bincount(labels, minlength=len(class_names))
+  for c in np.flatnonzero(counts == 1):
+    raise ValueError(
+      f"{name}: class {c} ({class_names[c]}) has 1 image, and the set has no "
+      "test part: testing needs one image of each class and training another."
+      " Give it more, leave the class out, or bring a test part of your own."
+    )
+
+
+def _unread(
+  kind: str,
+  path: str,
+  root: str,
+  data_dir: str | None,
+  pictures: image_files.Reader,
+) -> Any:
+  """Finds the pictures of a set, unread, in the form that the readers give."""
+  if kind == "folder":
+    train, test, classes = folders.find_classes(path)
+  elif kind == "arrayrecord":
+    train, test, classes = record_labels.read_set(path, data_dir)
+  else:
+    train, test, classes = lists.read_set(path, root)
+  if test is not None:
+    test = (pictures(test.files), test.labels)
+  return (pictures(train.files), train.labels), test, classes
+
+
+def _some(part: np.ndarray | host_images.HostImages) -> np.ndarray:
+  """All images of an array, some of those that are to be read."""
+  if isinstance(part, np.ndarray):
+    return part
+  count = min(_SAMPLE, len(part))
+  return part.read(np.arange(count) * len(part) // count)
+
+
+def _unknown(name: str) -> str:
+  near = difflib.get_close_matches(name, _NAMED, 1)
+  hint = f" Did you mean {near[0]!r}?" if near else ""
+  forms = [f"{kind}:{argument}" for kind, argument in _WITH_PATH.items()]
+  return (
+    f"Unknown image set {name!r}.{hint} Known: {', '.join([*_NAMED, *forms])}."
+  )

@@ -1,0 +1,70 @@
+"""Image sets in one .npz file, as `np.savez` writes it.
+
+x        uint8 [N, H, W, C] or [N, H, W]    (or: images)
+y        integers [N]                       (or: labels)
+x_test, y_test                              optional, an official test part
+classes  names, a text array [C]            (or: class_names), optional
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from ltjax.data.files import archives
+from ltjax.data.sources import arrays, folders
+
+_KEYS: dict[str, tuple[str, ...]] = {
+  "x": ("x", "images"),
+  "y": ("y", "labels"),
+  "x_test": ("x_test", "test_images"),
+  "y_test": ("y_test", "test_labels"),
+  "classes": ("classes", "class_names"),
+}
+
+
+def read(path: str) -> folders.Content:
+  """Reads a set from one .npz file.
+
+  Args:
+    path: The file.
+
+  Returns:
+    Train part, test part or None, and the class names (numbers as text if the
+    file has none).
+
+  Raises:
+    FileNotFoundError: No such file.
+    ValueError: An array is missing, holds objects, or is not what it should be.
+  """
+  path = str(pathlib.Path(path).expanduser())
+  found = archives.read_npz(path, _KEYS)
+  for key in ("x", "y"):
+    if key not in found:
+      raise ValueError(
+        f"{path}: no array {' or '.join(map(repr, _KEYS[key]))}; an npz "
+        "set needs images x and labels y."
+      )
+  if ("x_test" in found) != ("y_test" in found):
+    raise ValueError(f"{path}: x_test and y_test must come together.")
+  names, count = None, None
+  if "classes" in found:
+    names = arrays.class_names(found["classes"], f"{path}: classes")
+    count = len(names)
+
+  def part(x: str, y: str) -> folders.Part:
+    pixels = arrays.check_images(found[x], f"{path}: {x}")
+    return pixels, arrays.check_labels(
+      found[y], f"{path}: {y}", num_images=len(pixels), num_classes=count
+    )
+
+  train = part("x", "y")
+  test = part("x_test", "y_test") if "x_test" in found else None
+  if test and test[0].shape[1:] != train[0].shape[1:]:
+    raise ValueError(
+      f"{path}: test images are {test[0].shape[1:]}, train images "
+      f"{train[0].shape[1:]}; they must have one shape."
+    )
+  if names is None:
+    tops = [y.max(initial=-1) for _, y in (train, test or train)]
+    names = tuple(map(str, range(max(tops) + 1)))
+  return train, test, names

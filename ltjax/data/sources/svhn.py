@@ -1,0 +1,99 @@
+"""Street View House Numbers: MATLAB files of digits cut from photographs.
+
+    train_32x32.mat   73,257 images        X  uint8 [32, 32, 3, N]
+    test_32x32.mat    26,032               y  [N, 1], 1 ... 9, and 10 for "0"
+    extra_32x32.mat   531,131 easier ones, in use as unlabeled images
+
+Here digit `d` is class `d`: label 10 becomes 0. Code that counts from the files'
+order has the digits 1 ... 9, 0 as its classes 0 ... 9, so that the most
+populated class of its long tail is the digit 1, the least populated the 0;
+`data.labeled.class_order = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)` gives that tail.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from ltjax.data.download import prepare
+from ltjax.data.files import mat
+from ltjax.data.sources import arrays, folders
+
+
+def read(data_dir: str | None = None) -> folders.Content:
+  """Reads the train and the test part.
+
+  Args:
+    data_dir: The data folder; the set is fetched if it is not there.
+
+  Returns:
+    Train part, uint8 `[73257, 32, 32, 3]`, test part, `[26032, ...]`, and the
+    digits as names.
+
+  Raises:
+    FileNotFoundError: It is missing and cannot be fetched.
+    ValueError: A file is damaged, hostile, or not what it should be.
+  """
+  folder = prepare.prepare("svhn", data_dir)
+  train, test = (
+    _labeled(folder / f"{part}_32x32.mat") for part in ("train", "test")
+  )
+  if train[0].shape[1:] != test[0].shape[1:]:
+    raise ValueError(
+      f"{folder}: train images are {train[0].shape[1:]}, test images "
+      f"{test[0].shape[1:]}; they must have one shape."
+    )
+  return train, test, tuple(map(str, range(10)))
+
+
+def read_mat(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
+  """Reads a .mat file of the layout of SVHN.
+
+  Args:
+    path: The file.
+
+  Returns:
+    Images, uint8 `[N, H, W, C]`, and classes, int32 `[N]` in 0 ... 9; None
+    where the file has no `y`.
+
+  Raises:
+    FileNotFoundError: No such file.
+    ValueError: It is damaged or hostile, has no `X` or not the layout above.
+  """
+  found = mat.read(path, ("X", "y"))
+  if "X" not in found:
+    raise ValueError(
+      f"{path}: no array 'X'; SVHN's layout is X uint8 [H, W, C, N] and y "
+      "[N, 1]."
+    )
+  x = found["X"]
+  if x.dtype != np.uint8 or x.ndim != 4 or x.shape[2] not in (1, 3):
+    raise ValueError(
+      f"{path}: X is {x.dtype} {x.shape}; SVHN's layout is uint8 [H, W, C, N] "
+      "with 1 or 3 channels."
+    )
+  pixels = np.ascontiguousarray(x.transpose(3, 0, 1, 2))
+  pixels = arrays.check_images(pixels, f"{path}: X")
+  if "y" not in found:
+    return pixels, None
+  labels = found["y"].ravel()
+  if len(labels) != len(pixels):
+    raise ValueError(
+      f"{path}: y has {len(labels)} labels for {len(pixels)} images; it must "
+      "have one an image."
+    )
+  wrong = np.flatnonzero(~np.isin(labels, np.arange(1, 11)))
+  if len(wrong):
+    raise ValueError(
+      f"{path}: label {labels[wrong[0]]} of image {wrong[0]}; SVHN's labels "
+      "are 1 ... 10, and 10 is the digit 0."
+    )
+  return pixels, labels.astype(np.int32) % 10
+
+
+def _labeled(path: pathlib.Path) -> folders.Part:
+  pixels, labels = read_mat(path)
+  if labels is None:
+    raise ValueError(f"{path}: no array 'y', the labels 1 ... 10.")
+  return pixels, labels

@@ -1,0 +1,201 @@
+"""External unlabeled images.
+
+    pickle:PATH   a dict with `data` uint8 [M, H, W, C] and, if the images were
+                  selected by a classifier, its `extrapolated_targets`: the
+                  layout of ti_80M_selected.pickle and
+                  ti_500K_pseudo_labeled.pickle (Tiny Images)
+    npz:PATH      array x, images or data; optionally y or labels
+    folder:PATH   pictures at any depth, resized to the set's images
+    list:PATH     a list file of pictures; class numbers as far as known
+    arrayrecord:PATH  ArrayRecord files; class numbers as far as known
+    svhn_extra    the 531,131 extra images of SVHN, from the data folder
+    mat:PATH      a .mat file of SVHN's layout: X and, if known, y
+
+The labels of a pool say which class an image was *selected* for. They serve to
+draw an unlabeled set of a wanted profile; training never sees them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from ltjax.data.download import catalogue, prepare
+from ltjax.data.files import archives, images, pickles
+from ltjax.data.host import host_images, image_files
+from ltjax.data.sources import arrays, folders, lists, record_labels, svhn
+
+_NPZ_KEYS: dict[str, tuple[str, ...]] = {
+  "data": ("x", "images", "data"),
+  "labels": ("y", "labels"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """Unlabeled images in host memory.
+
+  Attributes:
+    images: uint8 `[M, H, W, C]`; unread `HostImages` where `pictures` was given
+      to `load_pool`.
+    labels: int32 `[M]`, the selection truth; -1 where there is none.
+  """
+
+  images: np.ndarray | host_images.HostImages
+  labels: np.ndarray
+
+
+def load_pool(
+  name: str,
+  *,
+  image_shape: tuple[int, int, int],
+  resize: bool = False,
+  data_dir: str | None = None,
+  root: str = "",
+  pictures: image_files.Reader | None = None,
+) -> Pool:
+  """Loads unlabeled images to go with a set.
+
+  Args:
+    name: One of the pools in this module's docstring.
+    image_shape: `[H, W, C]` of the labeled set. Pictures of a folder are
+      fitted to it; arrays must have it.
+    resize: Resize arrays too, where the user asked for an image size.
+    data_dir: The data folder, of `svhn_extra`.
+    root: The folder that the paths in a list file start from.
+    pictures: Leaves the pictures of a folder, of a list or of ArrayRecord files
+      unread, to be read by this. The last two need it.
+
+  Returns:
+    The pool.
+
+  Raises:
+    FileNotFoundError: No such file or folder.
+    ValueError: Unknown source, another image shape, no images, or a damaged or
+      hostile file.
+  """
+  kind, _, argument = name.partition(":")
+  if kind in ("list", "arrayrecord") and not pictures:
+    raise ValueError(
+      f"{name}: set data.image_size, the pixels to bring the pictures to."
+    )
+  if kind in ("folder", "list", "arrayrecord") and argument and pictures:
+    pool = _unread(kind, argument, root, data_dir, pictures)
+  else:
+    pool = read(name, picture_shape=image_shape, data_dir=data_dir)
+  pixels = pool.images
+  if resize and isinstance(pixels, np.ndarray):
+    pixels = images.resize(pixels, image_shape[:2])
+  if pixels.shape[1:] != tuple(image_shape):
+    raise ValueError(
+      f"{name.partition(':')[2] or name}: images are {pixels.shape[1:]}, those "
+      f"of the labeled set {tuple(image_shape)}; they must have one shape. Set "
+      "data.image_size to resize both; the number of channels must agree."
+    )
+  return Pool(pixels, pool.labels)
+
+
+def read(
+  name: str,
+  *,
+  picture_shape: tuple[int, int, int],
+  data_dir: str | None = None,
+) -> Pool:
+  """Reads unlabeled images, arrays in the shape they have.
+
+  Args:
+    name: One of the pools in this module's docstring.
+    picture_shape: `[H, W, C]` to fit the pictures of a folder to.
+    data_dir: The data folder, of `svhn_extra`.
+
+  Returns:
+    The pool.
+
+  Raises:
+    FileNotFoundError: No such file or folder.
+    ValueError: Unknown source, no images, or a damaged or hostile file.
+  """
+  kind, _, argument = name.partition(":")
+  if name == "svhn_extra":
+    kind = "mat"
+    (file,) = catalogue.MAT_SETS[name][1]
+    argument = str(prepare.prepare(name, data_dir) / file)
+  if kind not in ("pickle", "npz", "folder", "mat") or not argument:
+    raise ValueError(
+      f"Unknown pool of unlabeled images {name!r}. Known: pickle:PATH, "
+      "npz:PATH, folder:PATH, list:PATH, arrayrecord:PATH, mat:PATH and "
+      "svhn_extra."
+    )
+  path = pathlib.Path(argument).expanduser()
+  if kind == "folder":
+    return _read_folder(path, picture_shape)
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file (pool {name!r}).")
+  if kind == "mat":
+    pixels, labels = svhn.read_mat(path)
+    found = {"data": pixels} | ({} if labels is None else {"labels": labels})
+  elif kind == "npz":
+    found = archives.read_npz(path, _NPZ_KEYS)
+  else:
+    content = pickles.read_pickle(path)
+    found = {"data": content.get("data")}
+    if "extrapolated_targets" in content:
+      found["labels"] = content["extrapolated_targets"]
+  if not isinstance(found.get("data"), np.ndarray):
+    raise ValueError(
+      f"{path}: no array of images. A pickle needs the key 'data', an npz x, "
+      "images or data: uint8 [M, H, W, C]."
+    )
+  pixels = arrays.check_images(found["data"], f"{path}: images")
+  if not len(pixels):
+    raise ValueError(f"{path}: the pool has no images.")
+  if "labels" not in found:
+    return Pool(pixels, np.full(len(pixels), -1, np.int32))
+  labels = arrays.check_labels(
+    found["labels"], f"{path}: labels", num_images=len(pixels), minimum=-1
+  )
+  return Pool(pixels, labels)
+
+
+def _unread(
+  kind: str,
+  argument: str,
+  root: str,
+  data_dir: str | None,
+  pictures: image_files.Reader,
+) -> Pool:
+  """Finds the pictures of a list, of records, or of a folder at any depth."""
+  if kind == "arrayrecord":
+    files, labels = record_labels.read_pool(argument, data_dir)
+  elif kind == "list":
+    files, labels = lists.read(argument, root)
+    lists.check_exist(files, argument)
+  else:
+    files = _find(pathlib.Path(argument).expanduser())
+    labels = np.full(len(files), -1, np.int32)
+  return Pool(pictures(files), labels)
+
+
+def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:
+  """Reads pictures at any depth, with the shape of the labeled set."""
+  files = _find(path)
+  height, width, channels = shape
+  pixels = np.empty((len(files), *shape), np.uint8)
+  for i, file in enumerate(files):
+    image = images.read_image(file).convert("RGB" if channels == 3 else "L")
+    pixels[i] = images.to_array(image, (height, width))
+  return Pool(pixels, np.full(len(files), -1, np.int32))
+
+
+def _find(path: pathlib.Path) -> list[pathlib.Path]:
+  if not path.is_dir():
+    raise FileNotFoundError(f"{path}: no such folder.")
+  files = folders.list_pictures(path)
+  if not files:
+    raise ValueError(
+      f"{path}: no pictures. Suffixes that count: "
+      f"{', '.join(sorted(images.SUFFIXES))}."
+    )
+  return files

@@ -1,0 +1,1 @@
+"""Splits: which images are labeled, unlabeled, validation, test."""

@@ -1,0 +1,1 @@
+"""Devices: the mesh, several processes, memory, compiled programs."""

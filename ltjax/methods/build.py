@@ -1,0 +1,64 @@
+"""The task and the learner that a config describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ltjax import models
+from ltjax.data import builder
+from ltjax.data import task as tasks
+from ltjax.methods.learner import Learner
+from ltjax.training import inference
+
+Config = Any
+
+
+def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
+  """Returns the task that `config.data` describes.
+
+  Args:
+    config: the run's config.
+    mesh: the devices.
+    data_dir: where data sets live; None for the default.
+  """
+  settings: dict[str, Any] = dict(config.data)
+  for name in ("labeled", "unlabeled", "validation", "probe"):
+    settings[name] = dict(settings[name])
+  for name in ("groups", "group_counts"):
+    settings[name] = tuple(settings[name])
+  return builder.build(**settings, mesh=mesh, data_dir=data_dir)
+
+
+def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
+  """Returns the network that `config.model` describes, with its task.
+
+  Args:
+    config: the run's config.
+    task: the data.
+    mesh: the devices.
+  """
+  model = models.create(
+    **config.model, num_classes=task.num_classes, image_shape=task.image_shape
+  )
+  train_transform, test_transform = task.transforms(
+    jnp.dtype(config.model.dtype)
+  )
+  predictor = inference.Predictor(
+    model,
+    test_transform=test_transform,
+    train_transform=train_transform,
+    batch_size=config.eval.batch_size,
+    mesh=mesh,
+    memory_limit_gib=config.run.memory_limit_gib,
+  )
+  return Learner(
+    model=model,
+    task=task,
+    predictor=predictor,
+    transform=train_transform,
+    seed=config.seed,
+    mesh=mesh,
+  )

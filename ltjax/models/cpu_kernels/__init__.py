@@ -1,0 +1,1 @@
+"""Convolutions as a CPU likes them; an accelerator has XLA's own."""

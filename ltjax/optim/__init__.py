@@ -1,0 +1,1 @@
+"""Schedules, optimizers and moving averages of parameters."""

@@ -1,0 +1,1 @@
+"""A run on disk: its folder, its log, what is finished of it."""

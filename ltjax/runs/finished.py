@@ -1,0 +1,96 @@
+"""A finished run with its data, to look at again.
+
+The data is loaded and split anew as `config.json` says, and must be what the run
+saw; the model is the saved one. Nothing in the run's folder is changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from ltjax.config import check as config_check
+from ltjax.data import task as tasks
+from ltjax.data.splits import record
+from ltjax.devices import sharding
+from ltjax.methods import build
+from ltjax.runs import trained as trained_lib
+from ltjax.training import state as states
+
+
+@dataclasses.dataclass(frozen=True)
+class Reopened:
+  """A finished run with its data.
+
+  Attributes:
+    trained: the model.
+    config: the run's config.
+    summary: the content of `summary.json`.
+    task: the data, as the run saw it.
+    mesh: the devices.
+  """
+
+  trained: trained_lib.Trained
+  config: ml_collections.ConfigDict
+  summary: dict[str, Any]
+  task: tasks.Task
+  mesh: jax.sharding.Mesh
+
+  def state(self) -> states.ModelState:
+    """Returns the model as a state on the devices, without training memory."""
+    return states.ModelState(
+      **sharding.replicate(self.trained.variables, self.mesh),
+      pseudo_labels=jnp.zeros((0,), jnp.int32),
+      memory=jnp.zeros((0, self.task.num_classes), jnp.float32),
+    )
+
+
+def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:
+  """Loads a finished run's model and data, and checks that they belong.
+
+  Args:
+    workdir: the run's folder.
+    data_dir: where data sets live; None for the default.
+
+  Raises:
+    FileNotFoundError: if there is no run, or its data is gone.
+    ValueError: if the run is not finished, its files are damaged, or the data is
+      not what it was.
+  """
+  folder = Path(workdir)
+  trained = trained_lib.load(folder)
+  found = _json(folder / "config.json")
+  if not isinstance(found, dict):
+    raise ValueError(f"{folder / 'config.json'} holds no config.")
+  config: Any = config_check.completed(found)
+  config_check.check(config)
+  summary = _json(folder / "summary.json")
+  mesh = sharding.make_mesh()
+  task = build.build_task(config, mesh, data_dir)
+  if record.Split.load(folder / "split.json").hash != task.split.hash:
+    raise ValueError(
+      f"{folder / 'split.json'} is another split than config.json gives now:"
+      " the data set changed since the run. Restore the data (--data_dir)."
+    )
+  if (trained.classes, trained.image_shape) != (
+    tuple(task.class_names),
+    task.image_shape,
+  ):
+    raise ValueError(
+      f"{folder / 'model.json'} is of other classes or images than the data of"
+      " config.json. Put back the files of one run."
+    )
+  return Reopened(trained, config, summary, task, mesh)
+
+
+def _json(path: Path) -> Any:
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise ValueError(f"{path} cannot be read ({error}).") from None

@@ -1,0 +1,125 @@
+"""A rehearsal: every program of a run is compiled before its first stage.
+
+A fault of a compiler then costs a minute, and not the stages before. The stages
+are gone through in order, as a run does, but no step is taken: each hands on what
+it began with, which is of the same shapes. Steps and passes over images are
+compiled and not run, features are random numbers; what else stages do between
+them is done. The run uses the very programs, and those that are kept on disk
+(`ltjax.devices.compilation`) serve other processes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import time
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from ltjax.devices import sharding
+from ltjax.training import fit, inference, memory_check
+from ltjax.training import state as states
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState
+
+
+class CompilationError(RuntimeError):
+  """XLA cannot compile a program; the message names it and ways around."""
+
+
+def due(when: str, mesh: Mesh) -> bool:
+  """Whether a run is to be rehearsed.
+
+  Args:
+    when: `auto` for accelerators only, `always` or `never`.
+    mesh: the devices.
+  """
+  on_cpu = mesh.devices.flat[0].platform == "cpu"
+  return when == "always" or (when == "auto" and not on_cpu)
+
+
+def rehearse(
+  stages: Sequence[Stage],
+  state: ModelState,
+  predictor: inference.Predictor,
+  *,
+  mesh: Mesh,
+  steps_per_call: int = 0,
+  memory_limit_gib: float = 0.0,
+  show: Callable[[str], None] = print,
+) -> int:
+  """Compiles what stages will run.
+
+  Args:
+    stages: those that are left, in order.
+    state: the state before the first of them; it stays as it is.
+    predictor: the one that the stages use.
+    mesh: the devices.
+    steps_per_call: see `ltjax.training.fit`.
+    memory_limit_gib: see `ltjax.training.fit`.
+    show: is told of each program before it is compiled, so that the last words
+      of a compiler that aborts the process come after its name, and then how
+      long it took.
+
+  Returns:
+    How many programs there are.
+
+  Raises:
+    CompilationError: if XLA cannot compile one.
+    OutOfMemoryError: if one does not fit on the device.
+  """
+  known: set[Any] = set()
+
+  def compile_program(
+    name: str, call: memory_check.Guard, *args: Any, **options: Any
+  ) -> None:
+    program = call.program(*args, **options)
+    if program in known:
+      return
+    known.add(program)
+    show(f"Compiling {name} ...")
+    began = time.monotonic()
+    try:
+      call.compile(*args, **options)
+    except jax.errors.JaxRuntimeError as error:
+      raise CompilationError(_message(name, error)) from error
+    show(f"  {time.monotonic() - began:.1f} s")
+
+  # Caches of features tell networks by their arrays: these are none of the run's.
+  state = state.replace(  # type: ignore[attr-defined]
+    backbone=states.copy(state.backbone),
+    batch_stats=states.copy(state.batch_stats),
+  )
+  with predictor.rehearsing(compile_program):
+    for stage in stages:
+      train = None
+      if stage.steps:
+        assert stage.init is not None and stage.prepare is not None
+        train = sharding.place(stage.init(state), mesh)
+        arrays, _ = stage.prepare(state)
+        count = fit.steps_in_call(stage, arrays, mesh, steps_per_call)
+        call = fit.guarded(
+          stage, train, mesh, count > 1, memory_limit_gib=memory_limit_gib
+        )
+        shapes = fit.outline(train, arrays, mesh, count, stage.batch_size)
+        compile_program(_title(stage, count), call, *shapes)
+        del arrays
+      state = stage.finish(state, train)
+      stage.report(state)
+  return len(known)
+
+
+def _title(stage: Stage, count: int) -> str:
+  steps = f"{count:,} steps" if count > 1 else "a step"
+  return f"{steps} of stage {stage.name}, batch {stage.batch_size:,}"
+
+
+def _message(name: str, error: Exception) -> str:
+  first = (str(error).splitlines() or [""])[0]
+  return (
+    f"XLA cannot compile {name} (JAX {jax.__version__}): {first} Nothing was"
+    " trained. Try another version of JAX, --config.model.dtype, or on a GPU"
+    " XLA_FLAGS=--xla_gpu_enable_triton_gemm=false. --config.run.rehearse=never"
+    " trains as far as it comes."
+  )

@@ -1,0 +1,194 @@
+"""A trained model on disk: what a finished run leaves for others to use.
+
+`model/` holds the variables (the embedding `f` and both heads), `model.json`
+what they mean: the network, the classes and the transform of an image, and the
+arrays of the head `g` where it is of another structure than the network's own,
+such as nearest class means. The two belong together, so the variables carry a
+copy of the description, and loading compares. Loading changes nothing in the
+folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltjax import models
+from ltjax.checkpoints import manager as checkpoints
+from ltjax.data import task as tasks
+from ltjax.runs import model_description
+from ltjax.runs import workdir as workdirs
+from ltjax.training.state import ModelState
+
+# The name of each head, and its name in the variables.
+HEADS = {"balanced": "balanced_head", "random": "head"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """A trained model, ready for images.
+
+  Attributes:
+    model: the network.
+    variables: `backbone` and `batch_stats` of the embedding `f`, `head` (g')
+      and `balanced_head` (g).
+    classes: one name a class.
+    transform: the test transform, uint8 `[B, H, W, C]` to what the network
+      takes.
+    image_shape: `(H, W, C)` of the network's input.
+    picture_shape: `(H, W, C)` to bring a picture to before the transform.
+    resize: how: `stretch` or `crop`.
+    description: the content of `model.json`.
+  """
+
+  model: models.Model
+  variables: dict[str, Any]
+  classes: tuple[str, ...]
+  transform: Callable[[jax.Array], jax.Array]
+  image_shape: tuple[int, int, int]
+  picture_shape: tuple[int, int, int]
+  resize: str
+  description: dict[str, Any]
+
+  def predictor(
+    self, head: str = "balanced"
+  ) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns `uint8 [B, H, W, C] -> float32 [B, C]`, class probabilities.
+
+    It compiles once for every `B`.
+
+    Args:
+      head: `balanced` for g, `random` for g'.
+    """
+    parameters = {
+      "backbone": self.variables["backbone"],
+      "head": self.variables[HEADS[head]],
+    }
+
+    @jax.jit
+    def run(parameters, batch_stats, images):
+      images = self.transform(images)
+      _, logits, _ = self.model.apply(parameters, batch_stats, images, False)
+      return jax.nn.softmax(logits)
+
+    return lambda images: np.asarray(
+      run(parameters, self.variables["batch_stats"], images)
+    )
+
+
+def save(
+  workdir: str | Path,
+  state: ModelState,
+  *,
+  task: tasks.Task,
+  settings: Mapping[str, Any],
+) -> None:
+  """Saves what prediction needs: the variables, the classes, the transform.
+
+  Args:
+    workdir: the run's folder; gets `model/` and `model.json`.
+    state: the trained state.
+    task: gives the classes and the normalisation.
+    settings: the config's block `model`.
+
+  Raises:
+    CheckpointError: if the variables cannot be written.
+  """
+  description = model_description.describe(state, task, settings)
+  variables = {
+    "backbone": state.backbone,
+    "batch_stats": state.batch_stats,
+    "head": state.head,
+    "balanced_head": state.balanced_head,
+  }
+  folder = checkpoints.Checkpoints(Path(workdir) / "model", keep=2)
+  try:
+    folder.save(
+      (0, 0), variables, {"stage": "final", "description": description}
+    )
+  finally:
+    folder.close()
+  workdirs.write_json(Path(workdir) / "model.json", description)
+
+
+def load(workdir: str | Path) -> Trained:
+  """Loads the model of a finished run.
+
+  Args:
+    workdir: the run's folder.
+
+  Raises:
+    FileNotFoundError: if there is no such folder, or no run in it.
+    ValueError: if the run is not finished, or its model is incomplete, changed
+      or of another run.
+  """
+  folder = Path(workdir)
+  check_finished(folder)
+  path = folder / "model.json"
+  try:
+    description = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise ValueError(f"{path} is missing; {model_description.AGAIN}.") from None
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"{path} cannot be read ({error}); {model_description.AGAIN}."
+    ) from None
+  model, transform = model_description.build(description, path)
+
+  def target(record: Mapping[str, Any]) -> Any:
+    if record.get("description", description) != description:
+      raise ValueError(
+        f"{path} does not belong to the variables in {folder / 'model'}: it"
+        " was edited, or one of the two is of another run. Put back what"
+        f" belongs together, or {model_description.AGAIN}."
+      )
+    return model_description.variables(description, model)
+
+  try:
+    variables, _ = checkpoints.read(folder / "model", target)
+  except checkpoints.CheckpointError as error:
+    raise ValueError(
+      f"{error} To make it whole, {model_description.AGAIN}."
+    ) from None
+  kept = model_description.pictures(description)
+  return Trained(
+    model=model,
+    variables=variables,
+    classes=tuple(description["classes"]),
+    transform=transform,
+    image_shape=model.image_shape,
+    picture_shape=(*kept["size"], model.image_shape[2]),
+    resize=kept["resize"],
+    description=description,
+  )
+
+
+def check_finished(workdir: str | Path) -> None:
+  """Checks that a folder holds a finished run.
+
+  Args:
+    workdir: the run's folder.
+
+  Raises:
+    FileNotFoundError: if there is no such folder, or no run in it.
+    ValueError: if the run is not finished.
+  """
+  folder = Path(workdir)
+  if not folder.is_dir():
+    raise FileNotFoundError(f"The workdir {folder} does not exist.")
+  if not (folder / "config.json").exists():
+    raise FileNotFoundError(
+      f"{folder} holds no run: it has no config.json. Give the --workdir of a"
+      " training run."
+    )
+  if not (folder / "summary.json").exists():
+    raise ValueError(
+      f"The run in {folder} is not finished. Run the same training command"
+      " again; it goes on where it stopped."
+    )

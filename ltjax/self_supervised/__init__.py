@@ -1,0 +1,1 @@
+"""Pretext tasks: an embedding without labels."""

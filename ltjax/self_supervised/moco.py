@@ -1,0 +1,242 @@
+"""Momentum contrast (MoCo): pre-training by recognising images, without labels.
+
+A *query* network embeds one view of an image, a *key* network another view. The
+query has to be nearer to its key than to the keys of earlier batches, kept in a
+queue: many negatives, at the price of a matrix product. The key network is a
+slow moving average of the query network and gets no gradient, so that keys of
+different ages can be compared. Then only the query network's `f` is kept.
+
+BatchNorm can betray the answer: where a query and its key are normalised by the
+statistics of the same images, and the negatives by those of others, the
+statistics tell the positive. MoCo shuffles the batch among the devices, each
+with statistics of its own. Here statistics are those of the whole batch on all
+devices, and a shuffle would change nothing. There are two ways instead:
+
+* `ema`: the key network runs in evaluation mode, with the moving average of the
+  query network's running statistics. A key depends on its image alone, so there
+  is nothing to betray (Cai et al., 2021).
+* `batch`: it normalises by its batch, as MoCo on a single device does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import models
+from ltjax.losses import contrastive
+from ltjax.models import heads, projections
+from ltjax.optim import ema as averages
+from ltjax.self_supervised import encoder, pretext
+from ltjax.training import step
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState, TrainState
+
+KEY_BATCH_NORMS = ("batch", "ema")
+
+
+def task(
+  model: models.Model,
+  projection: heads.Head,
+  *,
+  views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  dim: int,
+  queue: int,
+  ema: float = 0.999,
+  temperature: float = 0.2,
+  key_batch_norm: str = "batch",
+  projection_key: jax.Array,
+  queue_key: jax.Array,
+) -> step.Algorithm:
+  """Returns the pretext task of momentum contrast.
+
+  The key network moves first, then makes the keys; the keys enter the queue, in
+  the place of the oldest, after the loss has been taken.
+
+  Args:
+    model: the network.
+    projection: from features to embeddings.
+    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
+    dim: D, of the embeddings.
+    queue: K, a multiple of B.
+    ema: what the key network keeps of itself in a step, in [0, 1].
+    temperature: of the loss, above 0.
+    key_batch_norm: `batch` or `ema`, see above.
+    projection_key: draws the projection.
+    queue_key: draws the first queue, random directions.
+
+  Returns:
+    A task whose params are `{"backbone", "projection"}` of the query network;
+    its extra holds `params` and `batch_stats` of the key network, and `queue`
+    float32 `[K, D]`.
+
+  Source: He et al. (2020), "Momentum contrast for unsupervised visual
+    representation learning", Algorithm 1.
+  """
+
+  def embed(params, batch_stats, images, head, train):
+    network = {"backbone": params["backbone"], "head": head}
+    features, _, batch_stats = model.apply(network, batch_stats, images, train)
+    projected = projection.apply(params["projection"], features)
+    return projections.unit(projected), features, batch_stats
+
+  def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
+    params = {
+      "backbone": state.backbone,
+      "projection": projection.init(projection_key),
+    }
+    directions = jax.random.normal(queue_key, (queue, dim), jnp.float32)
+    extra = {
+      "params": params,
+      "batch_stats": state.batch_stats,
+      "queue": projections.unit(directions),
+    }
+    return params, state.batch_stats, extra
+
+  def refresh(state: TrainState, batch: step.Batch) -> Any:
+    del batch
+    held = state.extra
+    params = {part: state.params[part] for part in held["params"]}
+    follower, follower_stats = averages.update(
+      (held["params"], held["batch_stats"]),
+      (params, state.batch_stats),
+      decay=jnp.float32(ema),
+    )
+    return held | {"params": follower, "batch_stats": follower_stats}
+
+  def loss(
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
+    held, head = state.extra, batch.arrays["head"]
+    first, second = views(batch.key, batch.images)
+    keys, *_ = embed(
+      held["params"],
+      held["batch_stats"],
+      second,
+      head,
+      key_batch_norm == "batch",
+    )
+    queries, features, batch_stats = embed(
+      params, state.batch_stats, first, head, True
+    )
+    losses = contrastive.info_nce(
+      queries, keys, held["queue"], temperature=temperature
+    )
+    logits = contrastive.info_nce_logits(queries, keys, held["queue"])
+    nearest = logits[:, 0] > jnp.max(logits[:, 1:], axis=-1)
+    metrics = {"accuracy": jnp.mean(nearest)}
+    outcome = step.Outcome(batch_stats, metrics, found=keys, features=features)
+    return jnp.mean(losses), outcome
+
+  def follow(
+    params: Any, state: TrainState, batch: step.Batch, outcome: step.Outcome
+  ) -> Any:
+    del params, batch
+    keys, held = outcome.found, state.extra["queue"]
+    oldest = state.step % (queue // len(keys)) * len(keys)
+    return state.extra | {
+      "queue": jax.lax.dynamic_update_slice(held, keys, (oldest, 0))
+    }
+
+  return step.Algorithm(
+    init=init,
+    loss=loss,
+    keep=encoder.keep_backbone,
+    refresh=refresh,
+    follow=follow,
+    metrics=("accuracy",),
+  )
+
+
+def make(
+  name: str,
+  model: models.Model,
+  setup: pretext.Setup,
+  *,
+  views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  dim: int = 128,
+  queue: int = 4096,
+  ema: float = 0.999,
+  temperature: float = 0.2,
+  key_batch_norm: str = "batch",
+) -> Stage:
+  """Returns the stage that trains `f` to tell images apart.
+
+  It leaves the parameters and BatchNorm statistics of the query network's `f`
+  behind. The heads of the model stay as they were; the projection, the key
+  network and the queue are dropped.
+
+  Args:
+    name: the stage's name.
+    model: the network.
+    setup: the images, and how to train on them.
+    views: makes two random views of each image, see `ltjax.augment.views`.
+    dim: D, numbers in which views are compared.
+    queue: K, keys to compare with, a multiple of the batch size. It starts with
+      random directions. Some K / N of the images meet a key of their own in it.
+    ema: what the key network keeps of itself in a step, in [0, 1).
+    temperature: of the loss, above 0.
+    key_batch_norm: `batch` or `ema`, see above.
+
+  Raises:
+    ValueError: if a setting is out of its range, the images are not square, or
+      the batch is larger than the set.
+
+  Source: He et al. (2020); Chen et al. (2020), "Improved baselines with
+    momentum contrastive learning" (MoCo v2); Cai et al. (2021), "Exponential
+    moving average normalization for self-supervised and semi-supervised
+    learning".
+  """
+  encoder.check_square("moco", model.image_shape)
+  _check(setup.recipe.batch_size, dim, queue, ema, temperature)
+  if key_batch_norm not in KEY_BATCH_NORMS:
+    raise ValueError(
+      f"pretrain.key_batch_norm is {key_batch_norm!r}; choose one of"
+      f" {', '.join(KEY_BATCH_NORMS)}."
+    )
+  projection = projections.mlp(
+    model.feature_dim, hidden=model.feature_dim, dim=dim
+  )
+  projection_key, queue_key, step_key = jax.random.split(setup.key, 3)
+
+  return pretext.make(
+    name,
+    task(
+      model,
+      projection,
+      views=views,
+      dim=dim,
+      queue=queue,
+      ema=ema,
+      temperature=temperature,
+      key_batch_norm=key_batch_norm,
+      projection_key=projection_key,
+      queue_key=queue_key,
+    ),
+    setup,
+    feature_dim=model.feature_dim,
+    key=step_key,
+  )
+
+
+def _check(
+  batch_size: int, dim: int, queue: int, ema: float, temperature: float
+) -> None:
+  if dim < 1:
+    raise ValueError(f"pretrain.dim is {dim}; it must be 1 or more.")
+  if queue < batch_size or queue % batch_size:
+    below = max(queue // batch_size, 1) * batch_size
+    raise ValueError(
+      f"pretrain.queue is {queue}; it must be a multiple of"
+      f" pretrain.batch_size, {batch_size}, such as {below} or"
+      f" {below + batch_size}."
+    )
+  if not 0 <= ema < 1:
+    raise ValueError(f"pretrain.ema is {ema}; it must be in [0, 1).")
+  if not temperature > 0:
+    raise ValueError(
+      f"pretrain.temperature is {temperature}; it must be above 0, such as 0.2."
+    )

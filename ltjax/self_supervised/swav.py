@@ -1,0 +1,343 @@
+"""SwAV: pre-training by assigning views to prototypes, without labels.
+
+K *prototypes* are directions in the space of embeddings. Each view of an image
+is assigned to them softly, and from one view the network has to predict the
+*code* of the other: what they share is the content. So that not all images get
+the same code, a batch as a whole has to spread over the prototypes; Sinkhorn's
+algorithm finds the assignment that does. In which shares is a choice, see
+`ltjax.self_supervised.swav`.
+
+A batch much smaller than K cannot spread. Then the embeddings of earlier batches
+are kept in a queue and take part in the assignment, not in the loss. There are
+two views of equal size; the small views of the paper's multi-crop are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import models
+from ltjax.losses import clustering
+from ltjax.models import projections
+from ltjax.self_supervised import encoder, pretext
+from ltjax.training import sampling, step
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState, TrainState
+
+MARGINALS = ("uniform", "power")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What SwAV can be told; names and defaults are those of `config.pretrain`.
+
+  Attributes:
+    prototypes: K, 2 or more. More than there are classes: 100 to 500 for CIFAR.
+    temperature: of the prediction, above 0.
+    epsilon: softness of the codes, above 0. Where the loss stays at log K, a
+      smaller one helps.
+    iterations: of Sinkhorn's algorithm, 1 or more.
+    marginal: shares of the prototypes, `uniform` or `power`.
+    marginal_exponent: of `power`, 0 or more; 0 is uniform.
+    freeze: share of the steps, in [0, 1), in which the prototypes stay as they
+      were drawn, so that the embedding spreads first.
+    code_queue: Q, earlier embeddings of each view that take part in the codes,
+      a multiple of the batch size; 0 for none.
+    queue_start: share of the epochs, in [0, 1), before the queue takes part.
+
+  Source: Caron et al. (2020), "Unsupervised learning of visual features by
+    contrasting cluster assignments"; Assran et al. (2023), "The hidden uniform
+    cluster prior in self-supervised learning" (PMSN), for `power`.
+  """
+
+  prototypes: int = 128
+  temperature: float = 0.1
+  epsilon: float = 0.05
+  iterations: int = 3
+  marginal: str = "uniform"
+  marginal_exponent: float = 0.25
+  freeze: float = 0.01
+  code_queue: int = 0
+  queue_start: float = 0.15
+
+  def __post_init__(self):
+    if self.prototypes < 2:
+      raise ValueError(
+        f"pretrain.prototypes is {self.prototypes}; it must be 2 or more: with"
+        " one prototype all images have the same code."
+      )
+    for name in ("temperature", "epsilon"):
+      value = getattr(self, name)
+      if not 0 < value < float("inf"):
+        raise ValueError(
+          f"pretrain.{name} is {value}; it must be above 0, such as 0.1."
+        )
+    if self.iterations < 1:
+      raise ValueError(
+        f"pretrain.sinkhorn_iterations is {self.iterations}; it must be 1 or"
+        " more, such as 3."
+      )
+    if self.marginal not in MARGINALS:
+      raise ValueError(
+        f"pretrain.marginal is {self.marginal!r}; choose one of"
+        f" {', '.join(MARGINALS)}."
+      )
+    if not 0 <= self.marginal_exponent < float("inf"):
+      raise ValueError(
+        f"pretrain.marginal_exponent is {self.marginal_exponent}; it must be 0"
+        " or more, such as 0.25."
+      )
+    for name in ("freeze", "queue_start"):
+      value = getattr(self, name)
+      if not 0 <= value < 1:
+        raise ValueError(
+          f"pretrain.{name} is {value}; it is a share of the stage and must be"
+          " in [0, 1)."
+        )
+
+  def queue_from(self, *, batch_size: int, epochs: int, steps: int) -> int:
+    """Returns the first step whose codes see the queue: started, and filled.
+
+    Args:
+      batch_size: B.
+      epochs: of the stage.
+      steps: in an epoch.
+
+    Raises:
+      ValueError: if the queue is no multiple of the batch, or there is no such
+        step.
+    """
+    if self.code_queue < 0 or self.code_queue % batch_size:
+      raise ValueError(
+        f"pretrain.code_queue is {self.code_queue}; it must be a multiple of"
+        f" pretrain.batch_size, {batch_size}, or 0 for no queue."
+      )
+    filled = self.code_queue // batch_size
+    first = max(round(self.queue_start * epochs) * steps, filled)
+    if self.code_queue and first >= epochs * steps:
+      raise ValueError(
+        f"pretrain.code_queue is {self.code_queue}, which is full after"
+        f" {filled} steps, and pretrain.queue_start is {self.queue_start}; the"
+        f" {epochs * steps} steps of the stage end before it is used. Lower"
+        " either, or set code_queue to 0."
+      )
+    return first
+
+
+def shares(marginal: str, num: int, exponent: float) -> jax.Array | None:
+  """Returns the share of the codes that each prototype gets.
+
+  `share_k = k^-exponent / sum_j j^-exponent`, k from 1.
+
+  Args:
+    marginal: `uniform` or `power`.
+    num: K.
+    exponent: of the power law.
+
+  Returns:
+    fp32 `[K]`, falling, of sum 1; None where all are equal.
+
+  Source: Assran et al. (2023), Section 4.
+  """
+  if marginal == "uniform":
+    return None
+  weights = jnp.arange(1, num + 1, dtype=jnp.float32) ** -exponent
+  return weights / jnp.sum(weights)
+
+
+def make(
+  name: str,
+  model: models.Model,
+  setup: pretext.Setup,
+  *,
+  views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  dim: int = 128,
+  hidden: int = 0,
+  **settings: Any,
+) -> Stage:
+  """Returns the stage that trains `f` to predict codes of other views.
+
+  It leaves `f`, the projection and the prototypes `[K, D]`, of length 1. Its
+  rows have the loss, log K where nothing can be told; `code_entropy`, the mean
+  entropy of an image's code in nats, 0 where codes are hard; and
+  `prototypes_used`, how many are the nearest to some view of a step.
+
+  Args:
+    name: the stage's name.
+    model: the network.
+    setup: the images, and how to train on them.
+    views: makes two random views of each image, see `ltjax.augment.views`.
+    dim: D, of the embeddings.
+    hidden: width of the projection's hidden layer; 0: as wide as the features.
+    **settings: those of `swav_settings.Settings`.
+
+  Raises:
+    ValueError: if a setting is out of its range, the images are not square, or
+      the batch is larger than the set.
+  """
+  encoder.check_square("swav", model.image_shape)
+  chosen = Settings(**settings)
+  recipe = setup.recipe
+  steps = sampling.steps_per_epoch(
+    len(setup.images), recipe.batch_size, "pretrain"
+  )
+  projection_key, prototype_key, step_key = jax.random.split(setup.key, 3)
+  network = encoder.fresh(
+    model, hidden=hidden, dim=dim, last_norm=False, key=projection_key
+  )
+  frozen_steps = round(chosen.freeze * recipe.epochs * steps)
+  return pretext.make(
+    name,
+    task(
+      network,
+      chosen,
+      views=views,
+      frozen_steps=frozen_steps,
+      queue_from=chosen.queue_from(
+        batch_size=recipe.batch_size, epochs=recipe.epochs, steps=steps
+      ),
+      key=prototype_key,
+    ),
+    setup,
+    feature_dim=model.feature_dim,
+    key=step_key,
+  )
+
+
+def task(
+  network: encoder.Encoder,
+  settings: Settings,
+  *,
+  views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  frozen_steps: int,
+  queue_from: int,
+  key: jax.Array,
+) -> step.Algorithm:
+  """Returns the pretext task of SwAV.
+
+  Its params are those of the encoder and `prototypes [K, D]`; with a queue its
+  extra is `{"queue": [2, Q, D]}`, of each view.
+
+  Args:
+    network: `f` and a projection.
+    settings: of SwAV.
+    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
+    frozen_steps: first steps, in which prototypes get no gradient.
+    queue_from: the first step whose codes see the queue.
+    key: draws the prototypes.
+  """
+  num, size = settings.prototypes, settings.code_queue
+  marginal = shares(settings.marginal, num, settings.marginal_exponent)
+
+  def assign(scores: jax.Array) -> jax.Array:
+    """Codes of both views, `[2, B, K]`, each by itself."""
+    return jnp.stack(
+      [
+        clustering.codes(
+          of_view,
+          epsilon=settings.epsilon,
+          iterations=settings.iterations,
+          marginal=marginal,
+        )
+        for of_view in scores
+      ]
+    )
+
+  def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
+    params, stats = network.init(state)
+    directions = jax.random.normal(key, (num, network.dim), jnp.float32)
+    params = params | {"prototypes": projections.unit(directions)}
+    queue = {"queue": jnp.zeros((2, size, network.dim))} if size else {}
+    return params, stats, queue
+
+  def loss(
+    params: Any, state: TrainState, batch: step.Batch
+  ) -> tuple[jax.Array, step.Outcome]:
+    num_images = len(batch.index)
+    pair = jnp.concatenate(views(batch.key, batch.images))
+    features, embeddings, stats = network.apply(
+      params, state.batch_stats, pair, batch.arrays["head"], True
+    )
+    units = projections.unit(embeddings).reshape(2, num_images, -1)
+    held = jax.lax.stop_gradient(params["prototypes"])
+    prototypes = jnp.where(
+      state.step < frozen_steps, held, params["prototypes"]
+    )
+    scores = _similarities(units, prototypes)
+    constant = jax.lax.stop_gradient(scores)
+    if size:
+      earlier = state.extra["queue"]
+      codes = jax.lax.cond(
+        state.step >= queue_from,
+        lambda: assign(
+          jnp.concatenate([_similarities(earlier, held), constant], axis=1)
+        )[:, -num_images:],
+        lambda: assign(constant),
+      )
+    else:
+      codes = assign(constant)
+    losses = clustering.swapped_prediction(
+      scores[0],
+      scores[1],
+      codes[0],
+      codes[1],
+      temperature=settings.temperature,
+    )
+    nearest = jnp.argmax(constant, axis=-1).reshape(-1)
+    used = jnp.zeros(num).at[nearest].set(1.0)
+    metrics = {
+      "code_entropy": jnp.mean(jnp.sum(jax.scipy.special.entr(codes), -1)),
+      "prototypes_used": jnp.sum(used),
+    }
+    outcome = step.Outcome(
+      stats,
+      metrics,
+      found=jax.lax.stop_gradient(units),
+      features=features[:num_images],
+    )
+    return jnp.mean(losses), outcome
+
+  def constrain(params: Any, state: TrainState) -> Any:
+    """Leaves prototypes of length 1, frozen ones as they were drawn.
+
+    The optimizer's decay would move them even without a gradient.
+    """
+    prototypes = jnp.where(
+      state.step < frozen_steps,
+      state.params["prototypes"],
+      projections.unit(params["prototypes"]),
+    )
+    return params | {"prototypes": prototypes}
+
+  def follow(
+    params: Any, state: TrainState, batch: step.Batch, outcome: step.Outcome
+  ) -> Any:
+    del params, batch
+    if not size:
+      return state.extra
+    units, queue = outcome.found, state.extra["queue"]
+    num_images = units.shape[1]
+    oldest = state.step % (size // num_images) * num_images
+    return {"queue": jax.lax.dynamic_update_slice(queue, units, (0, oldest, 0))}
+
+  keep, shapes = encoder.ending(init, "prototypes")
+  return step.Algorithm(
+    init=init,
+    loss=loss,
+    keep=keep,
+    constrain=constrain,
+    follow=follow,
+    metrics=("code_entropy", "prototypes_used"),
+    shapes=shapes,
+  )
+
+
+def _similarities(units: jax.Array, prototypes: jax.Array) -> jax.Array:
+  """Cosines `[2, B, K]` of both views with the prototypes."""
+  highest = jax.lax.Precision.HIGHEST
+  return jnp.matmul(units, prototypes.T, precision=highest)

@@ -1,0 +1,236 @@
+"""The teacher: a slow moving average of the student, which gets no gradient.
+
+How its BatchNorm runs is a choice. With `batch` it normalises by the images it
+is shown, as the code of BYOL does, and no running statistics are kept. With
+`ema` it runs in evaluation mode, with an average of the student's running
+statistics, so that what it says of an image depends on that image alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax.losses import density_weights
+from ltjax.optim import ema as averages
+from ltjax.self_supervised import encoder
+
+PyTree = Any
+
+SCHEDULES = ("constant", "cosine")
+TEACHER_BATCH_NORMS = ("batch", "ema")
+SCORES = ("paper", "energy", "uniform")
+SCORE_FROM = ("teacher", "frozen")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a student can be told; names and defaults are those of `config.student`.
+
+  Attributes:
+    predictor_hidden: width of the hidden layer of the student's predictor, the
+      field `hidden` of the config.
+    ema: what the teacher keeps of itself in a step, in [0, 1]. At 1 it is
+      frozen; at 0 it is the student, and the embedding collapses.
+    ema_schedule: `constant`, or `cosine`: up to 1 at the end.
+    teacher_batch_norm: the teacher normalises by its own `batch`, or in
+      evaluation mode by an `ema` of the student's running statistics.
+    score: how common an image is, `paper` or `energy`, see
+      `ltjax.losses.density_weights`; or `uniform`: all images count the same, BYOL.
+    standardize: whether scores are standardised in a batch, and clipped, before
+      they become weights; otherwise these are `exp(-s)` over its mean.
+    clip: standard deviations at which scores are cut off, above 0.
+    weight_temperature: above 0; the higher, the more equal the weights.
+    normalize_prototypes: whether scores are of embeddings and prototypes of
+      length 1.
+    score_from: scores are those of the `teacher` as it moves, which is the
+      paper's; or those of the `frozen` network of the first stage, which needs
+      another pass in each step.
+
+  Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
+    learning" (FASSL), Section 3.2.2; Grill et al. (2020), "Bootstrap your own
+    latent" (BYOL).
+  """
+
+  predictor_hidden: int = 512
+  ema: float = 0.99
+  ema_schedule: str = "constant"
+  teacher_batch_norm: str = "batch"
+  score: str = "paper"
+  standardize: bool = True
+  clip: float = 3.0
+  weight_temperature: float = 1.0
+  normalize_prototypes: bool = True
+  score_from: str = "teacher"
+
+  def __post_init__(self):
+    if self.predictor_hidden < 1:
+      raise ValueError(
+        f"student.hidden is {self.predictor_hidden}; the predictor needs 1"
+        " hidden unit or more, such as 512."
+      )
+    if not 0 <= self.ema <= 1:
+      raise ValueError(
+        f"student.ema is {self.ema}; it must be in [0, 1], such as 0.99."
+      )
+    choices = {
+      "ema_schedule": SCHEDULES,
+      "teacher_batch_norm": TEACHER_BATCH_NORMS,
+      "score": SCORES,
+      "score_from": SCORE_FROM,
+    }
+    for name, allowed in choices.items():
+      value = getattr(self, name)
+      if value not in allowed:
+        raise ValueError(
+          f"student.{name} is {value!r}; choose one of {', '.join(allowed)}."
+        )
+    for name, example in (("clip", 3.0), ("weight_temperature", 1.0)):
+      value = getattr(self, name)
+      if not 0 < value < float("inf"):
+        raise ValueError(
+          f"student.{name} is {value}; it must be above 0, such as {example}."
+        )
+
+  @property
+  def weighted(self) -> bool:
+    """Whether images count differently, so that prototypes are needed."""
+    return self.score != "uniform"
+
+
+def start(settings: Settings, params: PyTree, stats: PyTree) -> dict[str, Any]:
+  """Returns the teacher's arrays: a copy of the student's.
+
+  The code of BYOL draws the teacher anew. After some 1 / (1 - ema) steps little
+  is left of its start.
+
+  Args:
+    settings: tell how its BatchNorm runs.
+    params: of the student's encoder.
+    stats: of the student's encoder.
+
+  Returns:
+    `teacher`, and with `teacher_batch_norm="ema"` also `teacher_stats`.
+  """
+  if settings.teacher_batch_norm == "batch":
+    return {"teacher": params}
+  return {"teacher": params, "teacher_stats": stats}
+
+
+def embed(
+  settings: Settings,
+  network: encoder.Encoder,
+  held: dict[str, Any],
+  stats: PyTree,
+  images: jax.Array,
+  head: PyTree,
+) -> jax.Array:
+  """Returns the teacher's embeddings of images, fp32 `[B, D]`.
+
+  Args:
+    settings: tell how its BatchNorm runs.
+    network: `f` and a projection.
+    held: what `start` or `follow` gave.
+    stats: any statistics of the network, for `batch`, which does not use them.
+    images: float `[B, H, W, C]`.
+    head: any parameters of the classifier.
+  """
+  stats = held.get("teacher_stats", stats)
+  train = settings.teacher_batch_norm == "batch"
+  return network.apply(held["teacher"], stats, images, head, train)[1]
+
+
+def follow(
+  settings: Settings,
+  held: dict[str, Any],
+  params: PyTree,
+  stats: PyTree,
+  *,
+  step: jax.Array,
+  total_steps: int,
+) -> dict[str, Any]:
+  """Moves the teacher a step: `t <- tau t + (1 - tau) s`.
+
+  Args:
+    settings: tau and its schedule.
+    held: what `start` or `follow` gave; other entries stay as they are.
+    params: of the student, after its step; those of no teacher are left out.
+    stats: of the student, likewise.
+    step: `[]` integer, steps done before this one.
+    total_steps: of the stage, when a tau that rises is 1.
+
+  Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
+    learning" (FASSL), Equation 4; Grill et al. (2020), Section 3.3, for the
+    schedule.
+  """
+  decay = jnp.float32(settings.ema)
+  if settings.ema_schedule == "cosine":
+    decay = averages.cosine_decay(step, start=settings.ema, total=total_steps)
+  moved = dict(held)
+  for name, new in (("teacher", params), ("teacher_stats", stats)):
+    if name in held:
+      parts = {part: new[part] for part in held[name]}
+      moved[name] = averages.update(held[name], parts, decay=decay)
+  return moved
+
+
+METRICS = ("effective_sample_size", "weight_correlation")
+
+
+def of(
+  settings: Settings, embeddings: jax.Array, prototypes: jax.Array
+) -> jax.Array:
+  """Returns the weight of each image of a batch, of mean 1.
+
+  Args:
+    settings: what a score is, and how weights are made of scores.
+    embeddings: `[B, D]`.
+    prototypes: `[K, D]`.
+
+  Returns:
+    fp32 `[B]`, without a gradient.
+
+  Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
+    learning" (FASSL), Equation 3 and Section 4.2.
+  """
+  scores = density_weights.scores(
+    embeddings,
+    prototypes,
+    score=settings.score,
+    normalize=settings.normalize_prototypes,
+  )
+  return density_weights.weights(
+    scores,
+    clip=settings.clip,
+    temperature=settings.weight_temperature,
+    standardize=settings.standardize,
+  )
+
+
+def watch(
+  weights: jax.Array, labels: jax.Array, counts: jax.Array
+) -> dict[str, jax.Array]:
+  """Returns what the log has on weights, a mean over several sets of them.
+
+  Args:
+    weights: `[V, B]`, as of each view.
+    labels: int32 `[B]`, -1 where unknown.
+    counts: float32 `[C]`, images of each class.
+
+  Returns:
+    Scalars: `effective_sample_size`, a share of the batch, 1 for equal weights;
+    and `weight_correlation`, with 1 / count of the image's class among those
+    with a label: above 0 where rare classes weigh more, 0 for equal weights.
+  """
+  rarity = 1.0 / jnp.maximum(counts[jnp.maximum(labels, 0)], 1.0)
+  sizes = jax.vmap(density_weights.effective_sample_size)(weights)
+  correlations = jax.vmap(density_weights.correlation, (0, None, None))(
+    weights, rarity, labels >= 0
+  )
+  return {
+    "effective_sample_size": jnp.mean(sizes) / len(labels),
+    "weight_correlation": jnp.mean(correlations),
+  }

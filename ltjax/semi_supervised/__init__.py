@@ -1,0 +1,1 @@
+"""Regularizers on unlabeled images, and the stage they share."""

@@ -1,0 +1,124 @@
+"""Classifiers on a trained embedding that take no step: NCM and tau-norm.
+
+Both are computed from what is there: the nearest class mean from the features
+of the labeled images, tau-normalization from the head `g'` that was trained
+along with the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltjax.data.host import host_images
+from ltjax.models import heads, rescaling
+from ltjax.stages import tau as taus
+from ltjax.training import inference
+from ltjax.training.stage import Stage
+from ltjax.training.state import ModelState, TrainState
+
+Report = Callable[[ModelState], list[dict[str, Any]]]
+
+
+def ncm(
+  name: str,
+  predictor: inference.Predictor,
+  *,
+  images: jax.Array | host_images.HostImages,
+  labels: jax.Array,
+  features: str,
+  field: str = "classifier",
+  report: Report,
+) -> Stage:
+  """Returns the stage that makes `g` the nearest class mean.
+
+  The means are of the plain images, with BatchNorm in evaluation mode.
+
+  Args:
+    name: the stage's name.
+    predictor: runs the network.
+    images: uint8 `[N, H, W, C]`, the labeled images.
+    labels: int32 `[N]`.
+    features: how they are normalised, see `heads.ncm`.
+    field: the config block, for errors.
+    report: rows to write when the stage is over.
+
+  Raises:
+    ValueError: if `features` is unknown, or a class has no image.
+
+  Source: Kang et al. (2020), Section 4.2.
+  """
+  try:
+    heads.check_ncm(features)
+  except ValueError as error:
+    raise ValueError(f"{field}.ncm_features: {error}") from None
+  num_classes = predictor.model.num_classes
+  counts = np.bincount(np.asarray(labels), minlength=num_classes)
+  if not counts.all():
+    raise ValueError(
+      f"{field}.kind=ncm needs a labeled image of every class; class"
+      f" {int(np.argmin(counts))} has none. Choose another kind, or change"
+      " data.labeled."
+    )
+
+  def means(x: jax.Array, y: jax.Array) -> heads.HeadParams:
+    return heads.ncm(x, y, num_classes=num_classes, kind=features)
+
+  def finish(state: ModelState, trained: TrainState | None) -> ModelState:
+    assert trained is None
+    head = means(predictor.features(state, images), labels)
+    return state.replace(balanced_head=head)  # type: ignore[attr-defined]
+
+  def shapes(state: ModelState) -> ModelState:
+    x = jax.ShapeDtypeStruct((1, predictor.model.feature_dim), np.float32)
+    head = jax.eval_shape(means, x, jax.ShapeDtypeStruct((1,), np.int32))
+    return state.replace(balanced_head=head)  # type: ignore[attr-defined]
+
+  return Stage(name=name, finish=finish, report=report, shapes=shapes)
+
+
+def tau_norm(
+  name: str,
+  predictor: inference.Predictor,
+  *,
+  chooser: taus.Chooser,
+  field: str = "classifier",
+  report: Report,
+) -> Stage:
+  """Returns the stage that makes `g` of `g'` by tau-normalization.
+
+  Args:
+    name: the stage's name.
+    predictor: runs the network.
+    chooser: gives tau.
+    field: the config block, for errors.
+    report: rows to write when the stage is over, after one on tau.
+
+  Raises:
+    ValueError: if the head is not linear: its lengths play no role.
+
+  Source: Kang et al. (2020), Section 4.3.
+  """
+  shape = jax.eval_shape(predictor.model.head_init, jax.random.key(0))
+  rescaling.check_linear(shape, f"{field}.kind=tau_norm")
+
+  def finish(state: ModelState, trained: TrainState | None) -> ModelState:
+    assert trained is None
+
+    def head_of(tau: float) -> heads.HeadParams:
+      return rescaling.tau_normalize(state.head, tau=tau)
+
+    head = head_of(chooser.choose(state, head_of))
+    return state.replace(balanced_head=head)  # type: ignore[attr-defined]
+
+  return Stage(
+    name=name,
+    finish=finish,
+    report=lambda state: [*chooser.rows(), *report(state)],
+    shapes=lambda state: state.replace(  # type: ignore[attr-defined]
+      balanced_head=shape
+    ),
+  )

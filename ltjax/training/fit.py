@@ -1,0 +1,290 @@
+"""The one training loop that all stages share.
+
+`fit` trains a `ltjax.training.stage.Stage`: index batches in, jitted step, metrics out. Nothing waits for the device inside an epoch: metrics
+are summed on the device and read one call late.
+
+`steps_per_call` is how many steps one jitted call runs. On an accelerator a
+whole epoch in one call saves the dispatch of each step. On a CPU it must be 1:
+XLA runs convolutions inside a device loop many times slower there. Both give
+the same numbers. Images that stay on the host (`ltjax.training.prefetch`) are handed to
+the device a step at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax.devices import sharding
+from ltjax.training import memory_check, prefetch, sampling
+from ltjax.training.stage import Stage, Step
+from ltjax.training.state import TrainState
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+  """What the loop tells after each call.
+
+  Attributes:
+    state: the state now; the next tick invalidates it (its buffers are reused).
+    step: steps done in the stage.
+    epoch: the running epoch, from 1.
+    epoch_done: whether this call was the epoch's last.
+    means: the epoch's mean metrics so far, one call late; those of the whole
+      epoch where `epoch_done`. None before the first.
+  """
+
+  state: TrainState
+  step: int
+  epoch: int
+  epoch_done: bool
+  means: dict[str, float] | None
+
+
+class NonFiniteLossError(FloatingPointError):
+  """The loss became infinite or not a number."""
+
+
+def fit(
+  stage: Stage,
+  state: TrainState,
+  arrays: PyTree,
+  stream: sampling.Stream,
+  *,
+  mesh: Mesh,
+  steps_per_call: int = 0,
+  memory_limit_gib: float = 0.0,
+  unroll: int = 1,
+) -> Iterator[Tick]:
+  """Trains a stage from `state.step` to its end.
+
+  Args:
+    stage: what to train.
+    state: where to begin; its buffers are consumed.
+    arrays: what the step reads, as `stage.prepare` gave it.
+    stream: `epoch -> int32 [steps_per_epoch, B]`.
+    mesh: the devices.
+    steps_per_call: steps in a jitted call; 0 chooses 1 on a CPU and an epoch
+      on an accelerator. With images on the host it is always 1.
+    memory_limit_gib: what a device has; 0 asks it, see `ltjax.devices.memory`.
+    unroll: steps in a round of the loop over steps, see `compiled`.
+
+  Yields:
+    A `Tick` after each call.
+
+  Raises:
+    OutOfMemoryError: if a step does not fit; names the batch size that would.
+    NonFiniteLossError: names the stage, epoch, step and learning rate.
+    BrokenImageError: if an image on the host cannot be read; the state of the
+      last tick is then still good.
+  """
+  sharding.check_batch(stage.batch_size, mesh, stage.batch.field.split(".")[0])
+  steps_per_call = steps_in_call(stage, arrays, mesh, steps_per_call)
+  call = guarded(
+    stage,
+    state,
+    mesh,
+    steps_per_call > 1,
+    memory_limit_gib=memory_limit_gib,
+    unroll=unroll,
+  )
+  batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
+  state = sharding.place(state, mesh)
+
+  start, last = int(state.step), None
+  now, later = itertools.tee(_chunks(stage, stream, start, steps_per_call))
+  given = prefetch.ahead(arrays, (chunk[0] for _, chunk in later), mesh)
+  for (step, chunk), read in zip(now, given):
+    if steps_per_call == 1:
+      index = sharding.put(chunk[0], batch_sharding)
+      state, read_now = call(state, index, read)
+    else:
+      padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
+      padded[: len(chunk)] = chunk
+      index = sharding.put(padded, batch_sharding)
+      state, read_now = call(state, index, read, len(chunk))
+    step += len(chunk)
+    done = step % stage.steps_per_epoch == 0
+    # An epoch's end reads its own metrics, all other calls the ones before.
+    metrics = read_now if done else last
+    last = None if done else read_now
+    means = None if metrics is None else check(stage, metrics)
+    yield Tick(
+      state, step, (step - 1) // stage.steps_per_epoch + 1, done, means
+    )
+
+
+def guarded(
+  stage: Stage,
+  state: TrainState,
+  mesh: Mesh,
+  many: bool,
+  *,
+  memory_limit_gib: float = 0.0,
+  unroll: int = 1,
+) -> memory_check.Guard:
+  """Returns a stage's jitted call, as `fit` makes it.
+
+  Args:
+    stage: what to train.
+    state: where to begin, or its shapes.
+    mesh: the devices.
+    many: see `compiled`.
+    memory_limit_gib: see `fit`.
+    unroll: see `compiled`.
+  """
+  assert stage.step is not None
+  split = not sharding.of_state(state, mesh).memory.is_fully_replicated
+  return memory_check.Guard(
+    compiled(stage.step, mesh, many, split, unroll),
+    dataclasses.replace(stage.batch, multiple=mesh.size),
+    states=1,
+    index=1,
+    mesh=mesh,
+    limit_gib=memory_limit_gib,
+    at_other_sizes=stage.images_per_sample == 1,
+  )
+
+
+def outline(
+  state: TrainState, arrays: PyTree, mesh: Mesh, count: int, size: int
+) -> tuple[Any, ...]:
+  """Returns the shapes of the arguments of a call of `fit`.
+
+  Args:
+    state: of the stage, or its shapes.
+    arrays: what its step reads, or shapes; see `ltjax.training.prefetch`.
+    mesh: the devices.
+    count: steps in the call.
+    size: samples in a step.
+  """
+  many = count > 1
+  shape = (count, size) if many else (size,)
+  placed = sharding.batched(mesh, int(many))
+  index = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=placed)
+  read = prefetch.outline(arrays, size, mesh)
+  return (sharding.shaped(state, mesh), index, read, *((count,) * many))
+
+
+def steps_in_call(
+  stage: Stage, arrays: PyTree, mesh: Mesh, steps_per_call: int
+) -> int:
+  """Returns how many steps one jitted call runs.
+
+  Args:
+    stage: what to train.
+    arrays: what its step reads.
+    mesh: the devices.
+    steps_per_call: as for `fit`; 0 for automatic.
+  """
+  if prefetch.on_host(arrays):
+    return 1
+  if steps_per_call == 0:
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    steps_per_call = 1 if on_cpu else stage.steps_per_epoch
+  return min(steps_per_call, stage.steps_per_epoch)
+
+
+def _chunks(
+  stage: Stage, stream: sampling.Stream, start: int, size: int
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields (steps done before, indices `[at most size, B]`), epoch by epoch."""
+  for epoch in range(start // stage.steps_per_epoch, stage.epochs):
+    indices = stream(epoch)
+    first = epoch * stage.steps_per_epoch
+    for position in range(max(start - first, 0), stage.steps_per_epoch, size):
+      yield first + position, indices[position : position + size]
+
+
+def check(stage: Stage, read: dict[str, Any]) -> dict[str, float]:
+  """Returns the mean metrics of a call, or stops at a loss that is not finite.
+
+  Args:
+    stage: the stage, for the error.
+    read: what `watch` gave for the state.
+
+  Raises:
+    NonFiniteLossError: if a step's loss was infinite or not a number.
+  """
+  read = jax.device_get(read)
+  bad = int(read["bad_step"])
+  if bad >= 0:
+    rate = float(stage.schedule(bad)) if stage.schedule else float("nan")
+    raise NonFiniteLossError(
+      f"The loss of stage {stage.name} is not finite at step {bad} (epoch"
+      f" {bad // stage.steps_per_epoch + 1} of {stage.epochs}, learning rate"
+      f" {rate:.3g}). The last good checkpoint is kept. Lower the learning rate"
+      " of this stage, or check the images for constant or broken ones."
+    )
+  steps = (int(read["step"]) - 1) % stage.steps_per_epoch + 1
+  return {k: float(v) / steps for k, v in read["totals"].items()}
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(
+  step: Step, mesh: Mesh, many: bool, split: bool = False, unroll: int = 1
+) -> Callable[..., Any]:
+  """Returns the jitted step, or the jitted loop over a chunk of steps.
+
+  The state is donated. The loop's length is an argument, so that the last,
+  shorter chunk of an epoch does not compile again.
+
+  Args:
+    step: the pure step of a stage.
+    mesh: the devices.
+    many: whether the index holds many steps `[K, B]`, of which the call's
+      fourth argument counts the valid ones.
+    split: whether the memory is split over the devices.
+    unroll: steps in a round of the loop; those left over come one by one. The
+      numbers are the same, and there are fewer rounds to launch, for a program
+      that is so many times as long to compile.
+  """
+
+  def one_step(state, index, arrays):
+    state = step(state, index, prefetch.bind(arrays, index))
+    return state, watch(state)
+
+  def many_steps(state, indices, arrays, count):
+    def one(i, state):
+      return step(state, indices[i], arrays)
+
+    def some(i, state):
+      for j in range(unroll):
+        state = one(i * unroll + j, state)
+      return state
+
+    rounds = count // unroll
+    state = jax.lax.fori_loop(0, rounds, some, state)
+    if unroll > 1:
+      state = jax.lax.fori_loop(rounds * unroll, count, one, state)
+    return state, watch(state)
+
+  whole = sharding.replicated(mesh)
+  names = [field.name for field in dataclasses.fields(TrainState)]
+  fields: dict[str, Any] = dict.fromkeys(names, whole)
+  fields["memory"] = sharding.batched(mesh) if split else whole
+  return jax.jit(
+    many_steps if many else one_step,
+    donate_argnums=0,
+    out_shardings=(TrainState(**fields), whole),
+  )
+
+
+def watch(state: TrainState) -> dict[str, Any]:
+  """Returns copies of what the host reads; the state itself is donated."""
+  read = {
+    "step": state.step,
+    "totals": state.totals,
+    "bad_step": state.bad_step,
+  }
+  return jax.tree.map(jnp.copy, read)

@@ -1,0 +1,266 @@
+"""Inference: features and probabilities of whole image sets.
+
+Large batches, one compilation: the last, partial batch is filled up with the
+first image and the surplus cut off. BatchNorm uses its running statistics.
+Images may be on the device or on the host, see `ltjax.training.prefetch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import contextlib
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from ltjax import models
+from ltjax.data.host import host_images
+from ltjax.devices import memory, sharding
+from ltjax.training import memory_check, prefetch
+from ltjax.training.state import ModelState
+
+PyTree = Any
+# `(name, guard, *arguments, **options)`: compiles what the guard is around.
+Compile = Callable[..., None]
+
+
+class Predictor:
+  """Runs a network in evaluation mode over images.
+
+  Args:
+    model: the network.
+    test_transform: `images uint8 [B, H, W, C] -> float [B, H, W, C]`.
+    train_transform: the same with a random key as its first argument.
+    batch_size: images in a batch, at least 1; rounded up to a multiple of the
+      device count.
+    mesh: the devices.
+    memory_limit_gib: what a device has; 0 asks it, see `ltjax.devices.memory`.
+
+  Raises:
+    ValueError: if `batch_size` is below 1.
+  """
+
+  def __init__(
+    self,
+    model: models.Model,
+    *,
+    test_transform: Callable[[jax.Array], jax.Array],
+    train_transform: Callable[[jax.Array, jax.Array], jax.Array],
+    batch_size: int,
+    mesh: Mesh,
+    memory_limit_gib: float = 0.0,
+  ):
+    if batch_size < 1:
+      raise ValueError(
+        f"eval.batch_size is {batch_size}; it must be 1 or more."
+      )
+    self.model = model
+    self.transform = train_transform
+    self._batch_size = -(-batch_size // mesh.size) * mesh.size
+    self._mesh = mesh
+    self._memory_limit_gib = memory_limit_gib
+    self._compile: Compile | None = None
+
+    @functools.partial(jax.jit, static_argnames="augment")
+    def features(backbone, batch_stats, head, images, index, key, augment):
+      batch = prefetch.bind(images, index)[index]
+      batch = train_transform(key, batch) if augment else test_transform(batch)
+      features, _, _ = model.apply(
+        {"backbone": backbone, "head": head}, batch_stats, batch, False
+      )
+      return features
+
+    self._features = features
+    self._probabilities = jax.jit(
+      lambda head, features: jax.nn.softmax(model.head_apply(head, features))
+    )
+
+  def size(self, num: int) -> int:
+    """Returns the size of the batches in which images are passed.
+
+    Args:
+      num: images.
+    """
+    return min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
+
+  def lower(self, state: ModelState, images: PyTree, size: int) -> Any:
+    """Returns the program of a batch, lowered from shapes, not compiled.
+
+    Args:
+      state: shapes of the parameters and statistics.
+      images: the shape of all, or `Gathered` of the rows of a batch.
+      size: images in the batch.
+    """
+    return self._features.lower(
+      state.backbone,
+      state.batch_stats,
+      state.head,
+      images,
+      self._index(size),
+      None,
+      augment=False,
+    )
+
+  def _index(self, size: int) -> jax.ShapeDtypeStruct:
+    """Returns the shape of the index of a batch."""
+    placed = sharding.batched(self._mesh)
+    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=placed)
+
+  @contextlib.contextmanager
+  def rehearsing(self, compile_pass: Compile) -> Iterator[None]:
+    """Within this context passes are compiled and not run.
+
+    Features are random numbers then: of no use, but those who ask for them go on.
+
+    Args:
+      compile_pass: is told of each pass.
+    """
+    self._compile = compile_pass
+    try:
+      yield
+    finally:
+      self._compile = None
+
+  def features(
+    self,
+    state: ModelState,
+    images: jax.Array | host_images.HostImages,
+    *,
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns the embeddings `f(x)` of all images.
+
+    Args:
+      state: the network's parameters and statistics.
+      images: uint8 `[N, H, W, C]`.
+      key: with a key, images are augmented as in training (an own draw for
+        every image); without, transformed as in testing.
+
+    Returns:
+      float32 `[N, D]`.
+
+    Raises:
+      OutOfMemoryError: if a batch does not fit on the device.
+    """
+    num = len(images)
+    if num == 0:
+      return jnp.zeros((0, self.model.feature_dim), jnp.float32)
+    size = self.size(num)
+    indices = [
+      np.arange(first, first + size, dtype=np.int32)
+      for first in range(0, num, size)
+    ]
+    indices = [np.where(index < num, index, 0) for index in indices]
+    outputs = []
+    run = memory_check.Guard(
+      self._features,
+      memory.Batch(
+        f"A pass over {num:,} images", "eval.batch_size", size, self._mesh.size
+      ),
+      states=3,
+      index=4,
+      mesh=self._mesh,
+      limit_gib=self._memory_limit_gib,
+      # Those of each batch, and all of them put together.
+      results=2 * 4 * num * self.model.feature_dim,
+    )
+    if self._compile is not None:
+      self._compile(
+        f"a pass over {num:,} images{'' if key is None else ', augmented'}",
+        run,
+        *(state.backbone, state.batch_stats, state.head),
+        prefetch.outline(images, size, self._mesh),
+        self._index(size),
+        key,
+        augment=key is not None,
+      )
+      shape = (num, self.model.feature_dim)
+      drawn = jax.random.normal(jax.random.key(0), shape, jnp.float32)
+      return sharding.replicate(drawn, self._mesh)
+    given = prefetch.ahead(images, indices, self._mesh)
+    for batch, (index, rows) in enumerate(zip(indices, given, strict=True)):
+      outputs.append(
+        run(
+          state.backbone,
+          state.batch_stats,
+          state.head,
+          rows,
+          sharding.put(index, sharding.batched(self._mesh)),
+          None if key is None else jax.random.fold_in(key, batch),
+          augment=key is not None,
+        )
+      )
+    stacked = outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)
+    return sharding.replicate(stacked[:num], self._mesh)
+
+  def probabilities(
+    self,
+    state: ModelState,
+    images: jax.Array | host_images.HostImages,
+    *,
+    head: PyTree,
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns the class probabilities of all images.
+
+    Args:
+      state: the network's parameters and statistics.
+      images: uint8 `[N, H, W, C]`.
+      head: the head to use, `state.head` (g') or `state.balanced_head` (g).
+      key: as in `features`.
+
+    Returns:
+      float32 `[N, C]`.
+    """
+    return self.classify(head, self.features(state, images, key=key))
+
+  def classify(self, head: PyTree, features: jax.Array) -> jax.Array:
+    """Returns the class probabilities float32 `[N, C]` of features.
+
+    Args:
+      head: the head to use.
+      features: `[N, D]`.
+    """
+    return self._probabilities(head, features)
+
+
+class FeatureCache:
+  """Features of image sets by the embedding that was asked last.
+
+  Args:
+    predictor: runs the network in evaluation mode.
+  """
+
+  def __init__(self, predictor: Predictor):
+    self._predictor = predictor
+    self._embedding: list[jax.Array] = []
+    self._found: list[tuple[object, jax.Array]] = []
+
+  def features(
+    self, state: ModelState, images: jax.Array | host_images.HostImages
+  ) -> jax.Array:
+    """Returns the embeddings `f(x)` of all images, kept until `f` changes.
+
+    Sets and embeddings are told by what they are, not by their values: another
+    copy is another one.
+
+    Args:
+      state: the network's parameters and statistics.
+      images: uint8 `[N, H, W, C]`.
+
+    Returns:
+      float32 `[N, D]`.
+    """
+    embedding = jax.tree.leaves((state.backbone, state.batch_stats))
+    if [id(x) for x in embedding] != [id(x) for x in self._embedding]:
+      self._embedding, self._found = embedding, []
+    for known, features in self._found:
+      if known is images:
+        return features
+    features = self._predictor.features(state, images)
+    self._found.append((images, features))
+    return features
