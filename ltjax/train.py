@@ -11,6 +11,7 @@ from typing import Any
 from ltjax import methods
 from ltjax.config import check as config_check
 from ltjax.data import task as tasks
+from ltjax.data.sources import given as givens
 from ltjax.data.splits import record
 from ltjax.devices import distributed, sharding
 from ltjax.methods import build
@@ -30,6 +31,7 @@ def train(
   workdir: str,
   *,
   data_dir: str | None = None,
+  given: givens.Given | None = None,
   echo: Callable[[str], None] = print,
 ) -> dict[str, Any]:
   """Runs a config to its end in a folder, going on where it was left.
@@ -41,6 +43,7 @@ def train(
     config: as a config file gives it.
     workdir: the run's folder.
     data_dir: where data sets live; None for the default.
+    given: arrays at hand, which `config.data.source` names; None to load it.
     echo: where tables and results are printed.
 
   Returns:
@@ -73,7 +76,7 @@ def train(
     distributed.check_shared(folder.path)
 
     mesh = sharding.make_mesh()
-    task = build.build_task(config, mesh, data_dir)
+    task = build.build_task(config, mesh, data_dir, given)
     learner = build.build_learner(config, task, mesh)
     stages = methods.stages(config.method, learner, config)
     state = learner.init()

@@ -63,6 +63,7 @@ def optimized():
 SLOW = {
   *("augment", "benchmarks", "evaluation", "experiments", "methods", "models"),
   *("plots/tsne_test.py", "self_supervised", "semi_supervised", "stages"),
+  *("api_test.py", "python_api_test.py"),
   *("configs_test.py", "conformance_test.py", "devices/compilation_test.py"),
   *("devices/distributed_test.py", "docs_test.py", "dry_run_test.py"),
   *("evaluate_test.py", "kill_test.py", "launch/seeds_test.py", "main_test.py"),

@@ -18,6 +18,7 @@ from ltjax.augment import transforms as transforming
 from ltjax.data import task as tasks
 from ltjax.data.host import host_images
 from ltjax.data.host import storage as storing
+from ltjax.data.sources import given as givens
 from ltjax.data.sources import labeled as sources
 from ltjax.data.sources import unlabeled as pools
 from ltjax.data.splits import draw as splits
@@ -51,6 +52,7 @@ def build(
   seed: int,
   mesh: Mesh,
   data_dir: str | None = None,
+  given: givens.Given | None = None,
 ) -> tasks.Task:
   """Loads a data set, splits it and puts it where it belongs.
 
@@ -80,6 +82,7 @@ def build(
     seed: of the split.
     mesh: the devices.
     data_dir: where data sets live.
+    given: arrays at hand, which `source` names; None to load it.
 
   Returns:
     The task.
@@ -105,6 +108,7 @@ def build(
     seed=seed,
     root=root,
     pictures=pictures,
+    given=given.content if given else None,
   )
   name, others, num_classes = wanted["irrelevant"], None, data.num_classes
   held = irrelevant.held_out(name, data)
@@ -128,6 +132,7 @@ def build(
       data_dir=data_dir,
       root=root,
       pictures=pictures,
+      given=given.pool if given else None,
     )
     if held:
       pool = irrelevant.take_out_of_pool(pool, held, num_classes)

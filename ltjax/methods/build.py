@@ -10,26 +10,33 @@ from jax.sharding import Mesh
 from ltjax import models
 from ltjax.data import builder
 from ltjax.data import task as tasks
+from ltjax.data.sources import given as givens
 from ltjax.methods.learner import Learner
 from ltjax.training import inference
 
 Config = Any
 
 
-def build_task(config: Config, mesh: Mesh, data_dir: str | None) -> tasks.Task:
+def build_task(
+  config: Config,
+  mesh: Mesh,
+  data_dir: str | None,
+  given: givens.Given | None = None,
+) -> tasks.Task:
   """Returns the task that `config.data` describes.
 
   Args:
     config: the run's config.
     mesh: the devices.
     data_dir: where data sets live; None for the default.
+    given: arrays at hand, which `config.data.source` names; None to load it.
   """
   settings: dict[str, Any] = dict(config.data)
   for name in ("labeled", "unlabeled", "validation", "probe"):
     settings[name] = dict(settings[name])
   for name in ("groups", "group_counts"):
     settings[name] = tuple(settings[name])
-  return builder.build(**settings, mesh=mesh, data_dir=data_dir)
+  return builder.build(**settings, mesh=mesh, data_dir=data_dir, given=given)
 
 
 def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:

@@ -4,7 +4,8 @@ On a terminal, one live line at the bottom: the stage, its bar, the epoch,
 images per second, loss, accuracy, and the time left for the stage and for the
 run. A stage that ends leaves one line behind. In a file, a pipe or a batch
 queue, where a live line would be a mess, plain lines: one for each epoch and,
-in long epochs, at most one each 30 seconds in between.
+in long epochs, at most one each 30 seconds in between. In a notebook, one line
+that changes, below those that ended stages have left.
 
 The times left are estimates. What remains of the stage is divided by the rate
 of the last half minute, compiling left out; the stages to come have no rate
@@ -22,6 +23,8 @@ import os
 import sys
 import time
 from typing import Any, NamedTuple, TextIO
+
+from ltjax.runs import progress_notebook
 
 _BAR_WIDTH = 12
 
@@ -166,7 +169,7 @@ class Progress:
     total_images: images the whole run trains on, over all stages and epochs.
     stream: where to write.
     interactive: live line (True) or plain lines (False); None: a live line if
-      `stream` is a terminal that can show one.
+      `stream` is a terminal that can show one, or by default a notebook.
     clock: seconds, monotonic.
   """
 
@@ -187,9 +190,14 @@ class Progress:
     self._began = clock()
     self._window = collections.deque([(self._began, 0)])
     self._printed = clock()
-    if interactive is None:
+    self._live: Any = None
+    self._notebook: progress_notebook.Notebook | None = None
+    if interactive is None and stream is None and progress_notebook.present():
+      self._notebook = progress_notebook.Notebook(self._line, clock=clock)
+    elif interactive is None:
       interactive = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-    self._live: Any = self._start_live() if interactive else None
+    if interactive:
+      self._live = self._start_live()
 
   def stage(
     self,
@@ -263,7 +271,9 @@ class Progress:
     self._window.append((now, stage.done))
     while len(self._window) > 2 and now - self._window[1][0] > _RATE_WINDOW:
       self._window.popleft()
-    if self._live is None and (
+    if self._notebook is not None:
+      self._notebook.refresh()
+    elif self._live is None and (
       epoch_ended or now - self._printed >= _PLAIN_INTERVAL
     ):
       self._printed = now
@@ -306,6 +316,9 @@ class Progress:
     return started
 
   def _stop_live(self) -> None:
+    notebook, self._notebook = self._notebook, None
+    if notebook is not None:
+      notebook.stop()
     live, self._live = self._live, None
     if live is not None:
       atexit.unregister(self.close)
@@ -318,12 +331,15 @@ class Progress:
       return
     self._before += stage.total
     self._here += stage.done - stage.resumed_at
-    if self._live is not None and stage.done >= stage.total:
+    lives = self._live is not None or self._notebook is not None
+    if lives and stage.done >= stage.total:
       self._print(ended(stage, self._clock()))
 
   def _print(self, text: str) -> None:
     with _unless_closed():
-      if self._live is None:
+      if self._notebook is not None:
+        self._notebook.print(text)
+      elif self._live is None:
         print(text, file=self._stream, flush=True)
       else:
         self._live.console.print(

@@ -113,6 +113,7 @@ def load(
   seed: int = 0,
   root: str = "",
   pictures: image_files.Reader | None = None,
+  given: folders.Content | None = None,
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -129,6 +130,8 @@ def load(
     pictures: Leaves the pictures of a folder, of lists or of ArrayRecord files
       unread, to be read by this. The last two need it. `mean` and `std` are then
       those of 1000 pictures, evenly spaced.
+    given: The content of a set that is no source but arrays at hand, see
+      `ltjax.data.sources.given`; `name` is what it is called.
 
   Returns:
     The set.
@@ -140,9 +143,18 @@ def load(
   if image_size is not None and not 1 <= image_size <= 4096:
     raise ValueError(f"image_size is {image_size}; it must be 1 ... 4096.")
   kind, colon, path = name.partition(":")
-  if kind not in (_WITH_PATH if colon else _NAMED) or (colon and not path):
+  if kind == "arrays" and given is None:
+    raise ValueError(
+      f"{name}: the images of this run were handed to ltjax.fit as arrays and"
+      " are in no file. Open the run with ltjax.load(workdir) and hand the"
+      " arrays to its evaluate."
+    )
+  known = kind in (_WITH_PATH if colon else _NAMED) and (path or not colon)
+  if given is None and not known:
     raise ValueError(_unknown(name))
-  if kind in ("folder", "list", "arrayrecord") and pictures:
+  if given is not None:
+    content = given
+  elif kind in ("folder", "list", "arrayrecord") and pictures:
     content = _unread(kind, path, root, data_dir, pictures)
   elif kind in ("list", "arrayrecord"):
     raise ValueError(

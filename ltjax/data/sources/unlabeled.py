@@ -55,6 +55,7 @@ def load_pool(
   data_dir: str | None = None,
   root: str = "",
   pictures: image_files.Reader | None = None,
+  given: Pool | None = None,
 ) -> Pool:
   """Loads unlabeled images to go with a set.
 
@@ -67,6 +68,7 @@ def load_pool(
     root: The folder that the paths in a list file start from.
     pictures: Leaves the pictures of a folder, of a list or of ArrayRecord files
       unread, to be read by this. The last two need it.
+    given: A pool that is no source but arrays at hand, called `name`.
 
   Returns:
     The pool.
@@ -81,7 +83,9 @@ def load_pool(
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
-  if kind in ("folder", "list", "arrayrecord") and argument and pictures:
+  if given is not None:
+    pool = given
+  elif kind in ("folder", "list", "arrayrecord") and argument and pictures:
     pool = _unread(kind, argument, root, data_dir, pictures)
   else:
     pool = read(name, picture_shape=image_shape, data_dir=data_dir)
