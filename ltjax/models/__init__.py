@@ -21,8 +21,11 @@ _IMAGENET_FAMILY = {
   "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
   "resnet34": (resnet.BasicBlock, (3, 4, 6, 3)),
   "resnet50": (resnet.BottleneckBlock, (3, 4, 6, 3)),
+  "resnext50_32x4d": (resnet.ResNeXtBlock, (3, 4, 6, 3)),
 }
-_CIFAR_FAMILY = {f"resnet{6 * n + 2}": n for n in (1, 2, 3, 5, 7, 9)}
+# Blocks per stage, and channels of the first.
+_CIFAR_FAMILY = {f"resnet{6 * n + 2}": (n, 16) for n in (1, 2, 3, 5, 7, 9)}
+_CIFAR_FAMILY["resnet32_x4"] = (5, 64)
 _WIDE_FAMILY = {"wrn28_2": (4, 2)}
 
 NAMES = (*_IMAGENET_FAMILY, *_CIFAR_FAMILY, *_WIDE_FAMILY)
@@ -73,9 +76,10 @@ def create(
   """Builds a network by name.
 
   Args:
-    name: "resnet18", "resnet34", "resnet50" (ImageNet family); "resnet8", "14",
-      "20", "32", "44", "56" (CIFAR family; ResNet-8 suits a small CPU);
-      "wrn28_2".
+    name: "resnet18", "resnet34", "resnet50", "resnext50_32x4d" (ImageNet
+      family); "resnet8", "14", "20", "32", "44", "56" (CIFAR family; ResNet-8
+      suits a small CPU), "resnet32_x4", which is ResNet-32 at four times the
+      width; "wrn28_2".
     num_classes: C, at least 2.
     image_shape: `(H, W, C)` in pixels.
     head: "linear" or "cosine".
@@ -130,11 +134,12 @@ def create(
       f"{', '.join(_IMAGENET_FAMILY)}."
     )
   elif name in _CIFAR_FAMILY:
-    feature_dim, stride = 64, 4
+    blocks, first = _CIFAR_FAMILY[name]
+    feature_dim, stride = 4 * first, 4
     backbone = resnet.ResNet(
       block=resnet.BasicBlock,
-      depths=(_CIFAR_FAMILY[name],) * 3,
-      width=16,
+      depths=(blocks,) * 3,
+      width=first,
       imagenet_stem=False,
       option_a=True,
       zero_init_last=zero_init_last,

@@ -5,7 +5,7 @@ gradients above all, where XLA:CPU is slow: kernels of one pixel as products, 3x
 kernels of many channels by Winograd's method, strided ones by dense convolutions
 and products, and the gradient of any other kernel as the sum over small
 sub-batches, two to four times as fast as over a batch that does not fit the cache.
-Accelerators have XLA's own convolutions, whatever the kernel.
+Accelerators have XLA's own convolutions, whatever the kernel, and so do grouped ones.
 """
 
 from __future__ import annotations
@@ -39,19 +39,22 @@ class Conv(nn.Module):
     features: Output channels.
     size: Height and width of the kernel, odd.
     stride: In both directions.
-    dtype: Compute dtype; the kernel `[size, size, D, features]` is an fp32
-      parameter, zero until `initializers.he_normal` fills it.
+    dtype: Compute dtype; the kernel `[size, size, D / groups, features]` is an
+      fp32 parameter, zero until `initializers.he_normal` fills it.
+    groups: Parts of the channels that do not mix, a divisor of both.
   """
 
   features: int
   size: int
   stride: int
   dtype: Any
+  groups: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, ceil(H / s), ceil(W / s), features]`."""
-    shape = (self.size, self.size, x.shape[-1], self.features)
+    inputs = x.shape[-1] // self.groups
+    shape = (self.size, self.size, inputs, self.features)
     kernel = self.param("kernel", nn.initializers.zeros, shape, jnp.float32)
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     return convolve(x, kernel, self.stride)
@@ -62,7 +65,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
   Args:
     x: `[B, H, W, D]`.
-    kernel: `[K, K, D, F]`, K odd, of the dtype of `x`.
+    kernel: `[K, K, D / G, F]`, K odd, of the dtype of `x`. With G above 1 the
+      channels are in G groups: each part of F sees its part of D alone.
     stride: In both directions.
 
   Returns:
@@ -74,9 +78,12 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  plain = functools.partial(_plain, stride=stride)
-  many = _by_products(kernel, _FORWARD_CHANNELS)
-  if kernel.shape[0] == 1:
+  plain, whole = (
+    functools.partial(_plain, stride=stride),
+    _groups(x, kernel) == 1,
+  )
+  many = whole and _by_products(kernel, _FORWARD_CHANNELS)
+  if whole and kernel.shape[0] == 1:
     on_cpu = functools.partial(_product, stride=stride)
   elif many and winograd.suits(x, kernel, stride):
     on_cpu = winograd.convolve
@@ -107,7 +114,12 @@ def _plain(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     window_strides=(stride, stride),
     padding=((pad, pad), (pad, pad)),
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=_groups(x, kernel),
   )
+
+
+def _groups(x: jax.Array, kernel: jax.Array) -> int:
+  return x.shape[-1] // kernel.shape[2]
 
 
 def _by_products(kernel: jax.Array, channels: int) -> bool:
@@ -125,6 +137,8 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
   x, kernel = saved
   whole = functools.partial(_gradients, stride=stride, count=1)
+  if _groups(x, kernel) > 1:
+    return whole(x, kernel, grad)
   many = _by_products(kernel, _GRADIENT_CHANNELS)
   if kernel.shape[0] == 1:
     on_cpu = functools.partial(_of_product, stride=stride)

@@ -1,13 +1,16 @@
 """Residual networks (He et al., 2016), in their two lineages.
 
-The *ImageNet family* (ResNet-18/34/50) has four stages of width 64 to 512 and
-a learned 1x1 projection wherever the shape changes. Its stem is chosen by
+The *ImageNet family* (ResNet-18/34/50, and ResNeXt-50, whose 3x3 convolutions
+are wider and in 32 groups) has four stages of width 64 to 512 and a learned 1x1
+projection wherever the shape changes. Its stem is chosen by
 image size: 7x7/2 with a max-pool for photographs, a plain 3x3 for small images.
 The 50-layer bottleneck is "v1.5": the stride sits in the 3x3 convolution.
 
 The *CIFAR family* (ResNet-8/14/20/32/44/56) has three stages of width 16, 32
 and 64 and the parameter-free "option A" shortcut: every second pixel, new
-channels zero. Most published long-tail numbers on CIFAR are of its ResNet-32.
+channels zero. Most published long-tail numbers on CIFAR are of its ResNet-32; those of
+GLMC are of one with 64, 128 and 256 channels under the same name, which has 16
+times as many parameters and is `resnet32_x4` here.
 
 Padding is written out, because "SAME" pads a strided convolution on the other
 side than PyTorch does, and weights could then not be compared.
@@ -27,7 +30,13 @@ from ltjax.models.batch_norm import BatchNorm
 
 
 def conv(
-  features: int, size: int, *, stride: int = 1, dtype: Any, name: str
+  features: int,
+  size: int,
+  *,
+  stride: int = 1,
+  groups: int = 1,
+  dtype: Any,
+  name: str,
 ) -> convolution.Conv:
   """A bias-free convolution which pads `size // 2` on every side.
 
@@ -35,10 +44,11 @@ def conv(
     features: Output channels.
     size: Height and width of the kernel.
     stride: Of both axes.
+    groups: Parts of the channels that do not mix.
     dtype: Of the computation; parameters are fp32.
     name: Of its parameters.
   """
-  return convolution.Conv(features, size, stride, dtype=dtype, name=name)
+  return convolution.Conv(features, size, stride, dtype, groups, name=name)
 
 
 def pool(x: jax.Array) -> jax.Array:
@@ -88,7 +98,8 @@ class BasicBlock(nn.Module):
 class BottleneckBlock(nn.Module):
   """1x1 reduce, 3x3 (with the stride), 1x1 expand by four.
 
-  Attributes: as of `BasicBlock`; `features` is the width of the 3x3.
+  Attributes: as of `BasicBlock`; the 3x3 has `widening` times `features`
+  channels, in `groups`.
   """
 
   features: int
@@ -97,15 +108,17 @@ class BottleneckBlock(nn.Module):
   zero_init_last: bool
   dtype: Any
   expansion = 4
+  widening = 1
+  groups = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, D]` to `[B, H / stride, W / stride, D']`."""
     cv = functools.partial(conv, dtype=self.dtype)
     bn = functools.partial(BatchNorm, train=train, dtype=self.dtype)
-    out = self.features * self.expansion
-    y = nn.relu(bn(name="bn1")(cv(self.features, 1, name="conv1")(x)))
-    y = cv(self.features, 3, stride=self.stride, name="conv2")(y)
+    out, inner = self.features * self.expansion, self.features * self.widening
+    y = nn.relu(bn(name="bn1")(cv(inner, 1, name="conv1")(x)))
+    y = cv(inner, 3, stride=self.stride, groups=self.groups, name="conv2")(y)
     y = nn.relu(bn(name="bn2")(y))
     y = cv(out, 1, name="conv3")(y)
     y = bn(name="bn3", zero=self.zero_init_last)(y)
@@ -115,11 +128,22 @@ class BottleneckBlock(nn.Module):
     return nn.relu(x + y)
 
 
+class ResNeXtBlock(BottleneckBlock):
+  """The block of ResNeXt 32x4d: the 3x3 in 32 groups, of 4 channels each at 64.
+
+  Source: Xie et al. (2017), "Aggregated residual transformations for deep
+    neural networks".
+  """
+
+  widening = 2
+  groups = 32
+
+
 class ResNet(nn.Module):
   """A residual backbone without its head.
 
   Attributes:
-    block: `BasicBlock` or `BottleneckBlock`.
+    block: `BasicBlock`, `BottleneckBlock` or `ResNeXtBlock`.
     depths: Blocks per stage; every stage but the first halves the map.
     width: Channels of the first stage, doubled at every following one.
     imagenet_stem: 7x7/2 convolution and 3x3/2 max-pool, else one 3x3/1.

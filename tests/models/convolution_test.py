@@ -40,6 +40,31 @@ def test_forward_and_gradients_equal_the_sums(size, stride, shape):
   np.testing.assert_allclose(by_kernel, want_kernel, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size, stride", [(1, 1), (3, 2)])
+def test_groups_are_convolutions_side_by_side(size, stride):
+  """Each part of the outputs sees its part of the inputs; gradients as well."""
+  x, kernel = draw(0, 4, 5, 6, 6), draw(1, size, size, 2, 9)
+  xs, kernels = np.split(x, 3, -1), np.split(kernel, 3, -1)
+  expected = [reference(a, k, stride) for a, k in zip(xs, kernels)]
+  grads = [draw(2 + i, *part.shape) for i, part in enumerate(expected)]
+  f32 = [jnp.asarray(a, jnp.float32) for a in (x, kernel)]
+  out = jax.jit(convolution.convolve, static_argnums=2)(*f32, stride)
+  np.testing.assert_allclose(
+    out, np.concatenate(expected, -1), rtol=1e-4, atol=1e-4
+  )
+  found = jax.jit(gradients, static_argnums=2)(
+    *f32, stride, jnp.asarray(np.concatenate(grads, -1), jnp.float32)
+  )
+  wanted = [
+    reference_gradients(*parts)
+    for parts in zip(xs, kernels, [stride] * 3, grads)
+  ]
+  for got, parts in zip(found, zip(*wanted)):
+    np.testing.assert_allclose(
+      got, np.concatenate(parts, -1), rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_kernel_of_one_pixel_is_a_product(stride):
   """XLA:CPU makes both gradients of a strided one many times slower."""
@@ -100,6 +125,7 @@ def test_pieces_of_half_precision_are_added_in_single(monkeypatch):
     (8, 64, 128, 2, "plain", "strided"),
     (7, 64, 128, 2, "plain", "plain"),
     (8, 63, 128, 2, "plain", "plain"),
+    (8, "groups", 128, 1, "plain", "plain"),
   ],
 )
 def test_what_a_cpu_does_instead(
@@ -120,7 +146,8 @@ def test_what_a_cpu_does_instead(
 
     monkeypatch.setattr(module, name, spy)
   names = {winograd: "winograd", strided: "strided"}
-  x = jax.ShapeDtypeStruct((2, side, side, inputs), jnp.float32)
+  inputs, groups = (128, 2) if inputs == "groups" else (inputs, 1)
+  x = jax.ShapeDtypeStruct((2, side, side, inputs * groups), jnp.float32)
   kernel = jax.ShapeDtypeStruct((3, 3, inputs, outputs), jnp.float32)
 
   def call(x, kernel):

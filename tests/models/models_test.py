@@ -25,11 +25,14 @@ def count(params):
     ("resnet18", 1000, 224, 11_689_512),
     ("resnet34", 1000, 224, 21_797_672),
     ("resnet50", 1000, 224, 25_557_032),
+    ("resnext50_32x4d", 1000, 224, 25_028_904),
     ("resnet18", 10, 32, 11_173_962),
     ("resnet20", 10, 32, 269_722),
     ("resnet32", 10, 32, 464_154),
     ("resnet44", 10, 32, 658_586),
     ("resnet56", 10, 32, 853_018),
+    # GLMC's, who print 7,388,756 with their second head of 10 classes.
+    ("resnet32_x4", 10, 32, 7_388_756 - 2_570),
     ("wrn28_2", 10, 32, 1_467_610),
   ],
 )
@@ -76,7 +79,13 @@ def test_parameter_table():
 
 @pytest.mark.parametrize(
   "name, feature_dim",
-  [("resnet8", 64), ("resnet18", 512), ("resnet50", 2048), ("wrn28_2", 128)],
+  [
+    ("resnet8", 64),
+    ("resnet32_x4", 256),
+    ("resnet18", 512),
+    ("resnext50_32x4d", 2048),
+    ("wrn28_2", 128),
+  ],
 )
 @pytest.mark.parametrize(
   "dtype, train", [("float32", False), ("bfloat16", True)]
@@ -263,7 +272,7 @@ def test_errors(kwargs, message):
 
 def test_smallest_images():
   for name in models.NAMES:
-    size = 8 if name in ("resnet18", "resnet34", "resnet50") else 4
+    size = 8 if name in models._IMAGENET_FAMILY else 4
     models.create(name, num_classes=2, image_shape=(size, size, 1))
     with pytest.raises(ValueError, match=f"multiply to {size}"):
       models.create(name, num_classes=2, image_shape=(size, size - 1, 1))

@@ -10,6 +10,10 @@ from ltjax.models import resnet
 
 
 def np_conv(x, kernel, stride):
+  groups = x.shape[-1] // kernel.shape[2]
+  if groups > 1:
+    parts = zip(np.split(x, groups, -1), np.split(kernel, groups, -1))
+    return np.concatenate([np_conv(a, k, stride) for a, k in parts], -1)
   size = kernel.shape[0]
   pad = size // 2
   height, width = x.shape[1:3]
@@ -167,12 +171,20 @@ def test_projection_and_stems_equal_numpy(train, imagenet_stem, shape):
     check_statistics(new, ref)
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_bottleneck_equals_numpy(train):
+@pytest.mark.parametrize(
+  "train, block",
+  [
+    (True, resnet.BottleneckBlock),
+    (False, resnet.BottleneckBlock),
+    (True, resnet.ResNeXtBlock),
+  ],
+)
+def test_bottleneck_equals_numpy(train, block):
+  width = 16 if block.groups > 1 else 4
   net = resnet.ResNet(
-    block=resnet.BottleneckBlock,
+    block=block,
     depths=(1, 2),
-    width=4,
+    width=width,
     imagenet_stem=False,
     option_a=False,
     zero_init_last=False,
@@ -180,10 +192,10 @@ def test_bottleneck_equals_numpy(train):
   )
   images, out, ref, new = run(net, (2, 7, 8, 3), train)
   x = ref.stem(images, False)
-  x = ref.bottleneck(x, 1, 4, "stage1_block1")
-  x = ref.bottleneck(x, 2, 8, "stage2_block1")
-  x = ref.bottleneck(x, 1, 8, "stage2_block2")
-  assert out.shape == (2, 32)
+  x = ref.bottleneck(x, 1, width, "stage1_block1")
+  x = ref.bottleneck(x, 2, 2 * width, "stage2_block1")
+  x = ref.bottleneck(x, 1, 2 * width, "stage2_block2")
+  assert out.shape == (2, 8 * width)
   np.testing.assert_allclose(out, x.mean((1, 2)), rtol=1e-3, atol=1e-4)
   if train:
     check_statistics(new, ref)
