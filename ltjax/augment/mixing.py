@@ -1,0 +1,187 @@
+"""MixUp and CutMix: images made of two, and labels made of two with them.
+
+An image and its *partner* become one. MixUp blends all pixels, CutMix takes a
+box of them from the partner. The `ratio`, lambda, is the share of the first
+image. It is one number for the batch, as in the published code of both, or one
+for each image.
+
+Which partners an image has is the caller's: the same batch in another order, or
+one that was drawn by other probabilities. Labels are blended as images are. By
+the linearity of the cross-entropy blended losses are the same as losses of
+blended one-hot labels:
+
+    ratio = mixing.draw_ratio(key, beta=1.0)
+    x = mixing.mixup(images, images[order], ratio)
+    losses = mixing.mixup(
+      cross_entropy(logits, labels), cross_entropy(logits, labels[order]), ratio
+    )
+"""
+
+from __future__ import annotations
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+
+LABELS = ("published", "area")
+SIDES = ("down", "up")
+
+
+def draw_ratio(
+  key: jax.Array, *, beta: float, shape: tuple[int, ...] = ()
+) -> jax.Array:
+  """Draws lambda from Beta(beta, beta), which is uniform at 1.
+
+  Args:
+    key: a random key.
+    beta: above 0; below 1 most pairs are mostly one of both.
+    shape: `()` for one of the batch, `(B,)` for one of each image.
+
+  Returns:
+    fp32 of the shape, in [0, 1].
+
+  Raises:
+    ValueError: if beta is not above 0 and finite.
+  """
+  if not 0 < beta < math.inf:
+    raise ValueError(
+      f"beta is {beta}; it must be above 0 and finite: 1 draws lambda evenly,"
+      " less draws it near 0 or 1."
+    )
+  return jax.random.beta(key, beta, beta, shape, jnp.float32)
+
+
+def mixup(
+  first: jax.Array, second: jax.Array, ratio: jax.Array | float
+) -> jax.Array:
+  """Blends: `ratio * first + (1 - ratio) * second`.
+
+  Args:
+    first: `[B, ...]`, float: images, one-hot labels or losses.
+    second: as `first`, of the partners.
+    ratio: `[]` or `[B]`, in [0, 1].
+
+  Returns:
+    As `first`, computed in fp32.
+
+  Source: Zhang et al. (2018), "mixup: beyond empirical risk minimization",
+    Equation 2; as it draws partners, pairs of the same batch.
+  """
+  chex.assert_equal_shape([first, second])
+  chex.assert_type([first, second], float)
+  share = _for_each(ratio, first)
+  mixed = share * first.astype(jnp.float32) + (1 - share) * second.astype(
+    jnp.float32
+  )
+  return mixed.astype(first.dtype)
+
+
+def box(
+  key: jax.Array,
+  ratio: jax.Array | float,
+  *,
+  height: int,
+  width: int,
+  side: str = "down",
+) -> jax.Array:
+  """Draws the pixels that come from the partner, by the law of CutMix.
+
+  The box has sides `floor(H r)` and `floor(W r)`, `r = sqrt(1 - ratio)`. Its
+  centre is any pixel, all alike. To all sides of the centre go half of its
+  sides, rounded down, and what lies beyond the border is cut off. So it covers
+  `1 - ratio` of the image at most, and often less.
+
+  Args:
+    key: a random key.
+    ratio: `[]`, in [0, 1]: the share of the image that is meant to stay.
+    height: H, in pixels.
+    width: W, in pixels.
+    side: whether the sides are rounded `down`, or `up` as in the code of GLMC.
+
+  Returns:
+    bool `[H, W]`, true inside of the box.
+
+  Raises:
+    ValueError: if `side` is unknown.
+
+  Source: Yun et al. (2019), "CutMix", Equation 2, and their code for rounding
+    and border; Du et al. (2023), GLMC, Equation 3.
+  """
+  _check("side", side, SIDES)
+  chex.assert_rank(jnp.asarray(ratio), 0)
+  rounded = jnp.floor if side == "down" else jnp.ceil
+  root = jnp.sqrt(1 - jnp.asarray(ratio, jnp.float32))
+
+  def along(key: jax.Array, size: int) -> jax.Array:
+    half = rounded(size * root).astype(jnp.int32) // 2
+    centre = jax.random.randint(key, (), 0, size)
+    pixels = jnp.arange(size, dtype=jnp.int32)
+    return (pixels >= centre - half) & (pixels < centre + half)
+
+  k_rows, k_columns = jax.random.split(key)
+  return along(k_rows, height)[:, None] & along(k_columns, width)[None, :]
+
+
+def cutmix(
+  key: jax.Array,
+  images: jax.Array,
+  partners: jax.Array,
+  ratio: jax.Array | float,
+  *,
+  labels: str = "published",
+  side: str = "down",
+) -> tuple[jax.Array, jax.Array]:
+  """Pastes a box of each partner, at the same place, into the image.
+
+  Args:
+    key: a random key.
+    images: `[B, H, W, C]`, any dtype.
+    partners: as `images`.
+    ratio: `[]` for one box in all images, or `[B]` for a box in each; in
+      [0, 1].
+    labels: what the label's share of the image is: `published`, the ratio
+      itself although the border cuts boxes off; or the real `area`.
+    side: as of `box`.
+
+  Returns:
+    The mixed images, and the share of the label of the first, fp32 of the shape
+    of `ratio`.
+
+  Raises:
+    ValueError: if `labels` or `side` is unknown.
+
+  Source: Yun et al. (2019), Equation 1. Their text has the published ratio;
+    their code the area, and GLMC's the ratio.
+  """
+  _check("labels", labels, LABELS)
+  chex.assert_rank(images, 4)
+  chex.assert_equal_shape([images, partners])
+  ratio = jnp.asarray(ratio, jnp.float32)
+  size = {"height": images.shape[1], "width": images.shape[2], "side": side}
+  if ratio.ndim:
+    keys = jax.random.split(key, len(images))
+    pasted = jax.vmap(lambda key, ratio: box(key, ratio, **size))(keys, ratio)
+  else:
+    pasted = box(key, ratio, **size)[None]
+  mixed = jnp.where(pasted[..., None], partners, images)
+  if labels == "area":
+    area = 1 - jnp.mean(pasted, (1, 2), dtype=jnp.float32)
+    ratio = area if ratio.ndim else area[0]
+  return mixed, ratio
+
+
+def _for_each(ratio: jax.Array | float, like: jax.Array) -> jax.Array:
+  """A ratio of the batch, or of each image, with as many axes as the images."""
+  ratio = jnp.asarray(ratio, jnp.float32)
+  chex.assert_rank(ratio, {0, 1})
+  if ratio.ndim:
+    chex.assert_equal_shape_prefix([ratio, like], 1)
+    return ratio.reshape(-1, *[1] * (like.ndim - 1))
+  return ratio
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+  if value not in known:
+    raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
