@@ -67,6 +67,27 @@ def inverse(counts: jax.Array) -> jax.Array:
   return normalize(jnp.where(some, 1.0 / jnp.where(some, counts, 1.0), 0.0))
 
 
+def power(counts: jax.Array, *, exponent: float) -> jax.Array:
+  """Weights by a power of the frequency: `w_c ~ n_c^-k`, scaled to sum to C.
+
+  Args:
+    counts: n, `[C]`, float, images a class, 0 or more.
+    exponent: k; 0 weighs all classes alike, 1 is `inverse`.
+
+  Returns:
+    fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
+    class has images.
+
+  Source: Zhang et al. (2021), "Distribution alignment", Equation 9; Du et al.
+    (2023), GLMC, Equation 7.
+  """
+  counts = _counts(counts)
+  some = counts > 0
+  return normalize(
+    jnp.where(some, jnp.where(some, counts, 1.0) ** -exponent, 0.0)
+  )
+
+
 def normalize(values: jax.Array) -> jax.Array:
   """Scales numbers to sum to how many there are.
 

@@ -1,6 +1,6 @@
-"""What stages draw: the labeled images, all of them, or pairs of both kinds.
+"""What stages draw: the labeled images, all of them, or pairs.
 
-Each of the three returns the `step.Data` of a stage, whose step then reads
+Each of the four returns the `step.Data` of a stage, whose step then reads
 
 - `images` uint8 `[N + M, H, W, C]`, the labeled ones first,
 - `labels` int32, of those that are drawn; -1 where unknown,
@@ -252,6 +252,40 @@ def pairs(
     )
 
   return step.Data(steps, batch_size * (1 + ratio), prepare, 1 + ratio)
+
+
+def partners(
+  samples: Samples,
+  batch_size: int,
+  *,
+  field: str,
+  sampler: Mapping[str, Any] = RANDOM,
+) -> step.Data:
+  """Draws labeled images, and with each a labeled partner to mix it with.
+
+  An epoch is one pass over the labeled images. The partners of a batch come
+  last, drawn by another stream of the same length.
+
+  Args:
+    samples: the images; others than the labeled ones are not drawn.
+    batch_size: pairs in a step.
+    field: the config block, for errors.
+    sampler: as the config's block `sampler`, of the partners.
+
+  Raises:
+    ValueError: if the batch is larger than the set, or the sampler unknown.
+  """
+  singles = labeled(samples, batch_size, field=field)
+  others = labeled(samples, batch_size, field=field, sampler=sampler)
+
+  def prepare(state: ModelState, name: str, epochs: int):
+    arrays, stream = singles.prepare(state, name, epochs)
+    _, partner = others.prepare(state, name + "/partners", epochs)
+    return arrays, lambda epoch: np.concatenate(
+      [stream(epoch), partner(epoch)], axis=1
+    )
+
+  return step.Data(singles.steps, 2 * batch_size, prepare, 2)
 
 
 def join(

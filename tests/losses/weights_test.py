@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,11 +73,35 @@ def test_balanced_counts_have_weights_of_1():
   for got in (
     weights.effective_number(jnp.full(4, 500.0)),
     weights.inverse(jnp.full(4, 500.0)),
+    weights.power(jnp.full(4, 500.0), exponent=1.2),
   ):
     np.testing.assert_allclose(got, np.ones(4), rtol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [weights.effective_number, weights.inverse])
+def test_a_power_of_the_counts():
+  """Golden numbers of GLMC's exponent; 1 is `inverse`, 0 none."""
+  counts = np.asarray(COUNTS, np.float64)
+  wanted = 10 * counts**-1.2 / np.sum(counts**-1.2)
+  got = weights.power(array(COUNTS), exponent=1.2)
+  np.testing.assert_allclose(got, wanted, rtol=1e-5)
+  np.testing.assert_allclose(got[jnp.array([0, -1])], GOLDEN_1_2, rtol=1e-5)
+  one = weights.power(array(COUNTS), exponent=1.0)
+  np.testing.assert_allclose(one, weights.inverse(array(COUNTS)), rtol=1e-6)
+  none = weights.power(array(COUNTS), exponent=0.0)
+  np.testing.assert_array_equal(none, np.ones(10))
+
+
+GOLDEN_1_2 = (0.01827491, 4.59045038)
+
+
+@pytest.mark.parametrize(
+  "rule",
+  [
+    weights.effective_number,
+    weights.inverse,
+    functools.partial(weights.power, exponent=0.5),
+  ],
+)
 def test_an_empty_class_has_weight_0_and_leaves_the_ratios(rule):
   got = rule(array([100, 0, 10, 1]))
   others = rule(array([100, 10, 1]))
@@ -131,6 +157,7 @@ def test_wrong_shapes_and_types(counts):
     weights.effective_number,
     weights.inverse,
     weights.normalize,
+    functools.partial(weights.power, exponent=1.0),
   ):
     with pytest.raises(AssertionError):
       function(counts)

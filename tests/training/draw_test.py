@@ -117,6 +117,24 @@ def test_a_sampler_of_pairs_draws_the_labeled_images_only(learner):
   )
 
 
+def test_partners_have_a_sampler_of_their_own(learner):
+  settings = {"name": "power", "defer": 0.0, "exponent": 0.5, "beta": 0}
+  data = draw.partners(learner.samples, 8, field="glmc", sampler=settings)
+  assert (data.steps, data.batch_size, data.images_per_sample) == (5, 16, 2)
+  arrays, index = prepared(learner, data, 80)
+  first, partners = index[:, :8], index[:, 8:]
+  np.testing.assert_array_equal(np.bincount(first.ravel()), np.full(toys.N, 80))
+  labels = np.asarray(arrays["labels"])[partners]
+  shares = np.bincount(labels.ravel()) / labels.size
+  wanted = np.sqrt(toys.LABELED) / np.sum(np.sqrt(toys.LABELED))
+  np.testing.assert_allclose(shares, wanted, atol=0.03)
+  # Drawn at random they are each image once, in an order of their own.
+  data = draw.partners(learner.samples, 8, field="glmc")
+  _, index = prepared(learner, data, 1)
+  np.testing.assert_array_equal(np.bincount(index.ravel()), 2)
+  assert np.mean(index[:, :8] == index[:, 8:]) < 0.2
+
+
 def slow_stream(labeled, unlabeled, labeled_steps, steps, epochs):
   """All labeled batches in a row, cut anew; then the unlabeled ones."""
   count = -(-epochs * steps // labeled_steps)
@@ -192,7 +210,12 @@ def test_the_order_is_that_of_seed_and_stage(learner):
 
 @pytest.mark.parametrize(
   "make",
-  [draw.labeled, draw.everything, functools.partial(draw.pairs, ratio=1)],
+  [
+    draw.labeled,
+    draw.everything,
+    draw.partners,
+    functools.partial(draw.pairs, ratio=1),
+  ],
 )
 def test_an_unknown_sampler_is_refused_before_a_run(learner, make):
   with pytest.raises(ValueError, match="sampler.name is 'balanced'"):
