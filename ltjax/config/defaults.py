@@ -134,7 +134,9 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
       "views": 10,
       "batch_norm": "frozen",  # or "update", with `views` of 1
       "sampler": "class_balanced",
-      "loss": "cross_entropy",  # "logit_adjustment", with the sampler "random"
+      # "logit_adjustment" or "class_balanced", with the sampler "random"
+      "loss": "cross_entropy",
+      "max_norm": 0.0,  # bound of the vectors' lengths, 0: none
       "tau": 1.0,
       "select_tau": False,  # on the validation images
       "ncm_features": "cl2n",  # or "l2", "plain", "cosine"
@@ -180,6 +182,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
   config.refit.views = 10
   config.refit.sampler = "class_balanced"
   config.refit.loss = "cross_entropy"  # as of `classifier`
+  config.refit.max_norm = 0.0
   config.refit.data = "labeled"
   config.refit.batch_norm = "frozen"  # or "update", with `views` of 1
   if author:

@@ -64,6 +64,43 @@ def tau_normalize(
   }
 
 
+def norm_bound(head: heads.HeadParams, *, share: float) -> jax.Array:
+  """Returns a length between those of the shortest and the longest vector.
+
+  `(1 - share) min |w_c| + share max |w_c|`
+
+  Args:
+    head: of a linear head.
+    share: in [0, 1]; at 1 no vector is longer than the bound.
+  """
+  norms = jnp.linalg.norm(head["kernel"], axis=0)
+  return (1 - share) * jnp.min(norms) + share * jnp.max(norms)
+
+
+def max_norm(
+  head: heads.HeadParams, *, bound: float | jax.Array
+) -> heads.HeadParams:
+  """Shortens each class's vector that is too long: `min(1, d / |w_c|) w_c`.
+
+  The nearest head all of whose vectors lie in a ball of radius d: the projection
+  after each step is projected gradient descent. Biases are not bounded.
+
+  Args:
+    head: of a linear head.
+    bound: d, above 0.
+
+  Returns:
+    A linear head.
+
+  Source: Alshammari et al. (2022), "Long-tailed recognition via weight
+    balancing", MaxNorm; Du et al. (2023), GLMC, Equation 13.
+  """
+  kernel = head["kernel"]
+  norms = jnp.linalg.norm(kernel, axis=0)
+  factors = jnp.minimum(1.0, bound / jnp.where(norms > 0, norms, bound))
+  return {**head, "kernel": kernel * factors[None, :]}
+
+
 def scale(head: heads.HeadParams, factors: jax.Array) -> heads.HeadParams:
   """Multiplies the logit of each class, bias included, by a factor.
 

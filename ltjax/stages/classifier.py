@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.losses import objective
+from ltjax.models import rescaling
 from ltjax.optim import recipe as recipes
 from ltjax.stages import features as feature_sources
 from ltjax.stages import head_rules
@@ -27,7 +28,12 @@ DATA = ("labeled", "all")
 BATCH_NORM = ("frozen", "update")
 # `power` is left out: its exponent is a setting of its own.
 SAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "power")
-LOSSES = ("cross_entropy", "logit_adjustment")
+# As blocks of a config's `loss`.
+LOSSES = {
+  "cross_entropy": {"name": "cross_entropy"},
+  "logit_adjustment": {"name": "logit_adjustment"},
+  "class_balanced": {"name": "cross_entropy", "weights": "effective_number"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +52,18 @@ class Settings:
     sampler: `class_balanced`, or another of `SAMPLERS` (`random` is an ablation
       of Table 3).
     loss: `cross_entropy`; or `logit_adjustment` with tau 1, the balanced
-      softmax, which does to randomly drawn images what re-sampling does.
+      softmax, which does to randomly drawn images what re-sampling does; or
+      `class_balanced`, weights by effective numbers of beta 0.9999.
+    max_norm: bound of the length of each class's vector, kept to after each
+      step: the share of the way from the shortest to the longest one at the
+      stage's start, up to 1; 0 for no bound.
     data: the `labeled` images, or `all` with pseudo labels (an ablation of
       Table 3).
 
-  Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020); for the loss Ren
-    et al. (2020), "Balanced meta-softmax".
+  Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020); for the losses
+    Ren et al. (2020), "Balanced meta-softmax", and Cui et al. (2019); for the
+    bound Alshammari et al. (2022), "Long-tailed recognition via weight
+    balancing".
   """
 
   field: str = "classifier"
@@ -61,6 +73,7 @@ class Settings:
   batch_norm: str = "frozen"
   sampler: str = "class_balanced"
   loss: str = "cross_entropy"
+  max_norm: float = 0.0
   data: str = "labeled"
 
   def __post_init__(self):
@@ -88,9 +101,20 @@ class Settings:
         f" --config.{self.field}.views=1, or --config.{self.field}.batch_norm="
         "frozen."
       )
-    if self.loss == "logit_adjustment" and self.sampler != "random":
+    if not 0 <= self.max_norm <= 1:
       raise ValueError(
-        f"{self.field}.loss is 'logit_adjustment', which adjusts for the class"
+        f"{self.field}.max_norm is {self.max_norm}; it must be 0, for no bound,"
+        " to 1, the longest vector."
+      )
+    if self.max_norm and self.kind != "crt":
+      raise ValueError(
+        f"{self.field}.max_norm is {self.max_norm}, but {self.field}.kind="
+        f"{self.kind} trains no vectors to bound; set it to 0, or the kind to"
+        " crt."
+      )
+    if self.loss != "cross_entropy" and self.sampler != "random":
+      raise ValueError(
+        f"{self.field}.loss is {self.loss!r}, which adjusts for the class"
         f" counts, but {self.field}.sampler is {self.sampler!r}, which has done"
         f" so already; set --config.{self.field}.sampler=random, or the loss to"
         " cross_entropy."
@@ -149,11 +173,18 @@ class Maker:
       settings.kind, predictor.model, field=settings.field
     )
     self._loss = self._make_loss()
+    self._bounded = {}
+    if settings.max_norm:
+      head = jax.eval_shape(predictor.model.head_init, jax.random.key(0))
+      rescaling.check_linear(head, f"{settings.field}.max_norm")
+      self._bounded["constrain"] = lambda params, state: rescaling.max_norm(
+        params, bound=state.extra["bound"]
+      )
 
   def _make_loss(self) -> Callable[..., tuple[jax.Array, step.Outcome]]:
     rule, predictor = self._rule, self._predictor
     minimize = objective.make(
-      {"name": self._settings.loss},
+      LOSSES[self._settings.loss],
       head="linear",
       head_scale=1.0,
       num_classes=self._samples.num_classes,
@@ -189,6 +220,8 @@ class Maker:
   ) -> Stage:
     """Returns a stage that fits `g`.
 
+    Raises ValueError if a fresh head were to be bounded by its lengths.
+
     Args:
       name: the stage's name, such as `loop1/refit`.
       fresh: start from a new head; otherwise go on from `g`.
@@ -197,10 +230,19 @@ class Maker:
     """
     head_key, views_key, step_key = jax.random.split(key, 3)
     rule, head_init = self._rule, self._predictor.model.head_init
+    share, field = self._settings.max_norm, self._settings.field
+    if share and fresh:
+      raise ValueError(
+        f"{field}.max_norm is {share}, which bounds a trained head by its own"
+        " lengths, but here the head starts anew; set it to 0."
+      )
 
     def init(state: ModelState):
       stats = {} if self._frozen else state.batch_stats
-      return rule.init(state, head_key, fresh), stats, {}
+      params = rule.init(state, head_key, fresh)
+      if not share:
+        return params, stats, {}
+      return params, stats, {"bound": rescaling.norm_bound(params, share=share)}
 
     def keep(state: ModelState, trained: TrainState) -> ModelState:
       stats = state.batch_stats if self._frozen else trained.batch_stats
@@ -219,7 +261,12 @@ class Maker:
     return step.make(
       name,
       step.Algorithm(
-        self._loss, ("accuracy",), init=init, keep=keep, shapes=shapes
+        self._loss,
+        ("accuracy",),
+        init=init,
+        keep=keep,
+        shapes=shapes,
+        **self._bounded,
       ),
       self._data(views_key),
       self._recipe,

@@ -49,6 +49,28 @@ def test_a_class_of_length_zero_stays_finite():
     np.testing.assert_array_equal(found["kernel"], np.zeros((2, 3)))
 
 
+def test_a_bound_lies_between_the_shortest_and_the_longest():
+  for share, wanted in ((0.0, 1.0), (0.25, 2.0), (1.0, 5.0)):
+    assert float(rescaling.norm_bound(HEAD, share=share)) == wanted
+
+
+def test_max_norm_shortens_what_is_too_long():
+  found = rescaling.max_norm(HEAD, bound=2.5)
+  np.testing.assert_allclose(
+    found["kernel"], [[1.5, 0.0, 1.0], [2.0, 2.0, 0.0]], rtol=1e-6
+  )
+  np.testing.assert_array_equal(found["bias"], HEAD["bias"])
+  again = rescaling.max_norm(found, bound=2.5)
+  np.testing.assert_allclose(again["kernel"], found["kernel"], rtol=1e-6)
+  # To the longest of its own nothing changes, not by a bit.
+  head = heads.linear(7, 5).init(jax.random.key(0))
+  bound = rescaling.norm_bound(head, share=1.0)
+  same = rescaling.max_norm(head, bound=bound)
+  np.testing.assert_array_equal(same["kernel"], head["kernel"])
+  zeros = rescaling.max_norm({"kernel": jnp.zeros((2, 3))}, bound=1.0)
+  np.testing.assert_array_equal(zeros["kernel"], np.zeros((2, 3)))
+
+
 def test_scales_multiply_the_whole_logit():
   head, x = heads.linear(2, 3), jnp.array([[1.0, 2.0], [-1.0, 0.5]])
   factors = jnp.array([2.0, 0.0, -1.0])

@@ -177,6 +177,43 @@ def test_pseudo_labels_are_an_option(learner, trained):
   np.testing.assert_allclose(classes, 1 / 4, atol=0.03)
 
 
+def test_a_bound_holds_after_each_step(learner, trained):
+  """Of a class-balanced loss, written out; the bound is that of the start."""
+  choices = {"loss": "class_balanced", "sampler": "random", "max_norm": 0.25}
+  stage = toys.classifier_stage(learner, fresh=False, choices=choices)
+  states, arrays, indices = toys.train(stage, trained, 3)
+  before, after = states[:2]
+  lengths = np.linalg.norm(before.params["kernel"], axis=0)
+  bound = 0.75 * lengths.min() + 0.25 * lengths.max()
+  features = np.asarray(arrays["features"])[indices[0]]
+  labels = np.asarray(arrays["labels"])[indices[0]]
+  weights = (1 - 0.9999) / (1 - 0.9999 ** np.array(toys.LABELED))
+  weights = jnp.asarray((4 * weights / weights.sum())[labels], jnp.float32)
+
+  def loss_fn(head):
+    log_probs = jax.nn.log_softmax(learner.model.head_apply(head, features))
+    return -jnp.mean(weights * log_probs[np.arange(8), labels])
+
+  grads = jax.grad(loss_fn)(before.params)
+  moved = jax.tree.map(
+    lambda w, g: w - 0.05 * (g + 5e-4 * w), before.params, grads
+  )
+  factors = np.minimum(1, bound / np.linalg.norm(moved["kernel"], axis=0))
+  assert np.any(factors < 1) and np.any(factors == 1)
+  np.testing.assert_allclose(
+    after.params["kernel"], moved["kernel"] * factors[None], rtol=1e-5
+  )
+  np.testing.assert_allclose(after.params["bias"], moved["bias"], rtol=1e-5)
+  for state in states[1:]:
+    lengths = np.linalg.norm(state.params["kernel"], axis=0)
+    assert np.all(lengths <= bound * (1 + 1e-6))
+
+
+def test_a_fresh_head_has_no_lengths_to_be_bounded_by(learner):
+  with pytest.raises(ValueError, match="classifier.max_norm is 0.1, which"):
+    toys.classifier_stage(learner, choices={"max_norm": 0.1})
+
+
 @pytest.mark.parametrize("data", ["labeled", "all"])
 def test_logit_adjustment_in_place_of_re_sampling(learner, trained, data):
   """The loss of a batch of random draws, adjusted by the counts, written out."""
