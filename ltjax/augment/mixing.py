@@ -25,6 +25,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+NAMES = ("mixup", "cutmix", "plain")
 LABELS = ("published", "area")
 SIDES = ("down", "up")
 
@@ -170,6 +171,40 @@ def cutmix(
     area = 1 - jnp.mean(pasted, (1, 2), dtype=jnp.float32)
     ratio = area if ratio.ndim else area[0]
   return mixed, ratio
+
+
+def mix(
+  name: str,
+  key: jax.Array,
+  images: jax.Array,
+  partners: jax.Array,
+  ratio: jax.Array | float,
+  **rules: str,
+) -> tuple[jax.Array, jax.Array]:
+  """Mixes by name: `mixup`, `cutmix`, or `plain`, which leaves images alone.
+
+  Args:
+    name: one of `NAMES`.
+    key: a random key, for the box.
+    images: `[B, H, W, C]`, float.
+    partners: as `images`.
+    ratio: `[]` or `[B]`, in [0, 1].
+    **rules: `labels` and `side` of `cutmix`.
+
+  Returns:
+    The images, and the share of the label of the first, fp32 of the shape of
+    `ratio`; 1 for `plain`.
+
+  Raises:
+    ValueError: if a name is unknown.
+  """
+  _check("mixing", name, NAMES)
+  ratio = jnp.asarray(ratio, jnp.float32)
+  if name == "cutmix":
+    return cutmix(key, images, partners, ratio, **rules)
+  if name == "plain":
+    return images, jnp.ones_like(ratio)
+  return mixup(images, partners, ratio), ratio
 
 
 def _for_each(ratio: jax.Array | float, like: jax.Array) -> jax.Array:

@@ -58,6 +58,7 @@ def balanced_head(
   *,
   name: str = "classifier",
   title: str = "",
+  fresh: bool = True,
 ) -> Stage:
   """Returns the stage that makes `g`, by `config.classifier.kind`.
 
@@ -66,6 +67,7 @@ def balanced_head(
     config: uses the block `classifier`.
     name: the stage's name.
     title: what to call the model in its rows; empty for the base's name.
+    fresh: whether a head that is trained starts anew, and not from `g`.
 
   Raises:
     ValueError: if the kind is unknown, or a setting does not fit.
@@ -88,7 +90,7 @@ def balanced_head(
       recipes.of("classifier", block),
       classifier.of("classifier", block),
     )
-    return make.make(name, fresh=True, key=learner.key(name), report=report)
+    return make.make(name, fresh=fresh, key=learner.key(name), report=report)
   if block.batch_norm != "frozen":
     raise ValueError(
       f"classifier.batch_norm is {block.batch_norm!r}, but classifier.kind"

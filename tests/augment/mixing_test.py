@@ -167,3 +167,19 @@ def test_unknown_choices_are_refused():
       ValueError, match=f"{name} is 'x'; choose one of {known}"
     ):
       mixing.cutmix(jax.random.key(0), first, second, 0.5, **{name: "x"})
+
+
+def test_mixing_by_name():
+  first, second = images()
+  key, ratio = jax.random.key(4), jnp.float32(0.3)
+  wanted = {
+    "mixup": (mixing.mixup(first, second, ratio), ratio),
+    "cutmix": mixing.cutmix(key, first, second, ratio, labels="area"),
+    "plain": (first, 1.0),
+  }
+  for name, (mixed, share) in wanted.items():
+    found = mixing.mix(name, key, first, second, ratio, labels="area")
+    np.testing.assert_array_equal(found[0], mixed)
+    np.testing.assert_array_equal(found[1], share)
+  with pytest.raises(ValueError, match="mixing is 'x'; choose one of mixup,"):
+    mixing.mix("x", key, first, second, ratio)

@@ -1,0 +1,159 @@
+"""GLMC: two mixtures of a pair of images that agree, and a head that catches up.
+
+Each image is mixed with a partner, by MixUp (globally) and by CutMix (locally).
+Both mixtures have one label, and their projections predict each other. The loss
+moves from a plain head `g'` to a class-weighted one, `g`, which is tested.
+
+Source: Du et al. (2023), "Global and local mixture consistency cumulative
+learning for long-tailed visual recognitions", Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltjax import recipe as recipes
+from ltjax import state as states
+from ltjax.augment import mixing
+from ltjax.losses import alignment, classification
+from ltjax.losses import weights as weighting
+from ltjax.methods import decoupling
+from ltjax.methods.learner import Learner
+from ltjax.models import heads
+from ltjax.stage import Stage
+from ltjax.training import draw, step
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The block `glmc`, beside its recipe; the defaults are the paper's."""
+
+  views: str = "mixup,cutmix"  # one or two of "mixup", "cutmix", "plain"
+  beta: float = 0.5  # lambda ~ Beta(beta, beta), one for the batch
+  cutmix_labels: str = "published"  # or by the real "area" of the box
+  cutmix_side: str = "down"  # or "up": how the sides of a box are rounded
+  crops: int = 1  # 2: each view has augmentations of its own
+  consistency: float = 10.0  # gamma, weight of the agreement of two views
+  dim: int = 128  # of the projector and the predictor
+  cumulative: bool = True  # class-balanced learning by the second head
+  label_power: float = 1.0  # k: the weight of a class goes by count^-k
+  first_epoch: int = 1  # T of the first epoch in alpha = 1 - (T / epochs)^2
+  reduction: str = "mean"  # or "sum": of the cross-entropies of the views
+  finetune: bool = False  # `g` once more, by the block `classifier`
+
+  def __post_init__(self):
+    if self.consistency and self.views.count(",") != 1:
+      raise ValueError(
+        f"glmc.consistency is {self.consistency}, but glmc.views is"
+        f" {self.views!r}, and it takes two to agree; set glmc.consistency to 0,"
+        " or the views to mixup,cutmix."
+      )
+
+
+def algorithm(learner: Learner, settings: Settings) -> step.Algorithm:
+  """Returns the loss `alpha L_c + (1 - alpha) L_cb + gamma L_sim`, Equation 11.
+
+  With lambda the share of i in its mixture with j, H the cross-entropy of a head
+  and w class weights, means over the batch and means or sums over the views:
+  `L_c = lambda H(g', i) + (1 - lambda) H(g', j)`,
+  `L_cb = lambda w_i H(g, i) + (1 - lambda) w_j H(g, j)`,
+  `L_sim = -cos(q(p_1), sg(p_2)) - cos(q(p_2), sg(p_1))`.
+  If not cumulative, alpha = 1 and `g` becomes a copy of `g'`.
+
+  Args:
+    learner: the network, and how images are augmented.
+    settings: of the loss.
+  """
+  model, names = learner.model, settings.views.split(",")
+  project = heads.linear(model.feature_dim, settings.dim)
+  predict = heads.linear(settings.dim, settings.dim)
+  rules = {"labels": settings.cutmix_labels, "side": settings.cutmix_side}
+
+  def init(state):
+    params, stats, extra = step.network(state)
+    params["balanced_head"] = states.copy(state.balanced_head)
+    params["project"] = project.init(learner.key("glmc/project"))
+    params["predict"] = predict.init(learner.key("glmc/predict"))
+    return params, stats, extra
+
+  def loss(params, state, batch):
+    k_ratio, k_box, *k_crops = jax.random.split(batch.key, 2 + settings.crops)
+    ratio = mixing.draw_ratio(k_ratio, beta=settings.beta)
+    labels, stats = jnp.split(batch.labels, 2), state.batch_stats
+
+    def entropy(logits, share, k):
+      weights = weighting.power(batch.arrays["counts"], exponent=k)
+      of_image, of_partner = (
+        weighting.of_labels(weights, y)
+        * classification.cross_entropy(logits, y)
+        for y in labels
+      )
+      return jnp.mean(mixing.mixup(of_image, of_partner, share))
+
+    plain, balanced, points = [], [], []
+    for i, name in enumerate(names):
+      images = learner.transform(k_crops[i % settings.crops], batch.images)
+      images, partners = jnp.split(images, 2)
+      images, share = mixing.mix(name, k_box, images, partners, ratio, **rules)
+      features, logits, stats = model.apply(params, stats, images, True)
+      plain.append(entropy(logits, share, 0.0))
+      logits = model.head_apply(params["balanced_head"], features)
+      balanced.append(entropy(logits, share, settings.label_power))
+      points.append(project.apply(params["project"], features))
+
+    alpha = 1.0 - ((batch.epoch + settings.first_epoch) / batch.epochs) ** 2
+    alpha = alpha if settings.cumulative else 1.0
+    over = jnp.mean if settings.reduction == "mean" else jnp.sum
+    distances = [  # 2 - 2 cos
+      alignment.normalized_distance(predict.apply(params["predict"], p), target)
+      for p, target in zip(points, points[::-1])
+    ]
+    metrics = {
+      "plain": over(jnp.stack(plain)),
+      "balanced": over(jnp.stack(balanced)),
+      "consistency": jnp.sum(jnp.mean(jnp.stack(distances), 1) / 2 - 1),
+    }
+    total = alpha * metrics["plain"] + (1.0 - alpha) * metrics["balanced"]
+    total += settings.consistency * metrics["consistency"]
+    return total, step.Outcome(stats, metrics)
+
+  def keep(state, trained):
+    head = trained.params["balanced_head" if settings.cumulative else "head"]
+    kept = step.keep_network(state, trained)
+    return dataclasses.replace(kept, balanced_head=states.copy(head))
+
+  metrics = ("plain", "balanced", "consistency")
+  return step.Algorithm(loss, metrics, init=init, keep=keep)
+
+
+def stages(learner: Learner, config: Any) -> Iterator[Stage]:
+  """Yields GLMC's stage and, to choice, that of MaxNorm or balanced softmax.
+
+  Args:
+    learner: the network and the task.
+    config: uses the blocks `glmc`, `sampler` (of the partners) and, with
+      `glmc.finetune`, `classifier`.
+  """
+  names = [field.name for field in dataclasses.fields(Settings)]
+  settings = Settings(**{n: config.glmc[n] for n in names if n in config.glmc})
+  recipe = recipes.of("glmc", config.glmc)
+  title = "GLMC" if settings.consistency else f"CE on {settings.views}"
+  yield step.make(
+    "glmc",
+    algorithm(learner, settings),
+    draw.partners(
+      learner.samples, recipe.batch_size, field="glmc", sampler=config.sampler
+    ),
+    recipe,
+    key=learner.key("glmc"),
+    report=lambda state: learner.evaluate(state, model=title, head="balanced"),
+  )
+  if settings.finetune:
+    yield decoupling.balanced_head(
+      learner, config, title=f"{title}, fine-tuned", fresh=False
+    )
