@@ -17,16 +17,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import recipe as recipes
-from ltjax import state as states
 from ltjax.augment import mixing
-from ltjax.losses import alignment, classification
+from ltjax.losses import classification, consistency
 from ltjax.losses import weights as weighting
 from ltjax.methods import decoupling
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
-from ltjax.stage import Stage
+from ltjax.optim import recipe as recipes
 from ltjax.training import draw, step
+from ltjax.training import state as states
+from ltjax.training.stage import Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,9 @@ def algorithm(learner: Learner, settings: Settings) -> step.Algorithm:
     alpha = alpha if settings.cumulative else 1.0
     over = jnp.mean if settings.reduction == "mean" else jnp.sum
     distances = [  # 2 - 2 cos
-      alignment.normalized_distance(predict.apply(params["predict"], p), target)
+      consistency.normalized_distance(
+        predict.apply(params["predict"], p), target
+      )
       for p, target in zip(points, points[::-1])
     ]
     metrics = {

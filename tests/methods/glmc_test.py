@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import toys
 
-from ltjax import config_blocks
 from ltjax.augment import mixing
+from ltjax.config import blocks as config_blocks
 from ltjax.methods import glmc
 from ltjax.training import draw, step
 
