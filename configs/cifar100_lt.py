@@ -19,7 +19,7 @@ from ltjax.config import rows as presets
 
 def get_config(arg=None):
   arg = configs.parse_arg(arg, row="ldam_drw", rho=100.0, variant="paper")
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "cifar100"
   config.data.labeled.max_count = 500
   config.data.labeled.rho = arg.rho

@@ -26,7 +26,7 @@ from ltjax.config import rows as presets
 
 def get_config(arg=None):
   arg = configs.parse_arg(arg, row="fassl", split=0, rho=100.0, variant="paper")
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "cifar10"
   config.data.image_size = 16
   config.data.pad = 2

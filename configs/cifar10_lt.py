@@ -42,7 +42,7 @@ def get_config(arg=None):
     pool="",
     variant="paper",
   )
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "cifar10"
   config.data.groups = (3, 3, 4)
   config.data.labeled.max_count = arg.max_count

@@ -34,7 +34,7 @@ from ltjax.config import rows as presets
 
 def get_config(arg=None):
   arg = configs.parse_arg(arg, row="sslt", rho=100.0, variant="paper", pool="")
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "cifar10"
   config.data.groups = (3, 3, 4)
   largest = max(833, math.ceil(arg.rho))

@@ -22,7 +22,7 @@ from ltjax.config import rows as presets
 
 def get_config(arg=None):
   arg = configs.parse_arg(arg, row="fassl", split=0, rho=10.0, variant="paper")
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "digits"
   config.data.pad = 1
   config.data.labeled.max_count = 100

@@ -25,7 +25,7 @@ from ltjax import config as configs
 
 def get_config(arg=None):
   arg = configs.parse_arg(arg, variant="paper")
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "digits"
   config.data.pad = 1
   config.data.labeled.max_count = 20

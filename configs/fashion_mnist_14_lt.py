@@ -35,7 +35,7 @@ def get_config(arg=None):
     relevance=1.0,
     variant="paper",
   )
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "fashion_mnist"
   config.data.image_size = 14
   config.data.pad = 2

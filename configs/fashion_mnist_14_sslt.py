@@ -27,7 +27,7 @@ from ltjax.config import rows as presets
 
 def get_config(arg=None):
   arg = configs.parse_arg(arg, row="sslt", rho=100.0, variant="paper")
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "fashion_mnist"
   config.data.image_size = 14
   config.data.pad = 2

@@ -48,7 +48,7 @@ def get_config(arg=None):
     cache="",
     variant="paper",
   )
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   data = config.data
   data.source = arg.source or f"list:{arg.train},{arg.test}"
   data.root = arg.root

@@ -47,7 +47,7 @@ def get_config(arg=None):
     test="",
     unlabeled="",
   )
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   data = config.data
   if arg.train:
     data.source = f"list:{arg.train},{arg.test}"

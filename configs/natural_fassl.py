@@ -34,7 +34,7 @@ def get_config(arg=None):
     fraction=1.0,
     variant="paper",
   )
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = arg.source
   config.data.image_size = arg.size
   config.data.labeled.profile = "natural"

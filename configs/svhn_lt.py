@@ -26,7 +26,7 @@ def get_config(arg=None):
   arg = configs.parse_arg(
     arg, row="ldam_drw", rho=100.0, rho_u=0.0, variant="paper"
   )
-  config = configs.sslt(arg.variant)
+  config = configs.default(arg.variant)
   config.data.source = "svhn"
   config.data.groups = (3, 3, 4)
   config.data.labeled.max_count = 1000

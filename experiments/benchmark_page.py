@@ -118,7 +118,7 @@ def schedule(config: Any) -> dict[str, int]:
 
 def paper() -> Any:
   """Returns the paper's config at rho 100, with the paper's images."""
-  config = configs.sslt("paper")
+  config = configs.default("paper")
   config.data.labeled.max_count = PAPER_LABELED
   config.data.labeled.rho = 100.0
   config.data.unlabeled.factor = float(UNLABELED)

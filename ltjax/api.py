@@ -368,7 +368,7 @@ def _protocol(arrays: givens.Given) -> ml_collections.ConfigDict:
   """The config of a set, before a row chooses the method."""
   (images, labels), _, _ = arrays.content
   size, count = max(images.shape[1:3]), len(labels)
-  config = configs.sslt()
+  config = configs.default()
   config.data.labeled.profile = "natural"
   config.data.unlabeled.profile = "natural"
   if not arrays.pool:

@@ -7,11 +7,12 @@ import dataclasses
 from typing import Any
 
 import jax
+import ml_collections
 
 from ltjax import memory_table, methods, models
 from ltjax.config import check as config_check
 from ltjax.devices import memory, sharding
-from ltjax.methods import build
+from ltjax.methods import build, registry
 
 Config = Any
 
@@ -41,7 +42,7 @@ def show(
   outlined = memory_table.Outlined(learner.predictor)
   learner = dataclasses.replace(learner, predictor=outlined)
   stages = methods.stages(config.method, learner, config)
-  echo(str(config))
+  echo(str(ml_collections.ConfigDict(registry.told(config))))
   echo(task.class_table())
   echo(task.storage_table() + "\n")
   params, _ = jax.eval_shape(learner.model.init, jax.random.key(0))

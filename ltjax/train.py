@@ -14,7 +14,7 @@ from ltjax.data import task as tasks
 from ltjax.data.sources import given as givens
 from ltjax.data.splits import record
 from ltjax.devices import distributed, sharding
-from ltjax.methods import build
+from ltjax.methods import build, registry
 from ltjax.report import page
 from ltjax.report import summary as summaries
 from ltjax.runs import progress as progressing
@@ -66,7 +66,9 @@ def train(
 
     def begin() -> dict[str, Any] | None:
       folder.lock()
-      folder.check_config(config.to_dict())
+      folder.check_config(
+        registry.told(config), lambda stored: registry.as_told(config, stored)
+      )
       return _finished(folder)
 
     summary = distributed.on_first(begin)
@@ -168,7 +170,7 @@ def _sum_up(
   """Writes the summary and the report of a run; returns the summary."""
   summary = summaries.make(
     writers.read(folder / "metrics.jsonl"),
-    config=json.loads(json.dumps(config.to_dict())),
+    config=json.loads(json.dumps(registry.told(config))),
     task=task,
     last_k=config.eval.last_k,
   )
@@ -194,7 +196,7 @@ def _keep(
   folder: workdirs.Workdir, config: Config, split: record.Split
 ) -> None:
   """Binds the folder to its config and split."""
-  folder.keep_config(config.to_dict())
+  folder.keep_config(registry.told(config))
   _keep_split(folder, split)
 
 

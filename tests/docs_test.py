@@ -50,14 +50,14 @@ def test_settings_exist(page):
   names = re.findall(r"config\.((?:[a-z_]+\.)*[a-z_]+)\b", page.read_text())
   names = [n for n in names if not n.endswith(("json", ".py", "py"))]
   for name in names:
-    field(configs.sslt(), name)
+    field(configs.default(), name)
 
 
 def test_settings_are_checked_at_all():
   text = "".join(page.read_text() for page in PAGES)
   assert len(re.findall(r"--config\.[a-z_.]+=", text)) > 5
   with pytest.raises(KeyError):
-    field(configs.sslt(), "data.lebeled")
+    field(configs.default(), "data.lebeled")
 
 
 def test_the_modules_of_the_commands_exist():
@@ -125,9 +125,8 @@ def test_own_data_walkthrough(tmp_path, monkeypatch):
 
 
 def test_worked_example_of_a_method(tmp_path, monkeypatch):
-  monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
   names = toys.example()
-  methods.METHODS["smoothing"] = names["stages"]
+  monkeypatch.setitem(methods.METHODS, "smoothing", names["METHOD"])
   # Equal counts leave no doubt: plain cross-entropy.
   logits = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]], np.float32)
   labels = np.array([0, 2])
@@ -180,5 +179,5 @@ def test_presets_are_those_of_the_table(row, name, paper, author):
   cells = {cells[0]: cells for cells in table("Where paper and code differ")}
   last = name.rpartition(".")[2]
   assert f"`{name}`" in cells[row][5] or f"`.{last}`" in cells[row][5]
-  assert field(configs.sslt("paper"), name) == paper
-  assert field(configs.sslt("author_code"), name) == author
+  assert field(configs.default("paper"), name) == paper
+  assert field(configs.default("author_code"), name) == author

@@ -19,7 +19,7 @@ _make_mesh = sharding.make_mesh  # Before any test has it patched.
 
 def config() -> ml_collections.ConfigDict:
   """Two stages (embedding, classifier), an epoch or two each."""
-  config = configs.sslt()
+  config = configs.default()
   config.method = "decoupling"
   config.data.source = "digits"
   config.data.pad = 1

@@ -19,7 +19,7 @@ import sys
 from ltjax.methods import build
 from ltjax import config as configs, main, methods
 from ltjax.devices import sharding
-config = configs.sslt()
+config = configs.default()
 config.data.labeled.max_count = 20
 config.data.labeled.rho = 10.0
 config.model.name = "resnet8"
@@ -100,10 +100,10 @@ def imported_names(nodes: list[ast.stmt]) -> set[str]:
 # The folders of the package; each imports those before it only. Modules of the
 # root may import all.
 FLOORS = (
-  *("devices", "optim", "augment", "models.cpu_kernels", "models"),
+  *("settings", "devices", "optim", "augment", "models.cpu_kernels", "models"),
   *("data.files", "data.download", "data.host", "data.sources", "data.splits"),
   *("data", "losses", "checkpoints", "training", "evaluation", "stages"),
-  *("semi_supervised", "self_supervised", "config", "methods", "runs", "plots"),
+  *("semi_supervised", "self_supervised", "methods", "config", "runs", "plots"),
   *("report", "launch"),
 )
 

@@ -267,7 +267,7 @@ def test_a_mistake_in_the_code_of_a_config_is_shown_where_it_is(tmp_path):
   path.write_text(
     "from ltjax import config\n"
     "def get_config():\n"
-    "  c = config.sslt()\n"
+    "  c = config.default()\n"
     "  c.embeding.epochs = 3\n"
     "  return c\n"
   )

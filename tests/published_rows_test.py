@@ -58,7 +58,7 @@ def published(row, features, kernel, bias, labels, *, epoch, author):
   "row", ["ce", "cb_ce", "ce_drw", "focal", "cb_focal", "ldam", "ldam_drw"]
 )
 def test_a_row_minimizes_the_published_loss(row, variant):
-  config = presets.apply(configs.sslt(variant), row)
+  config = presets.apply(configs.default(variant), row)
   chosen = objective.make(
     config.loss,
     head=config.model.head,
@@ -118,7 +118,7 @@ def published_rate(epoch):
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_the_rate_of_each_epoch_is_the_published_one(block, variant):
   steps = 97
-  config = presets.apply(configs.sslt(variant), "ldam_drw")
+  config = presets.apply(configs.default(variant), "ldam_drw")
   rate = recipes.of(block, config[block]).make_schedule(steps)
   for where in (0, steps - 1):
     found = rate(np.arange(EPOCHS) * steps + where)
@@ -131,7 +131,7 @@ def test_the_rate_of_each_epoch_is_the_published_one(block, variant):
 
 def test_deferred_re_sampling_draws_by_the_published_weights():
   """From epoch 160 of 200 on a sample has its class's effective weight."""
-  config = presets.apply(configs.sslt(), "ce_drs")
+  config = presets.apply(configs.default(), "ce_drs")
   config.sampler.beta = 0.99  # on a set of 460 images
   counts = np.array([300, 100, 50, 10])
   stream = sampling.make(

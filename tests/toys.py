@@ -54,7 +54,7 @@ BATCH = 8
 # The blocks of a config which are recipes.
 BLOCKS = (
   *("pretrain", "embedding", "classifier", "consistency", "refit"),
-  *("pseudo", "semi", "prototypes", "student", "probe"),
+  *("pseudo", "semi", "prototypes", "student", "probe", "glmc"),
 )
 
 
@@ -200,7 +200,7 @@ def config(
   *, loops=2, epochs=2, batch_size=BATCH, learning_rate=0.05, **changes
 ):
   """Returns a config of few steps; `block__field=value` changes a field."""
-  result = configs.sslt()
+  result = configs.default()
   for block in BLOCKS:
     result[block].update(
       epochs=epochs, batch_size=batch_size, learning_rate=learning_rate

@@ -1,5 +1,5 @@
 """Configs: what a run does, in blocks of settings."""
 
-from ltjax.config.defaults import VARIANTS, parse_arg, sslt
+from ltjax.config.defaults import VARIANTS, default, parse_arg
 
-__all__ = ["VARIANTS", "parse_arg", "sslt"]
+__all__ = ["VARIANTS", "default", "parse_arg"]

@@ -38,9 +38,9 @@ def check(config: Mapping[str, Any] | ml_collections.ConfigDict) -> None:
   if not isinstance(config, Mapping | ml_collections.ConfigDict):
     raise ValueError(
       f"The config is {config!r}; get_config() must return the ConfigDict of"
-      " ltjax.config.sslt()."
+      " ltjax.config.default()."
     )
-  _check(config, configs.sslt(), "")
+  _check(config, configs.default(), "")
   for name, least in _LEAST.items():
     value: Any = config
     for part in name.split("."):
@@ -86,10 +86,10 @@ def completed(
   Args:
     config: of a run, perhaps of an earlier version.
   """
-  known = configs.sslt()
+  known = configs.default()
   variant = config.get("variant")
   if variant in configs.VARIANTS:
-    known = configs.sslt(variant)
+    known = configs.default(variant)
   merged = known.to_dict()
   if isinstance(config, ml_collections.ConfigDict):
     config = config.to_dict()
@@ -115,7 +115,7 @@ def _check(given: Any, known: Any, prefix: str) -> None:
     if name not in given:
       raise ValueError(
         f"The config field {prefix}{name} is missing; start the config file"
-        " from ltjax.config.sslt()."
+        " from ltjax.config.default()."
       )
     value, default = given[name], known[name]
     if isinstance(default, ml_collections.ConfigDict):

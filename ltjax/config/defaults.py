@@ -1,26 +1,27 @@
 """Configs: one block of hyper-parameters per stage, and the two presets.
 
-A config file starts from `sslt(variant)` and changes what it needs. `paper`
+A config file starts from `default(variant)` and changes what it needs. `paper`
 follows Section 4.4 of the paper; `author_code` follows the authors' published
 code, which differs (see docs/paper_and_code.md).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
-from ltjax.config import blocks
-from ltjax.losses import settings as loss_settings
+from ltjax.methods import registry
 
-VARIANTS = ("paper", "author_code")
+VARIANTS = registry.VARIANTS
 
 
-def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
-  """Returns the config of alternate sampling.
+def default(variant: str = "paper") -> ml_collections.ConfigDict:
+  """Returns the config that all others start from, of alternate sampling.
+
+  The blocks of stages and methods are those that the methods declare; what a
+  method does not read, a run's config.json leaves out.
 
   Args:
     variant: `paper` or `author_code`.
@@ -34,7 +35,6 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
     raise ValueError(
       f"variant is {variant!r}; choose one of {', '.join(VARIANTS)}."
     )
-  author = variant == "author_code"
   config = ml_collections.ConfigDict()
   config.method = "sslt"
   config.variant = variant  # which preset this config started from
@@ -98,110 +98,7 @@ def sslt(variant: str = "paper") -> ml_collections.ConfigDict:
     }
   )
 
-  config.model = ml_collections.ConfigDict(
-    {
-      "name": "resnet18",
-      "head": "linear",
-      "head_scale": 16.0,  # of a cosine head
-      "stem": "auto",
-      "zero_init_last": False,
-      "dtype": "float32",
-    }
-  )
-
-  config.loss = ml_collections.ConfigDict(
-    dataclasses.asdict(loss_settings.Settings())
-  )
-  config.sampler = ml_collections.ConfigDict(
-    {
-      "name": "random",
-      "exponent": 1.0,  # of "power"
-      "beta": 0.9999,  # of "effective_number"
-      "defer": 0.0,  # DRS: share of the epochs before it begins
-    }
-  )
-  config.pretrain = blocks.pretrain()
-  config.prototypes = blocks.prototypes()
-  config.student = blocks.student()
-  config.embedding = blocks.recipe(epochs=200)
-  config.classifier = blocks.recipe(epochs=20 if author else 10)
-  config.classifier.update(
-    {
-      # Steps at least, by more epochs than `epochs` where these have fewer; 0:
-      # none. In the paper 10 epochs are some 960 steps, of 12,406 images.
-      "min_steps": 0,
-      "kind": "crt",  # "ncm", "tau_norm", "lws"
-      "views": 10,
-      "batch_norm": "frozen",  # or "update", with `views` of 1
-      "sampler": "class_balanced",
-      # "logit_adjustment" or "class_balanced", with the sampler "random"
-      "loss": "cross_entropy",
-      "max_norm": 0.0,  # bound of the vectors' lengths, 0: none
-      "tau": 1.0,
-      "select_tau": False,  # on the validation images
-      "ncm_features": "cl2n",  # or "l2", "plain", "cosine"
-    }
-  )
-  config.pseudo = blocks.recipe(epochs=200)
-  config.pseudo.update(
-    {
-      "base": "supervised",  # or "decoupling"
-      "start": "scratch",  # or "base"
-      "omega": 1.0,  # weight of pseudo labels
-      "reduction": "examples",  # or "parts": L(D_L) + omega L(D_U), of means
-    }
-  )
-  config.semi = blocks.recipe(epochs=200)
-  config.semi.update(
-    {
-      "weight": config_dict.placeholder(float),  # None: the method's own
-      "rampup": 0.4,  # share of the stage; USB's length, Laine & Aila's shape
-      "unlabeled_ratio": 1,  # unlabeled images to a labeled one, in a batch
-      "ema": 0.999,  # of the teacher, as its authors'
-      "teacher_batch_norm": "batch",  # or "ema": of the student's statistics
-      "alpha": 0.6,  # of temporal ensembling, as its authors'
-      "epsilon": 6.0,  # of VAT, as USB's
-      "xi": 0.1,  # of VAT; for a bf16 model 1.0
-      "iterations": 1,  # of VAT's power method
-    }
-  )
-
-  config.loops = 5
-  config.shared_head = author
-  config.pseudo_label = ml_collections.ConfigDict(
-    {"transform": "train" if author else "test"}
-  )
-  config.consistency = blocks.recipe(epochs=50 if author else 40)
-  config.consistency.weight = 1.0  # lambda
-  config.consistency.memory_reset = "uniform" if author else "keep"
-  config.consistency.sampler = "random"
-  config.consistency.data = "all"
-  config.consistency.schedule_over = "loop"  # or "run": all loops at once
-  config.refit = blocks.recipe(epochs=20 if author else 10)
-  config.refit.min_steps = 0  # as of `classifier`
-  config.refit.views = 10
-  config.refit.sampler = "class_balanced"
-  config.refit.loss = "cross_entropy"  # as of `classifier`
-  config.refit.max_norm = 0.0
-  config.refit.data = "labeled"
-  config.refit.batch_norm = "frozen"  # or "update", with `views` of 1
-  if author:
-    config.consistency.learning_rate = 0.01
-    config.consistency.schedule = "step"
-    config.consistency.milestones = (0.8,)
-    config.consistency.nesterov = True
-    config.refit.learning_rate = 0.001
-    config.refit.schedule = "constant"
-
-  config.posthoc = ml_collections.ConfigDict(
-    {
-      "name": "none",  # "logit_adjustment", "threshold_moving", "tau_norm"
-      "tau": 1.0,
-      "select": False,  # tau on the validation images
-      "costs": (),
-    }
-  )
-  config.probe = blocks.probe()
+  config.update(registry.defaults(variant))
   config.eval = ml_collections.ConfigDict({"batch_size": 500, "last_k": 3})
   config.run = ml_collections.ConfigDict(
     {

@@ -15,11 +15,17 @@ import ml_collections
 import numpy as np
 
 from ltjax.losses import table
+from ltjax.settings.fields import setting
 
 NAMES = tuple(table.LOSSES)
 WEIGHTS = tuple(table.WEIGHTS)
 REDUCTIONS = ("mean", "weighted_mean")
 COUNTS = ("labeled", "all")
+
+
+def _of(field: str) -> dict[str, tuple[str, ...]]:
+  return {"name": table.reading(field)}
+
 
 # What other names a loss goes by, and how to ask for it here.
 _ALIASES = {
@@ -34,43 +40,73 @@ _ALIASES = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """The fields of `config.loss`.
+  """The fields of `config.loss`."""
 
-  Attributes:
-    name: one of `NAMES`, see `ltjax.losses.table`.
-    gamma: focusing exponent of the focal losses.
-    margin: largest margin of LDAM, in units of the cosine.
-    tau: strength of logit adjustment and of the offsets of VS.
-    vs_gamma: exponent of the factors of VS.
-    delta: of the pairwise loss, a number above 0 for each class; only their
-      ratios matter, as they are scaled to sum to 1.
-    weights: class weights: `none`, by `effective_number`, `inverse` frequency,
-      or `explicit`. All are scaled to sum to the number of classes.
-    class_weights: the explicit ones, a number for each class.
-    beta: of effective numbers.
-    defer: share of the epochs with weights of 1 before the class weights begin:
-      0.8 is 160 of 200.
-    reduction: `mean` over the batch, or `weighted_mean`, divided by the sum of
-      the weights as in PyTorch.
-    weighted_focal: put the class weights inside the focal factor, as the
-      published LDAM code does.
-    counts: class counts of the `labeled` images, or of `all`: labeled and
-      pseudo-labeled.
-  """
-
-  name: str = "cross_entropy"
-  gamma: float = 1.0
-  margin: float = 0.5
-  tau: float = 1.0
-  vs_gamma: float = 0.3
-  delta: tuple[float, ...] = ()
-  weights: str = "none"
-  class_weights: tuple[float, ...] = ()
-  beta: float = 0.9999
-  defer: float = 0.0
-  reduction: str = "mean"
-  weighted_focal: bool = False
-  counts: str = "labeled"
+  name: str = setting("cross_entropy", "of the loss", choices=NAMES)
+  gamma: float = setting(
+    1.0,
+    "focusing exponent; 0 is plain cross-entropy",
+    least=0,
+    when=_of("gamma"),
+  )
+  margin: float = setting(
+    0.5,
+    "largest margin, in units of the cosine, which are at most 2 apart",
+    least=0,
+    below=2,
+    when=_of("margin"),
+  )
+  tau: float = setting(
+    1.0,
+    "strength of the adjustment; 0 is none, 1 the consistent one",
+    least=0,
+    when=_of("tau"),
+  )
+  vs_gamma: float = setting(
+    0.3,
+    "exponent of the factors; 0 leaves logit adjustment",
+    least=0,
+    when=_of("vs_gamma"),
+  )
+  delta: tuple[float, ...] = setting(
+    (), "a number above 0 a class; scaled to sum to 1", when=_of("delta")
+  )
+  weights: str = setting(
+    "none", "class weights, scaled to sum to C", choices=WEIGHTS
+  )
+  class_weights: tuple[float, ...] = setting(
+    (), "a number a class", when={"weights": ("explicit",)}
+  )
+  beta: float = setting(
+    0.9999,
+    "of effective numbers; nearer to 1 is nearer to inverse frequency",
+    least=0,
+    below=1,
+    when={"weights": ("effective_number",)},
+  )
+  defer: float = setting(
+    0.0,
+    "share of the epochs before the weights begin: 0.8 is 160 of 200 (DRW)",
+    least=0,
+    below=1,
+    when={"weights": WEIGHTS[1:]},
+  )
+  reduction: str = setting(
+    "mean",
+    "over B; or over the sum of the weights, as PyTorch does",
+    choices=REDUCTIONS,
+  )
+  weighted_focal: bool = setting(
+    False,
+    "class weights inside the focal factor, as the code of LDAM",
+    when={"name": ("focal",)},
+  )
+  counts: str = setting(
+    "labeled",
+    "whose class counts: of the labeled images, or also of pseudo-labeled ones",
+    choices=COUNTS,
+    when={"method": ("pseudo_label",)},
+  )
 
 
 def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:

@@ -8,36 +8,47 @@ correction of its head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-import difflib
 from typing import Any
 
-from ltjax.config import titles, unread
 from ltjax.devices import sharding
 from ltjax.methods import (
+  blocks,
   decoupling,
+  fassl,
+  glmc,
   posthoc,
   pretraining,
   probe,
   pseudo_label,
+  registry,
   semi_supervised,
   sslt,
   supervised,
 )
 from ltjax.methods.learner import Learner
+from ltjax.methods.registry import METHODS, Method, register
 from ltjax.training.stage import Stage
 
-METHODS: dict[str, Callable[[Learner, Any], Iterator[Stage]]] = {
-  "decoupling": decoupling.stages,
-  "mean_teacher": semi_supervised.mean_teacher,
-  "pi_model": semi_supervised.pi_model,
-  "probe": probe.stages,
-  "pseudo_label": pseudo_label.stages,
-  "sslt": sslt.stages,
-  "supervised": supervised.stages,
-  "temporal_ensembling": semi_supervised.temporal_ensembling,
-  "vat": semi_supervised.vat,
-}
+__all__ = ["METHODS", "Method", "register", "stages"]
+
+for _method in (
+  supervised.METHOD,
+  decoupling.METHOD,
+  pseudo_label.METHOD,
+  sslt.METHOD,
+  *semi_supervised.METHODS,
+  glmc.METHOD,
+  probe.METHOD,
+):
+  register(_method)
+for _block in (
+  blocks.MODEL,
+  pretraining.PRETRAIN,
+  fassl.PROTOTYPES,
+  fassl.STUDENT,
+  posthoc.POSTHOC,
+):
+  registry.COMMON[_block.name] = _block
 
 
 def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
@@ -52,18 +63,12 @@ def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
     ValueError: if the method is unknown, or a setting does not fit or would do
       nothing.
   """
-  if method not in METHODS:
-    close = difflib.get_close_matches(method, METHODS, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-      f"method is {method!r}; choose one of {', '.join(METHODS)}.{hint}"
-    )
   made = [
     *pretraining.stages(learner, config),
-    *METHODS[method](learner, config),
+    *registry.find(method).stages(learner, config),
   ]
   if config.posthoc.name != "none":
-    title = titles.final(config)
+    title = registry.title(config)
     made.append(
       posthoc.make("posthoc", learner, config.posthoc, title=title, after=made)
     )
@@ -72,5 +77,5 @@ def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
       name = stage.name.split("/")[-1]
       sharding.check_batch(stage.batch_size, learner.mesh, name)
   # Last: what a stage says of its own settings is more precise.
-  unread.check(method, config)
+  registry.check_read(config)
   return made

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax.config import titles
+from ltjax.methods import blocks, changes, registry, titles
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
 from ltjax.stages import classifier, embedding, fixed_heads, head_rules
@@ -78,7 +78,7 @@ def balanced_head(
       f"classifier.kind is {block.kind!r}; choose one of"
       f" {', '.join(titles.CLASSIFIERS)}."
     )
-  title = title or titles.base(config)
+  title = title or titles.decoupled(config)
 
   def report(state: ModelState) -> list[dict[str, Any]]:
     return learner.evaluate(state, model=title, head="balanced")
@@ -118,3 +118,18 @@ def balanced_head(
   return fixed_heads.tau_norm(
     name, learner.predictor, chooser=chooser, report=report
   )
+
+
+METHOD = registry.Method(
+  "decoupling",
+  title=titles.decoupled,
+  paper="Kang et al. (2020)",
+  stages=stages,
+  blocks=blocks.SUPERVISED | {blocks.CLASSIFIER: {}},
+  rows={
+    "decoupling": (changes.classifier("crt"),),
+    "ncm": (changes.classifier("ncm"),),
+    "tau_norm": (changes.classifier("tau_norm"),),
+    "lws": (changes.classifier("lws"),),
+  },
+)

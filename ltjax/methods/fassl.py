@@ -16,6 +16,7 @@ learning", Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,13 +24,85 @@ import numpy as np
 
 from ltjax.evaluation import prototypes as evaluation
 from ltjax.losses import density_weights
-from ltjax.methods import pretext_tasks
+from ltjax.methods import pretext_tasks, registry
 from ltjax.methods import views as random_views
 from ltjax.methods.learner import Learner
 from ltjax.models import projections
-from ltjax.self_supervised import prototypes, student_teacher
+from ltjax.optim import recipe as recipes
+from ltjax.self_supervised import prototypes, student_teacher, teacher
+from ltjax.settings.fields import setting
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState
+
+FASSL = {"pretrain.name": ("fassl",)}
+_WEIGHTED = FASSL | {"score": ("paper", "energy")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prototypes:
+  """The first stage, frequency-aware prototypes."""
+
+  count: int = setting(128, "K", least=1, size=True)
+  temperature: float = setting(0.2, "of the contrastive loss", above=0)
+  start: str = setting(
+    "sdclr",
+    "what the block `pretrain` trains before",
+    choices=("none", *pretext_tasks.NAMES),
+  )
+  init: str = setting(
+    "random", "or of K training images", choices=("random", "features")
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+  """Students that follow a teacher: FASSL and BYOL."""
+
+  ema: float = setting(
+    0.99, "what the teacher keeps of itself in a step", least=0, most=1
+  )
+  ema_schedule: str = setting(
+    "constant", "cosine: up to 1", choices=teacher.SCHEDULES
+  )
+  hidden: int = setting(512, "of the student's predictor", least=1, size=True)
+  teacher_batch_norm: str = setting(
+    "batch",
+    "ema: of the student's statistics",
+    choices=teacher.TEACHER_BATCH_NORMS,
+  )
+  score: str = setting(
+    "paper", "how common an image is", choices=teacher.SCORES, when=FASSL
+  )
+  standardize: bool = setting(
+    True, "scores in the batch; False: exp(-s) / mean", when=_WEIGHTED
+  )
+  clip: float = setting(
+    3.0,
+    "of standardised scores",
+    above=0,
+    when=_WEIGHTED | {"standardize": (True,)},
+  )
+  weight_temperature: float = setting(
+    1.0, "the higher, the more equal the weights", above=0, when=_WEIGHTED
+  )
+  normalize_prototypes: bool = setting(True, "in the score", when=_WEIGHTED)
+  score_from: str = setting(
+    "teacher",
+    "frozen: the network of the first stage",
+    choices=teacher.SCORE_FROM,
+    when=_WEIGHTED,
+  )
+
+
+PROTOTYPES = registry.Block(
+  "prototypes", Prototypes, recipes.Recipe(epochs=200), when=FASSL
+)
+STUDENT = registry.Block(
+  "student",
+  Student,
+  recipes.Recipe(epochs=500),
+  when={"pretrain.name": ("byol", "fassl")},
+)
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:

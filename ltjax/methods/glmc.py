@@ -20,31 +20,83 @@ import jax.numpy as jnp
 from ltjax.augment import mixing
 from ltjax.losses import classification, consistency
 from ltjax.losses import weights as weighting
-from ltjax.methods import decoupling
+from ltjax.methods import blocks, changes, decoupling, registry
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
 from ltjax.optim import recipe as recipes
+from ltjax.settings import fields
+from ltjax.settings.fields import setting
 from ltjax.training import draw, step
 from ltjax.training import state as states
 from ltjax.training.stage import Stage
+
+_TWO = tuple(f"{a},{b}" for a in mixing.NAMES for b in mixing.NAMES)
+_CUT = {"views": tuple(v for v in (*mixing.NAMES, *_TWO) if "cutmix" in v)}
+_MIXED = {"views": tuple(v for v in (*mixing.NAMES, *_TWO) if "mix" in v)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
   """The block `glmc`, beside its recipe; the defaults are the paper's."""
 
-  views: str = "mixup,cutmix"  # one or two of "mixup", "cutmix", "plain"
-  beta: float = 0.5  # lambda ~ Beta(beta, beta), one for the batch
-  cutmix_labels: str = "published"  # or by the real "area" of the box
-  cutmix_side: str = "down"  # or "up": how the sides of a box are rounded
-  crops: int = 1  # 2: each view has augmentations of its own
-  consistency: float = 10.0  # gamma, weight of the agreement of two views
-  dim: int = 128  # of the projector and the predictor
-  cumulative: bool = True  # class-balanced learning by the second head
-  label_power: float = 1.0  # k: the weight of a class goes by count^-k
-  first_epoch: int = 1  # T of the first epoch in alpha = 1 - (T / epochs)^2
-  reduction: str = "mean"  # or "sum": of the cross-entropies of the views
-  finetune: bool = False  # `g` once more, by the block `classifier`
+  views: str = setting(
+    "mixup,cutmix", "one or two", choices=(*mixing.NAMES, *_TWO)
+  )
+  beta: float = setting(
+    0.5,
+    "lambda ~ Beta(beta, beta), one a batch",
+    above=0,
+    when=_MIXED,
+    author_code=1.0,
+  )
+  cutmix_labels: str = setting(
+    "published",
+    "or by the real area of the box",
+    choices=mixing.LABELS,
+    when=_CUT,
+  )
+  cutmix_side: str = setting(
+    "down",
+    "how its sides are rounded",
+    choices=mixing.SIDES,
+    when=_CUT,
+    author_code="up",
+  )
+  crops: int = setting(
+    1,
+    "2: each view is augmented apart",
+    choices=(1, 2),
+    when={"views": _TWO},
+    author_code=2,
+  )
+  consistency: float = setting(
+    10.0, "gamma, weight of the views' agreement", least=0
+  )
+  dim: int = setting(
+    128, "of the projector and the predictor", least=1, size=True
+  )
+  cumulative: bool = setting(True, "class-balanced learning by a second head")
+  label_power: float = setting(
+    1.0,
+    "k: the weight of a class is n^-k",
+    least=0,
+    when={"cumulative": (True,)},
+    author_code=1.2,
+  )
+  first_epoch: int = setting(
+    1,
+    "T of the first in alpha = 1 - (T / epochs)^2",
+    choices=(0, 1),
+    when={"cumulative": (True,)},
+    author_code=0,
+  )
+  reduction: str = setting(
+    "mean",
+    "of the views' cross-entropies",
+    choices=("mean", "sum"),
+    author_code="sum",
+  )
+  finetune: bool = setting(False, "`g` once more, by the block `classifier`")
 
   def __post_init__(self):
     if self.consistency and self.views.count(",") != 1:
@@ -141,10 +193,9 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     config: uses the blocks `glmc`, `sampler` (of the partners) and, with
       `glmc.finetune`, `classifier`.
   """
-  names = [field.name for field in dataclasses.fields(Settings)]
-  settings = Settings(**{n: config.glmc[n] for n in names if n in config.glmc})
+  settings = fields.of(Settings, "glmc", config.glmc)
   recipe = recipes.of("glmc", config.glmc)
-  title = "GLMC" if settings.consistency else f"CE on {settings.views}"
+  title = title_of(config)
   yield step.make(
     "glmc",
     algorithm(learner, settings),
@@ -153,9 +204,67 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     ),
     recipe,
     key=learner.key("glmc"),
-    report=lambda state: learner.evaluate(state, model=title, head="balanced"),
+    report=lambda state: learner.evaluate(
+      state, model=title.removesuffix(", fine-tuned"), head="balanced"
+    ),
   )
   if settings.finetune:
-    yield decoupling.balanced_head(
-      learner, config, title=f"{title}, fine-tuned", fresh=False
-    )
+    yield decoupling.balanced_head(learner, config, title=title, fresh=False)
+
+
+def title_of(config: Any) -> str:
+  """Returns the name of the model: that of the mixture if nothing must agree."""
+  block = config.glmc
+  name = "GLMC" if block.consistency else f"CE on {block.views}"
+  return f"{name}, fine-tuned" if block.finetune else name
+
+
+def _row(**settings: Any) -> tuple[registry.Change, ...]:
+  return changes.method("glmc"), lambda config: config.glmc.update(settings)
+
+
+def _second(**settings: Any) -> tuple[registry.Change, ...]:
+  """GLMC, and then its head fitted again on images drawn at random."""
+  settings["sampler"] = "random"
+  return (
+    *_row(finetune=True),
+    lambda config: config.classifier.update(settings),
+  )
+
+
+GLMC = registry.Block(
+  "glmc",
+  Settings,
+  recipes.Recipe(epochs=200, learning_rate=0.01, weight_decay=5e-3),
+  {"batch_size": 64},
+)
+_PLAIN = {"consistency": 0.0, "cumulative": False}
+METHOD = registry.Method(
+  "glmc",
+  title=title_of,
+  paper="Du et al. (2023)",
+  stages=stages,
+  blocks={
+    GLMC: {},
+    blocks.SAMPLER: {},
+    blocks.CLASSIFIER: {"glmc.finetune": (True,)},
+  },
+  rows={
+    "glmc": _row(),
+    # The recipe of Alshammari et al. (2022), as GLMC's is unpublished.
+    "glmc_max_norm": _second(
+      loss="class_balanced",
+      max_norm=0.1,
+      epochs=10,
+      learning_rate=0.01,
+      weight_decay=0.1,
+    ),
+    "glmc_bs": _second(loss="logit_adjustment"),
+    # Table 5.
+    "glmc_cumulative": _row(views="plain", consistency=0.0),
+    "glmc_mixture": _row(cumulative=False),
+    "glmc_gamma0": _row(consistency=0.0),
+    "ce_mixup": _row(views="mixup", **_PLAIN),
+    "ce_cutmix": _row(views="cutmix", **_PLAIN),
+  },
+)

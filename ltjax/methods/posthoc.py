@@ -16,19 +16,20 @@ A method that balances already, such as cRT, is corrected twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
 from ltjax.devices import sharding
+from ltjax.methods import registry
+from ltjax.methods.learner import Learner
 from ltjax.models import rescaling
+from ltjax.settings.fields import setting
 from ltjax.stages import tau as taus
 from ltjax.training.stage import Stage, shapes_after
 from ltjax.training.state import ModelState, TrainState
-
-if TYPE_CHECKING:  # Methods import stages.
-  from ltjax.methods.learner import Learner
 
 TITLES = {
   "logit_adjustment": "post-hoc logit adjustment",
@@ -36,6 +37,28 @@ TITLES = {
   "tau_norm": "tau-normalization",
 }
 NAMES = ("none", *TITLES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """A correction of the final head, after any method."""
+
+  name: str = setting("none", "of the correction", choices=NAMES)
+  tau: float = setting(
+    1.0,
+    "strength",
+    least=0,
+    when={"name": tuple(TITLES), "select": (False,), "costs": ((),)},
+  )
+  select: bool = setting(
+    False, "tau on the validation images", when={"name": tuple(TITLES)}
+  )
+  costs: tuple[float, ...] = setting(
+    (), "of missing a class", when={"name": ("threshold_moving",)}
+  )
+
+
+POSTHOC = registry.Block("posthoc", Settings)
 
 
 def shares(counts: Sequence[int], *, what: str) -> np.ndarray:

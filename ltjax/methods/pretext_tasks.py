@@ -7,7 +7,7 @@ probe, so that they can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -194,17 +194,24 @@ def _supervised(learner: Learner, config: Any, setup: pretext.Setup):
   )
 
 
-_MAKERS: dict[str, Callable[[Learner, Any, pretext.Setup], Stage]] = {
-  "rotation": _rotation,
-  "moco": _moco,
-  "simclr": _contrastive,
-  "supcon": _contrastive,
-  "sdclr": _contrastive,
-  "byol": _byol,
-  "swav": _swav,
-  "supervised": _supervised,
+class Task(NamedTuple):
+  """A pretext task: what tables call it, and what makes its stage."""
+
+  title: str
+  make: Callable[[Learner, Any, pretext.Setup], Stage]
+
+
+TASKS = {
+  "rotation": Task("SSP", _rotation),
+  "moco": Task("MoCo", _moco),
+  "simclr": Task("SimCLR", _contrastive),
+  "supcon": Task("SupCon", _contrastive),
+  "sdclr": Task("SDCLR", _contrastive),
+  "byol": Task("BYOL", _byol),
+  "swav": Task("SwAV", _swav),
+  "supervised": Task("Supervised", _supervised),
 }
-NAMES = tuple(_MAKERS)
+NAMES = tuple(TASKS)
 
 
 def make(learner: Learner, config: Any) -> Stage:
@@ -218,7 +225,7 @@ def make(learner: Learner, config: Any) -> Stage:
   Raises:
     ValueError: if a setting of the block does not fit.
   """
-  return _MAKERS[_chosen(config)](
+  return TASKS[_chosen(config)].make(
     learner, config, setup_of(learner, config, name="pretrain")
   )
 

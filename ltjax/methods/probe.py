@@ -10,18 +10,52 @@ Source: `ltjax.evaluation.protocols`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from ltjax.config import blocks, titles
 from ltjax.devices import sharding
 from ltjax.evaluation import knn, probe_sets, protocols
+from ltjax.methods import blocks, changes, registry, titles
 from ltjax.methods.learner import Learner, Rows
+from ltjax.optim import recipe as recipes
+from ltjax.settings.fields import setting
 from ltjax.stages import probe
 from ltjax.training import inference
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
+
+_IMAGES, _SELECT = protocols.IMAGES, protocols.SELECT
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How an embedding is judged."""
+
+  protocols: str = setting(
+    "knn,sdclr_fewshot",
+    "see `ltjax.evaluation.protocols`; the last is the run's result",
+  )
+  shots: int = setting(
+    0, "few-shot images a class; 0: those of the smallest class", least=0
+  )
+  neighbors: int = setting(10, "of knn", least=1)
+  # Features of other networks may be larger than those of a ResNet-18, for which
+  # the paper has 30, and need less.
+  sdclr_learning_rate: float = setting(
+    30.0, "of the protocols sdclr_*", above=0
+  )
+  images: str = setting("labeled", "of the protocol custom", choices=_IMAGES)
+  views: int = setting(
+    10, "of custom: augmented, cached per image; 0: the plain image", least=0
+  )
+  select: str = setting(
+    "last", "of custom: whose classifier counts", choices=_SELECT
+  )
+
+
+PROBE = registry.Block("probe", Settings, recipes.Recipe(epochs=100))
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -179,7 +213,7 @@ def _judged(rows: Rows, protocol: protocols.Protocol, **told: Any) -> Rows:
 
 def _check_read(block: Any, chosen: tuple[protocols.Protocol, ...]) -> None:
   """Raises ValueError if a changed setting belongs to no chosen protocol."""
-  defaults = blocks.probe()
+  defaults = PROBE.defaults()
   custom = any(p.name == "custom" for p in chosen)
   few_shot = any(p.images == "few_shot" for p in chosen)
   knns = any(p.recipe is None for p in chosen)
@@ -198,3 +232,42 @@ def _check_read(block: Any, chosen: tuple[protocols.Protocol, ...]) -> None:
         f" belongs to the protocol {reader}. Name that in probe.protocols, or"
         f" leave probe.{field} at {defaults[field]!r}."
       )
+
+
+_SUPERVISED = (
+  {"pretrain.name": ("supervised",)},
+  {"pretrain.name": ("fassl",), "prototypes.start": ("supervised",)},
+)
+METHOD = registry.Method(
+  "probe",
+  title=titles.pretraining,
+  paper="Lin et al. (2023); Jiang et al. (2021)",
+  stages=stages,
+  blocks={PROBE: {}, blocks.LOSS: _SUPERVISED, blocks.SAMPLER: _SUPERVISED},
+  rows={
+    # FASSL, Tables 1 and 2.
+    "simclr": (changes.pretrained("simclr"),),
+    "swav": (changes.swav,),
+    "byol": (changes.byol,),
+    "bcl_i": (changes.pretrained("simclr", boost_ops=1), changes.bcl),
+    "sdclr": (changes.pretrained("sdclr"),),
+    "fassl": (changes.fassl("paper"),),
+    "probe_supervised": (changes.pretrained("supervised"),),
+    # FASSL's missing ablation, and what may do better.
+    "fassl_uniform": (changes.fassl("uniform"),),
+    "fassl_energy": (changes.fassl("energy"),),
+    "fassl_features": (changes.fassl("paper", init="features"),),
+    # With the optimizer of their authors.
+    "swav_lars": (changes.swav, changes.lars(0.3, weight_decay=1e-6)),
+    "byol_lars": (changes.byol, changes.lars(0.2, weight_decay=1.5e-6)),
+    # Others of the field, probed alike.
+    "bcl_d": (changes.pretrained("sdclr", boost_ops=2), changes.bcl),
+    "temperature_schedule": (
+      changes.pretrained("simclr", temperature_schedule="cosine"),
+    ),
+    "focal_contrastive": (changes.pretrained("simclr", focal_gamma=2.0),),
+    "supcon": (changes.pretrained("supcon"),),
+    "moco": (changes.pretrained("moco"),),
+    "probe_untrained": (changes.pretrained("none"),),
+  },
+)

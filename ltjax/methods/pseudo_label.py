@@ -15,17 +15,63 @@ Source: Yang & Xu, Section 2.2; Liu et al., Section 4.3.
 from __future__ import annotations
 
 from collections.abc import Iterator
+import dataclasses
 from typing import Any
 
-from ltjax.config import titles
-from ltjax.methods import decoupling, supervised
+from ltjax.methods import (
+  blocks,
+  changes,
+  decoupling,
+  registry,
+  supervised,
+  titles,
+)
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
+from ltjax.settings import fields
+from ltjax.settings.fields import setting
 from ltjax.stages import classifier, embedding, pseudo_label
 from ltjax.training.stage import Stage
 
 BASES = ("supervised", "decoupling")
 STARTS = ("scratch", "base")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How the final model learns from pseudo labels."""
+
+  base: str = setting("supervised", "the model that labels", choices=BASES)
+  start: str = setting("scratch", "of the final model", choices=STARTS)
+  omega: float = setting(1.0, "weight of pseudo labels", least=0)
+  reduction: str = setting(
+    "examples",
+    "a mean over the batch, or over labels and pseudo labels each",
+    choices=embedding.REDUCTIONS,
+  )
+
+
+PSEUDO = registry.Block("pseudo", Settings, recipes.Recipe(epochs=200))
+
+
+def title_of(config: Any) -> str:
+  """Returns the name of the final model.
+
+  With a decoupled base two ways of self-training are as usual, and both are
+  told; otherwise only fine-tuning is.
+
+  Args:
+    config: a run's config.
+  """
+  tuned = ", fine-tuned"
+  if config.pseudo.base != "decoupling":
+    tuned = "" if config.pseudo.start == "scratch" else tuned
+    return f"Pseudo-Label + {titles.supervised(config)}{tuned}"
+  if config.pseudo.start == "scratch":
+    tuned = ", from scratch"
+  data = "D and U'" if config.refit.data == "all" else "D"
+  last = f", g on {data}" if config.classifier.kind == "crt" else ""
+  return f"Pseudo-Label + {titles.decoupled(config)}{tuned}{last}"
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -40,14 +86,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   Raises:
     ValueError: if the base or the start is unknown, or a block does not fit.
   """
-  for name, value, known in (
-    ("base", config.pseudo.base, BASES),
-    ("start", config.pseudo.start, STARTS),
-  ):
-    if value not in known:
-      raise ValueError(
-        f"pseudo.{name} is {value!r}; choose one of {', '.join(known)}."
-      )
+  fields.of(Settings, "pseudo", config.pseudo)
   if config.pretrain.name != "none" and config.pseudo.start == "scratch":
     raise ValueError(
       f"pretrain.name is {config.pretrain.name!r}, but the final model starts"
@@ -73,7 +112,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   )
 
   # The final model learns from labels and pseudo labels.
-  title = titles.final(config)
+  title = title_of(config)
   yield embedding.make(
     "pseudo/embedding",
     learner.model,
@@ -120,3 +159,33 @@ def _classifier(
     key=learner.key(name),
     report=lambda state: learner.evaluate(state, model=title, head="balanced"),
   )
+
+
+_DECOUPLED = {"pseudo.base": ("decoupling",)}
+_LDAM = (changes.method("supervised"), changes.ldam, changes.drw)
+_SELF_TRAINED = changes.pseudo("supervised")
+METHOD = registry.Method(
+  "pseudo_label",
+  title=title_of,
+  paper="Yang & Xu (2020), Section 2.2; Liu et al., Section 4.3",
+  stages=stages,
+  blocks=blocks.SUPERVISED
+  | {
+    PSEUDO: {},
+    blocks.PSEUDO_LABEL: {},
+    blocks.CLASSIFIER: _DECOUPLED,
+    blocks.REFIT: _DECOUPLED | {"classifier.kind": ("crt",)},
+  },
+  needs_unlabeled=True,
+  rows={
+    "pseudo_label_l": (*_LDAM, _SELF_TRAINED),
+    "pseudo_label_d": (changes.classifier("crt"), changes.pseudo("decoupling")),
+    "pseudo_label_d_finetuned": (
+      changes.classifier("crt"),
+      changes.pseudo("decoupling", start="base", data="labeled"),
+    ),
+    # Yang & Xu, Table 1.
+    "ce_du": (_SELF_TRAINED,),
+    "ldam_drw_du": (*_LDAM, _SELF_TRAINED),
+  },
+)

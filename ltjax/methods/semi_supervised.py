@@ -6,7 +6,7 @@ with `config.loss.name = "ldam"` is "Mean Teacher + L" of Liu et al.
 
 The settings that Liu et al. used for it, and those of the VAT and Mean Teacher
 runs that Yang & Xu mention, are unpublished. Ours are the defaults of
-`config.semi`, and for `semi.weight` those of `WEIGHTS`.
+`config.semi`; `semi.weight` has one for each method.
 
 Source: Liu et al., Section 4.1; Laine & Aila (2017); Tarvainen & Valpola (2017);
 Miyato et al. (2018).
@@ -14,11 +14,13 @@ Miyato et al. (2018).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
 from typing import Any
 
-from ltjax.config import titles
 from ltjax.devices import sharding
+from ltjax.methods import blocks, changes, registry, titles
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
 from ltjax.semi_supervised import mean_teacher as teachers
@@ -27,91 +29,100 @@ from ltjax.semi_supervised import regularizer as regularizers
 from ltjax.semi_supervised import stage
 from ltjax.semi_supervised import temporal_ensembling as ensembles
 from ltjax.semi_supervised import vat as vats
+from ltjax.settings.fields import setting
 from ltjax.training import draw, step
 from ltjax.training.stage import Stage
 
-# 10 and 50 as in the configs of USB (Wang et al., 2022) for CIFAR-10; 1 as in
-# the paper on VAT; 30, between the other squared errors, is ours.
-WEIGHTS = {
-  "pi_model": 10.0,
-  "temporal_ensembling": 30.0,
-  "mean_teacher": 50.0,
-  "vat": 1.0,
-}
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the four can be told."""
 
-def pi_model(learner: Learner, config: Any) -> Iterator[Stage]:
-  """Yields the stage of the Pi-model.
-
-  Args:
-    learner: the network and the task.
-    config: uses the blocks `semi`, `loss`, `sampler` and `model`.
-  """
-  yield _stage(learner, config, "pi_model", pi_models.make())
-
-
-def temporal_ensembling(learner: Learner, config: Any) -> Iterator[Stage]:
-  """Yields the stage of temporal ensembling.
-
-  Args:
-    learner: the network and the task.
-    config: uses the blocks `semi`, `loss`, `sampler` and `model`.
-  """
-  regularizer = ensembles.make(alpha=config.semi.alpha)
-  yield _stage(learner, config, "temporal_ensembling", regularizer)
-
-
-def mean_teacher(learner: Learner, config: Any) -> Iterator[Stage]:
-  """Yields the stage of Mean Teacher, which leaves the teacher to be tested.
-
-  Args:
-    learner: the network and the task.
-    config: uses the blocks `semi`, `loss`, `sampler` and `model`.
-  """
-  regularizer = teachers.make(
-    decay=config.semi.ema, batch_norm=config.semi.teacher_batch_norm
+  weight: float | None = setting(
+    None, "of the consistency term; None: the method's own", least=0
   )
-  yield _stage(learner, config, "mean_teacher", regularizer)
-
-
-def vat(learner: Learner, config: Any) -> Iterator[Stage]:
-  """Yields the stage of virtual adversarial training.
-
-  Args:
-    learner: the network and the task.
-    config: uses the blocks `semi`, `loss`, `sampler` and `model`.
-  """
-  regularizer = vats.make(
-    epsilon=config.semi.epsilon,
-    xi=config.semi.xi,
-    iterations=config.semi.iterations,
+  # USB's length, the shape of Laine & Aila.
+  rampup: float = setting(
+    0.4, "share of the stage over which the weight rises", least=0, most=1
   )
-  yield _stage(learner, config, "vat", regularizer)
+  unlabeled_ratio: int = setting(
+    1, "unlabeled images to a labeled one, in a batch", least=1
+  )
+  # As its authors'.
+  ema: float = setting(
+    0.999,
+    "what the teacher keeps of itself in a step",
+    least=0,
+    most=1,
+    when={"method": ("mean_teacher",)},
+  )
+  teacher_batch_norm: str = setting(
+    "batch",
+    "its statistics: of its batch, or an ema of the student's",
+    choices=("batch", "ema"),
+    when={"method": ("mean_teacher",)},
+  )
+  # As its authors'.
+  alpha: float = setting(
+    0.6,
+    "what the average over epochs keeps of itself",
+    least=0,
+    below=1,
+    when={"method": ("temporal_ensembling",)},
+  )
+  # As USB's.
+  epsilon: float = setting(
+    6.0, "length of the worst step", above=0, when={"method": ("vat",)}
+  )
+  xi: float = setting(
+    0.1,
+    "step of the finite difference; 1 for a bf16 model",
+    above=0,
+    when={"method": ("vat",)},
+  )
+  iterations: int = setting(
+    1, "of the power method", least=1, when={"method": ("vat",)}
+  )
 
 
-def _stage(
+SEMI = registry.Block("semi", Settings, recipes.Recipe(epochs=200))
+
+
+def stages(
   learner: Learner,
   config: Any,
-  method: str,
-  regularizer: regularizers.Regularizer,
-) -> Stage:
+  *,
+  weight: float,
+  make: Callable[[Any], regularizers.Regularizer],
+) -> Iterator[Stage]:
+  """Yields the one stage; Mean Teacher leaves the teacher to be tested.
+
+  Args:
+    learner: the network and the task.
+    config: uses the blocks `semi`, `loss`, `sampler` and `model`.
+    weight: of the consistency term, where the config leaves it to the method.
+    make: `config.semi -> regularizer`.
+
+  Raises:
+    ValueError: if a setting does not fit.
+  """
   if config.loss.counts != "labeled":
     raise ValueError(
-      f"loss.counts is {config.loss.counts!r}, but {method} has no pseudo labels"
+      f"loss.counts is {config.loss.counts!r}, but {config.method} has no pseudo labels"
       " to count; set --config.loss.counts=labeled."
     )
-  settings, title = config.semi, titles.final(config)
+  settings, title = config.semi, registry.title(config)
   sharding.check_batch(settings.batch_size, learner.mesh, "semi")
   recipe = recipes.of("semi", settings)
-  return step.make(
+  yield step.make(
     "semi",
     stage.algorithm(
       learner.model,
-      regularizer,
+      make(settings),
       objective=learner.objective(config),
       transform=learner.transform,
       num_labeled=recipe.batch_size,
-      weight=WEIGHTS[method] if settings.weight is None else settings.weight,
+      weight=weight if settings.weight is None else settings.weight,
       rampup=settings.rampup,
     ),
     draw.pairs(
@@ -125,3 +136,63 @@ def _stage(
     key=learner.key("semi"),
     report=lambda state: learner.evaluate(state, model=title, head="balanced"),
   )
+
+
+def _method(name: str, title: str, paper: str, **choices: Any):
+  """Returns a method, whose rows are `ce_NAME` and those given."""
+  rows = choices.pop("rows", {})
+  ce = changes.method("supervised")
+  return registry.Method(
+    name,
+    title=lambda config: f"{title} + {titles.supervised(config)}",
+    paper=paper,
+    stages=functools.partial(stages, **choices),
+    blocks={SEMI: {}, blocks.LOSS: {}, blocks.SAMPLER: {}},
+    needs_unlabeled=True,
+    # Yang & Xu, Appendix E.1.
+    rows={f"ce_{name}": (ce, changes.method(name)), **rows},
+  )
+
+
+def _l(name: str) -> tuple[registry.Change, ...]:
+  return changes.ldam, changes.drw, changes.method(name)
+
+
+# Weights of 10 and 50 as in the configs of USB (Wang et al., 2022) for CIFAR-10;
+# 1 as in the paper on VAT; 30, between the other squared errors, is ours.
+METHODS = (
+  _method(
+    "mean_teacher",
+    "Mean Teacher",
+    "Tarvainen & Valpola (2017)",
+    weight=50.0,
+    make=lambda block: teachers.make(
+      decay=block.ema, batch_norm=block.teacher_batch_norm
+    ),
+    rows={"mean_teacher_l": _l("mean_teacher")},
+  ),
+  _method(
+    "pi_model",
+    "Pi-model",
+    "Laine & Aila (2017)",
+    weight=10.0,
+    make=lambda block: pi_models.make(),
+  ),
+  _method(
+    "temporal_ensembling",
+    "Temporal ensembling",
+    "Laine & Aila (2017)",
+    weight=30.0,
+    make=lambda block: ensembles.make(alpha=block.alpha),
+  ),
+  _method(
+    "vat",
+    "VAT",
+    "Miyato et al. (2018)",
+    weight=1.0,
+    make=lambda block: vats.make(
+      epsilon=block.epsilon, xi=block.xi, iterations=block.iterations
+    ),
+    rows={"vat_l": _l("vat")},
+  ),
+)

@@ -18,13 +18,60 @@ from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any
 
-from ltjax.config import titles
-from ltjax.methods import decoupling
+from ltjax.methods import blocks, changes, decoupling, registry, titles
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
+from ltjax.settings.fields import setting
 from ltjax.stages import classifier, consistency, pseudo_label
 from ltjax.training import step
 from ltjax.training.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What stands beside the blocks."""
+
+  loops: int = setting(5, "of labels, embedding and classifier", size=True)
+  shared_head: bool = setting(
+    False, "one head in both stages, as the authors' code", author_code=True
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Consistency:
+  """Stage 2: fine-tuning with temporal consistency."""
+
+  weight: float = setting(1.0, "lambda", least=0)
+  memory_reset: str = setting(
+    "keep",
+    "what a loop's memory starts from",
+    choices=consistency.MEMORY_RESETS,
+    author_code="uniform",
+  )
+  sampler: str = setting(
+    "random", "how images are drawn", choices=consistency.SAMPLERS
+  )
+  data: str = setting("all", "or the labeled images", choices=consistency.DATA)
+  schedule_over: str = setting(
+    "loop",
+    "what the learning rate falls over: each loop, or all of them",
+    choices=consistency.SCHEDULE_OVER,
+  )
+
+
+SETTINGS = registry.Block("", Settings)
+CONSISTENCY = registry.Block(
+  "consistency",
+  Consistency,
+  recipes.Recipe(epochs=40),
+  {
+    "epochs": 50,
+    "learning_rate": 0.01,
+    "schedule": "step",
+    "milestones": (0.8,),
+    "nesterov": True,
+  },
+)
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -50,7 +97,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       " each loop, and class means are not trained; choose crt, tau_norm or"
       " lws."
     )
-  task, title = learner.task, titles.final(config)
+  task, title = learner.task, registry.title(config)
   fine_tune = _fine_tuning(learner, config)
   refit = _refit(learner, dict(config.refit))
   share = _shared if config.shared_head else _apart
@@ -146,3 +193,35 @@ def _shared(stage: Stage) -> Stage:
     )
 
   return dataclasses.replace(stage, finish=finish)
+
+
+METHOD = registry.Method(
+  "sslt",
+  title=lambda config: titles.called("SSLT", config),
+  paper="Liu et al., Algorithm 1",
+  stages=stages,
+  blocks=blocks.SUPERVISED
+  | {
+    SETTINGS: {},
+    blocks.CLASSIFIER: {},
+    blocks.PSEUDO_LABEL: {},
+    CONSISTENCY: {},
+    blocks.REFIT: {},
+  },
+  needs_unlabeled=True,
+  rows={
+    "sslt": (changes.sslt(),),
+    # Liu et al., Table 3: sampling in Stage 2 + Stage 3; data of the stages.
+    "sslt_r_r": (changes.sslt(refit__sampler="random"),),
+    "sslt_c_r": (
+      changes.sslt(
+        consistency__sampler="class_balanced", refit__sampler="random"
+      ),
+    ),
+    "sslt_c_c": (changes.sslt(consistency__sampler="class_balanced"),),
+    "sslt_classifier_all": (changes.sslt(refit__data="all"),),
+    "sslt_embedding_labeled": (
+      changes.sslt(refit__data="all", consistency__data="labeled"),
+    ),
+  },
+)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ltjax.config import titles
+from ltjax.methods import blocks, changes, registry, titles
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
 from ltjax.stages import embedding
@@ -27,7 +27,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     learner: the network and the task.
     config: uses the blocks `embedding`, `loss` and `sampler`.
   """
-  task, title = learner.task, titles.base(config)
+  task, title = learner.task, titles.supervised(config)
   yield embedding.make(
     "embedding",
     learner.model,
@@ -42,3 +42,40 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     sampler=config.sampler,
     final=True,
   )
+
+
+_CE = (changes.method("supervised"),)
+_L = (*_CE, changes.ldam, changes.drw)
+METHOD = registry.Method(
+  "supervised",
+  title=titles.supervised,
+  paper="Cao et al. (2019); Yang & Xu (2020), Table 2",
+  stages=stages,
+  blocks=blocks.SUPERVISED,
+  rows={
+    # Liu et al., Tables 1 and 2.
+    "ldam_drw": _L,
+    # Yang & Xu, Tables 1 and 2.
+    "ce": _CE,
+    "cb_ce": (*_CE, changes.balanced),
+    "cb_ce_ssp": (*_CE, changes.balanced, changes.ssp),
+    "focal": (*_CE, changes.focal),
+    "cb_focal": (*_CE, changes.focal, changes.balanced),
+    "cb_focal_ssp": (*_CE, changes.focal, changes.balanced, changes.ssp),
+    "ce_drw": (*_CE, changes.drw),
+    "ce_drs": (*_CE, changes.drs),
+    "ce_drw_ssp": (*_CE, changes.drw, changes.ssp),
+    "ldam": (*_CE, changes.ldam),
+    "ldam_drw_ssp": (*_L, changes.ssp),
+    # Yang & Xu, Appendix F.1: other self-supervised methods.
+    "ce_ssp": (*_CE, changes.ssp),
+    "ce_moco": (*_CE, changes.moco),
+    # In no paper here, and what a reader asks for next.
+    "class_balanced": (*_CE, changes.sample("class_balanced")),
+    "square_root": (*_CE, changes.sample("square_root")),
+    "progressive": (*_CE, changes.sample("progressive")),
+    "logit_adjustment": (*_CE, changes.loss(name="logit_adjustment")),
+    "logit_adjustment_posthoc": (*_CE, changes.post("logit_adjustment")),
+    "vs": (*_CE, changes.loss(name="vs")),
+  },
+)

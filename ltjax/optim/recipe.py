@@ -4,53 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 import optax
 
 from ltjax.optim import optimizers, schedules
+from ltjax.settings import fields
 
 WARMUPS = ("step", "epoch")
+_STEP = {"schedule": ("step",)}
+_size = functools.partial(fields.setting, size=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
   """An optimizer for a number of epochs; the defaults are those of the paper.
 
-  Attributes:
-    epochs: passes over the stage's samples.
-    batch_size: samples in a step.
-    learning_rate: the highest learning rate.
-    schedule: `cosine`, `step`, `constant` or `exponential`, over the steps of
-      the stage.
-    milestones: fractions of the stage where `step` decays.
-    factor: what `step` multiplies the learning rate by.
-    momentum: momentum of SGD and LARS, the decay of Adam's mean gradient.
-    nesterov: whether the momentum looks ahead; not with Adam.
-    weight_decay: L2 penalty on all parameters of the stage; with LARS not on
-      biases and normalisation.
-    warmup_epochs: epochs over which the learning rate rises linearly first.
-    warmup_every: it rises every `step`, or every `epoch` as in the code of
-      LDAM: in epoch e, from 0, `learning_rate * (e + 1) / warmup_epochs`.
-    optimizer: `sgd`, `adam` or `lars`, see `ltjax.optim.optimizers`.
-    final_learning_rate: where `exponential` ends; 0 for the other schedules.
-
   Source: Liu et al., Section 4.4.
   """
 
-  epochs: int
-  batch_size: int = 128
-  learning_rate: float = 0.1
-  schedule: str = "cosine"
-  milestones: tuple[float, ...] = ()
-  factor: float = 0.1
-  momentum: float = 0.9
-  nesterov: bool = False
-  weight_decay: float = 5e-4
-  warmup_epochs: int = 0
-  warmup_every: str = "step"
-  optimizer: str = "sgd"
-  final_learning_rate: float = 0.0
+  epochs: int = _size(200, "passes over the stage's samples", least=1)
+  batch_size: int = _size(128, "samples in a step", least=1)
+  learning_rate: float = _size(0.1, "the highest one", least=0)
+  schedule: str = _size(
+    "cosine", "of the learning rate", choices=tuple(schedules.NAMES)
+  )
+  milestones: tuple[float, ...] = _size(
+    (), "shares of the stage at which `step` decays", when=_STEP
+  )
+  factor: float = _size(0.1, "what `step` multiplies by", least=0, when=_STEP)
+  momentum: float = _size(
+    0.9, "of SGD and LARS; the decay of Adam's mean gradient", least=0, below=1
+  )
+  nesterov: bool = _size(False, "whether it looks ahead; not with Adam")
+  weight_decay: float = _size(
+    5e-4,
+    "L2 penalty on all parameters of the stage, with LARS on kernels",
+    least=0,
+  )
+  warmup_epochs: int = _size(
+    0, "epochs over which the learning rate rises linearly first", least=0
+  )
+  # By epoch as in the code of LDAM: `learning_rate * (e + 1) / warmup_epochs`.
+  warmup_every: str = _size("step", "how it rises", choices=WARMUPS)
+  optimizer: str = _size(
+    "sgd", "see `ltjax.optim.optimizers`", choices=tuple(optimizers.NAMES)
+  )
+  final_learning_rate: float = _size(
+    0.0,
+    "where `exponential` ends; 0 for others",
+    least=0,
+    when={"schedule": ("exponential",)},
+  )
 
   def __post_init__(self):
     if self.epochs < 1:

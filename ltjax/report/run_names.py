@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
-import ml_collections
-
 from ltjax import config as configs
-from ltjax.config import titles
+from ltjax.config import check as config_check
+from ltjax.methods import registry
 
 # What every row of a comparison should share, so that a difference is named
 # beside whatever else differs.
@@ -41,7 +40,7 @@ def tell_apart(
   fields = [f for f in known if f != "seed" and _kinds([f], flat) > 1]
   # The first are the last to be left out: those that say most.
   fields.sort(key=lambda f: (f not in _TELLING, f.count("."), f))
-  usual = _flatten(configs.sslt().to_dict())
+  usual = _flatten(configs.default().to_dict())
   titled = [_title(config) for config in experiments]
   shared = _fewest([f for f in fields if f.startswith(_SHARED)], flat)
   result = []
@@ -65,10 +64,9 @@ def tell_apart(
 
 def _title(config: Mapping[str, Any]) -> str:
   """Returns what tables call it; blocks of newer versions have defaults."""
-  whole = configs.sslt().to_dict() | dict(config)
   try:
-    return titles.final(ml_collections.ConfigDict(whole))
-  except AttributeError:  # A field of a block that the config does not have.
+    return registry.title(config_check.completed(config))
+  except (AttributeError, ValueError):  # Of another version, or no config.
     return str(config.get("method", "run"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import datetime
 import fcntl
@@ -85,11 +85,16 @@ class Workdir:
   def __truediv__(self, name: str) -> Path:
     return self.path / name
 
-  def check_config(self, config: Mapping[str, Any]) -> None:
+  def check_config(
+    self,
+    config: Mapping[str, Any],
+    reading: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+  ) -> None:
     """Compares with the `config.json` that is there, if one is.
 
     Args:
       config: JSON-able, nested.
+      reading: what to compare of the one that is there.
 
     Raises:
       WorkdirError: if the folder belongs to a run of another config; names the
@@ -109,7 +114,7 @@ class Workdir:
       ) from error
     changes = [
       line
-      for line in differences(stored, config)
+      for line in differences(reading(stored), config)
       if not line.startswith(tuple(f"{name}:" for name in MAY_DIFFER))
     ]
     if changes:

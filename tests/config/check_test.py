@@ -8,7 +8,7 @@ from ltjax.config import check as config_check
 
 def changed(**fields):
   """The paper's config with fields set, known or not."""
-  config = configs.sslt()
+  config = configs.default()
   for name, value in fields.items():
     block = config
     *parents, last = name.split("__")
@@ -42,7 +42,7 @@ def test_unknown_fields_are_named(field, message):
 
 @pytest.mark.parametrize("name", ["seed", "refit", "data.labeled.rho"])
 def test_missing_fields_are_named(name):
-  config = configs.sslt()
+  config = configs.default()
   *parents, last = name.split(".")
   block = config
   for parent in parents:
@@ -56,7 +56,7 @@ def test_missing_fields_are_named(name):
 
 def replaced(name, value):
   """The paper's config as a dict, where any type can be put in."""
-  config = configs.sslt().to_dict()
+  config = configs.default().to_dict()
   block = config
   *parents, last = name.split(".")
   for parent in parents:
@@ -188,11 +188,11 @@ def test_several_seeds_are_not_one_run():
 
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_presets_pass_their_own_check(variant):
-  config_check.check(configs.sslt(variant))
+  config_check.check(configs.default(variant))
 
 
 def test_fields_that_a_later_version_added_are_completed():
-  config = configs.sslt("author_code").to_dict()
+  config = configs.default("author_code").to_dict()
   config["seed"] = 7
   config["embedding"]["epochs"] = 3
   config["data"]["groups"] = [3, 3, 4]
@@ -206,6 +206,6 @@ def test_fields_that_a_later_version_added_are_completed():
 
 
 def test_an_unknown_field_is_not_completed_away():
-  config = configs.sslt().to_dict() | {"sed": 1}
+  config = configs.default().to_dict() | {"sed": 1}
   with pytest.raises(ValueError, match="Unknown config field sed"):
     config_check.check(config_check.completed(config))

@@ -23,7 +23,7 @@ def flat(config, prefix=""):
 
 def test_paper_preset():
   """Section 4.4: 200 / 10 / 5 x (40 + 10) epochs, SGD 0.1, cosine."""
-  config = configs.sslt()
+  config = configs.default()
   assert config.variant == "paper" and config.method == "sslt"
   assert config.loops == 5 and config.shared_head is False
   epochs = {"embedding": 200, "classifier": 10, "consistency": 40, "refit": 10}
@@ -43,7 +43,7 @@ def test_paper_preset():
 
 
 def test_author_code_differs_in_these_settings_and_no_others():
-  paper, author = flat(configs.sslt()), flat(configs.sslt("author_code"))
+  paper, author = flat(configs.default()), flat(configs.default("author_code"))
   assert paper.keys() == author.keys()
   differences = {k: author[k] for k in paper if paper[k] != author[k]}
   assert differences == {
@@ -61,6 +61,14 @@ def test_author_code_differs_in_these_settings_and_no_others():
     "refit.epochs": 20,  # SGD 0.001, constant
     "refit.learning_rate": 0.001,
     "refit.schedule": "constant",
+    # GLMC's.
+    "glmc.batch_size": 64,
+    "glmc.beta": 1.0,
+    "glmc.cutmix_side": "up",
+    "glmc.crops": 2,
+    "glmc.label_power": 1.2,
+    "glmc.first_epoch": 0,
+    "glmc.reduction": "sum",
   }
   assert author["consistency.factor"] == 0.1
   assert 0.8 * author["consistency.epochs"] == 40
@@ -70,11 +78,11 @@ def test_an_unknown_variant_is_refused():
   with pytest.raises(
     ValueError, match="variant is 'papr'; choose one of paper, author_code"
   ):
-    configs.sslt("papr")
+    configs.default("papr")
 
 
 def test_presets_share_nothing():
-  first, second = configs.sslt(), configs.sslt()
+  first, second = configs.default(), configs.default()
   first.refit.epochs = 99
   first.data.labeled.rho = 2.0
   assert second.refit.epochs == 10 and second.data.labeled.rho == 100.0

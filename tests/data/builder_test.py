@@ -609,5 +609,5 @@ def test_every_setting_of_the_config_has_its_argument():
   from ltjax import config
 
   arguments = set(inspect.signature(builder.build).parameters)
-  assert set(config.sslt().data) == arguments - {"mesh", "data_dir", "given"}
+  assert set(config.default().data) == arguments - {"mesh", "data_dir", "given"}
   assert isinstance(toys.task().split, record.Split)

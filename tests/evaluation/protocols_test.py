@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ltjax.config import blocks
+from ltjax import config as configs
 from ltjax.evaluation import protocols
 
 
 def block(**changes):
-  made = blocks.probe()
+  made = configs.default().probe
   made.update(changes)
   return made
 

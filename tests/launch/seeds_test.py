@@ -15,7 +15,7 @@ ARGUMENTS = ["--config=configs/a.py", "--config.loops=2", "--config.seeds=3"]
 
 
 def config(**changes):
-  result = configs.sslt()
+  result = configs.default()
   result.seeds = 3
   result.update(changes)
   return result.lock()

@@ -310,7 +310,7 @@ def test_ldam_takes_the_scale_of_the_head():
 
 
 def test_made_from_a_config():
-  config = configs.sslt()
+  config = configs.default()
   chosen = objective.make(
     config.loss, head="linear", head_scale=16.0, num_classes=4
   )

@@ -14,7 +14,7 @@ def check(head="cosine", num_classes=3, **settings):
 
 
 def test_the_fields_and_defaults_are_those_of_the_config():
-  config = configs.sslt().loss
+  config = configs.default().loss
   assert loss_settings.of(config) == loss_settings.Settings()
   assert set(config) == {
     field.name for field in dataclasses.fields(loss_settings.Settings)

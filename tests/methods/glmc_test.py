@@ -9,7 +9,6 @@ import pytest
 import toys
 
 from ltjax.augment import mixing
-from ltjax.config import blocks as config_blocks
 from ltjax.methods import glmc
 from ltjax.training import draw, step
 
@@ -47,10 +46,10 @@ def stage_of(learner, *, recipe=None, **changes):
 def config_of(epochs=2, classifier=None, **changes):
   """Returns a config with the block `glmc`."""
   config = toys.config(**(classifier or {}))
-  with config.unlocked():
-    config.glmc = config_blocks.recipe(epochs=epochs)
-    config.glmc.update(batch_size=toys.BATCH, learning_rate=0.05)
-    config.glmc.update(dataclasses.asdict(settings_of(**changes)))
+  config.glmc.update(
+    epochs=epochs, batch_size=toys.BATCH, learning_rate=0.05, weight_decay=5e-4
+  )
+  config.glmc.update(dataclasses.asdict(settings_of(**changes)))
   return config
 
 

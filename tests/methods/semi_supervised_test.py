@@ -62,7 +62,7 @@ def test_each_method_has_a_weight_of_its_own(name):
     "mean_teacher": 50,
     "vat": 1,
   }[name]
-  assert configs.sslt().semi.weight is None
+  assert configs.default().semi.weight is None
   assert weight_of(name) == pytest.approx(expected, rel=1e-2)
 
 

@@ -30,7 +30,7 @@ def test_defaults_are_those_of_the_paper():
 
 @pytest.mark.parametrize("variant", config.VARIANTS)
 def test_every_block_of_a_preset_is_a_recipe_with_choices(variant):
-  preset = config.sslt(variant)
+  preset = config.default(variant)
   fields = {f.name for f in dataclasses.fields(recipe.Recipe)}
   for block in ("embedding", "classifier", "consistency", "refit"):
     settings = {k: v for k, v in preset[block].items() if k in fields}

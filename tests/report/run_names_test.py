@@ -11,7 +11,7 @@ from ltjax.report import run_names
 
 def row(name, **changes):
   """The config of a table's row, as a summary holds it."""
-  config = presets.apply(configs.sslt(), name)
+  config = presets.apply(configs.default(), name)
   config.update_from_flattened_dict(
     {field.replace("__", "."): value for field, value in changes.items()}
   )
@@ -66,7 +66,7 @@ def test_as_few_settings_as_needed():
 
 
 def test_a_presets_name_stands_for_what_it_sets():
-  variants = [configs.sslt(v).to_dict() for v in configs.VARIANTS]
+  variants = [configs.default(v).to_dict() for v in configs.VARIANTS]
   assert names(*variants) == [
     "SSLT",
     "SSLT, variant=author_code",

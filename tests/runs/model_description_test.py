@@ -18,7 +18,7 @@ PATH = pathlib.Path("model.json")
 
 
 def settings():
-  return dict(configs.sslt().model, name="resnet8")
+  return dict(configs.default().model, name="resnet8")
 
 
 def described(task=None, state=None):

@@ -7,7 +7,7 @@ from ltjax.self_supervised import teacher
 
 
 def test_defaults_are_those_of_the_config():
-  block = configs.sslt().student
+  block = configs.default().student
   assert teacher.Settings() == teacher.Settings(
     predictor_hidden=block.hidden,
     ema=block.ema,

@@ -18,7 +18,7 @@ def test_defaults_are_those_of_the_paper():
 
 
 def test_defaults_of_the_config_are_within_range():
-  block = configs.sslt().pretrain
+  block = configs.default().pretrain
   names = ("prototypes", "epsilon", "marginal", "marginal_exponent", "freeze")
   names += ("code_queue", "queue_start", "temperature")
   settings = {name: block[name] for name in names}

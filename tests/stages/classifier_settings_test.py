@@ -14,7 +14,7 @@ ADJUST = {"loss": "logit_adjustment"}
 def test_defaults_are_those_of_both_blocks():
   """Each block lacks one field, which is then the default."""
   names = {f.name for f in dataclasses.fields(classifier.Settings)}
-  config = configs.sslt()
+  config = configs.default()
   for field, missing in (("classifier", "data"), ("refit", "kind")):
     found = classifier.of(field, config[field])
     assert found == classifier.Settings(field)
@@ -22,7 +22,7 @@ def test_defaults_are_those_of_both_blocks():
 
 
 def test_settings_are_those_of_the_block():
-  block = configs.sslt().refit
+  block = configs.default().refit
   block.views, block.sampler, block.loss = 3, "random", "logit_adjustment"
   assert classifier.of("refit", block) == classifier.Settings(
     "refit", views=3, sampler="random", loss="logit_adjustment"

@@ -127,7 +127,7 @@ def small_network(monkeypatch):
 
 
 def config(tree, **changes):
-  result = configs.sslt()
+  result = configs.default()
   data = result.data
   data.source = f"folder:{tree}"
   data.labeled.profile = "lomax"

@@ -159,7 +159,7 @@ def test_numbers_of_workers(count):
 
 
 def config(source, **changes):
-  result = configs.sslt()
+  result = configs.default()
   data = result.data
   data.source = f"arrayrecord:{source}"
   data.labeled.max_count, data.labeled.rho = 120, 10.0

@@ -17,7 +17,7 @@ CONFIG = """
 from ltjax import config as configs
 
 def get_config(arg=None):
-  config = configs.sslt()
+  config = configs.default()
   config.data.source = "cifar10"
   config.data.labeled.max_count = int(arg or 4)
   config.data.labeled.rho = 2.0
@@ -53,7 +53,7 @@ def places(tmp_path_factory):
 
 
 def built(folder, most=4, seed=0, image_size=0):
-  config = configs.sslt()
+  config = configs.default()
   config.data.source = "cifar10"
   config.data.labeled.max_count = most
   config.data.labeled.rho = 2.0

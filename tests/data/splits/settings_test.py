@@ -89,7 +89,7 @@ def test_settings_refuse(name, given, message):
 def test_the_config_has_these_settings_and_these_defaults():
   from ltjax import config
 
-  data = config.sslt().data
+  data = config.default().data
   for name, defaults in (
     ("labeled", settings.LABELED),
     ("unlabeled", settings.UNLABELED),

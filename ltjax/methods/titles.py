@@ -12,24 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltjax.losses import table
+from ltjax.methods import pretext_tasks
 
-_SEMI = {
-  "pi_model": "Pi-model",
-  "temporal_ensembling": "Temporal ensembling",
-  "mean_teacher": "Mean Teacher",
-  "vat": "VAT",
-}
-_PRETRAININGS = {
-  "rotation": "SSP",
-  "moco": "MoCo",
-  "simclr": "SimCLR",
-  "supcon": "SupCon",
-  "sdclr": "SDCLR",
-  "byol": "BYOL",
-  "swav": "SwAV",
-  "supervised": "Supervised",
-  "none": "Untrained",
-}
 CLASSIFIERS = {
   "crt": "Decoupling",
   "ncm": "NCM",
@@ -74,7 +58,9 @@ def pretraining(config: Any) -> str:
   block = config.pretrain
   if block.name == "fassl":
     return _fassl(config)
-  name = _PRETRAININGS.get(block.name, block.name)
+  name = _title(pretext_tasks.TASKS, block.name)
+  if block.name == "none":
+    name = "Untrained"
   if block.name == "supervised" and objective(config) != "CE":
     name = f"{name} ({objective(config)})"
   if block.name in ("simclr", "sdclr") and block.boost_ops:
@@ -87,7 +73,8 @@ def pretraining(config: Any) -> str:
 
 
 def _fassl(config: Any) -> str:
-  start = _PRETRAININGS.get(config.prototypes.start, config.prototypes.start)
+  start = config.prototypes.start
+  start = "Untrained" if start == "none" else _title(pretext_tasks.TASKS, start)
   changes = [] if start == "SDCLR" else [f"from {start}"]
   if config.prototypes.init != "random":
     changes.append(f"P from {config.prototypes.init}")
@@ -96,60 +83,43 @@ def _fassl(config: Any) -> str:
   return f"FASSL ({', '.join(changes)})" if changes else "FASSL"
 
 
-def base(config: Any) -> str:
-  """Returns the name of the supervised model that a run starts from.
+def supervised(config: Any) -> str:
+  """Returns the name of a model that one stage of labeled images makes.
 
   Args:
     config: a run's config.
   """
-  if config.method in ("decoupling", "sslt") or (
-    config.method == "pseudo_label" and config.pseudo.base == "decoupling"
-  ):
-    name = CLASSIFIERS.get(config.classifier.kind, config.classifier.kind)
-    if objective(config) != "CE":
-      name = f"{name} ({objective(config)})"
-  else:
-    name = objective(config)
-  return name + _started(config)
+  return objective(config) + started(config)
 
 
-def final(config: Any) -> str:
-  """Returns the name of the model that a run ends with.
+def decoupled(config: Any) -> str:
+  """Returns the name of a model with a second classifier.
 
   Args:
     config: a run's config.
   """
-  if config.method == "pseudo_label":
-    return f"Pseudo-Label + {base(config)}{_final_model(config)}"
-  if config.method in _SEMI:
-    return f"{_SEMI[config.method]} + {base(config)}"
-  if config.method == "sslt":
-    name = "SSLT"
-    if objective(config) != "CE":
-      name = f"{name} ({objective(config)})"
-    return name + _started(config)
-  if config.method == "probe":
-    return pretraining(config)
-  return base(config)
+  name = CLASSIFIERS.get(config.classifier.kind, config.classifier.kind)
+  return called(name, config)
 
 
-def _final_model(config: Any) -> str:
-  """Returns what follows a name that stands for several ways of self-training.
+def called(name: str, config: Any) -> str:
+  """Returns a name with what differs from cross-entropy from a fresh network.
 
-  With a decoupled base two are as usual, and both are told; otherwise only
-  fine-tuning is.
+  Args:
+    name: of the method.
+    config: a run's config.
   """
-  decoupled, tuned = config.pseudo.base == "decoupling", ", fine-tuned"
-  if config.pseudo.start == "scratch":
-    tuned = ", from scratch" if decoupled else ""
-  if not decoupled or config.classifier.kind != "crt":
-    return tuned
-  data = "D and U'" if config.refit.data == "all" else "D"
-  return f"{tuned}, g on {data}"
+  if objective(config) != "CE":
+    name = f"{name} ({objective(config)})"
+  return name + started(config)
 
 
-def _started(config: Any) -> str:
-  """Returns what follows a name where pre-training came before the method."""
+def started(config: Any) -> str:
+  """Returns what follows a name where pre-training came before the method.
+
+  Args:
+    config: a run's config.
+  """
   if config.pretrain.name == "none":
     return ""
   return f" + {pretraining(config)}"

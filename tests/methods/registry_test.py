@@ -1,12 +1,16 @@
 """Settings without effect: each is refused, with what would read it."""
 
+import pathlib
+
 import pytest
 import toys
 
 from ltjax import config as configs
 from ltjax import methods
+from ltjax.config import __main__ as command
+from ltjax.config import check as config_check
 from ltjax.config import rows as presets
-from ltjax.config import unread
+from ltjax.methods import blocks, registry, semi_supervised
 
 LWS = {"classifier__kind": "lws"}
 
@@ -18,15 +22,15 @@ def refusal(row="ce", **changes):
     {name.replace("__", "."): value for name, value in changes.items()}
   )
   with pytest.raises(ValueError) as caught:
-    unread.check(config.method, config)
+    registry.check_read(config)
   return str(caught.value)
 
 
 @pytest.mark.parametrize("row", presets.ROWS)
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_rows_of_the_tables_set_nothing_in_vain(row, variant):
-  config = presets.apply(configs.sslt(variant), row)
-  unread.check(config.method, config)
+  config = presets.apply(configs.default(variant), row)
+  registry.check_read(config)
 
 
 def test_the_message_names_the_value_the_reader_and_the_default():
@@ -37,17 +41,18 @@ def test_the_message_names_the_value_the_reader_and_the_default():
   assert refusal(classifier__kind="ncm") == (
     "classifier.kind is 'ncm', but nothing reads it here: it belongs to"
     " method=decoupling or sslt, or to method=pseudo_label with"
-    " pseudo.base=decoupling. Choose that, or leave classifier.kind at 'crt'."
+    " pseudo.base=decoupling, or to method=glmc with glmc.finetune=True. Choose"
+    " that, or leave classifier.kind at 'crt'."
   )
 
 
 def test_both_variants_defaults_pass_and_are_named():
-  config = presets.apply(configs.sslt("paper"), "ce")
+  config = presets.apply(configs.default("paper"), "ce")
   config.consistency.memory_reset = "uniform"  # of the authors' code
-  unread.check(config.method, config)
+  registry.check_read(config)
   config.pseudo_label.transform = "none"
   with pytest.raises(ValueError, match="at 'test' or 'train'"):
-    unread.check(config.method, config)
+    registry.check_read(config)
 
 
 @pytest.mark.parametrize(
@@ -122,15 +127,79 @@ def test_what_is_read_passes(row, changes):
   config.update_from_flattened_dict(
     {name.replace("__", "."): value for name, value in changes.items()}
   )
-  unread.check(config.method, config)
+  registry.check_read(config)
 
 
-def test_a_method_that_was_added_may_read_any_block():
-  config = toys.config(method="smoothing", semi__alpha=0.9)
-  unread.check(config.method, config)
+def test_a_method_that_was_added_reads_its_blocks(monkeypatch):
+  method = registry.Method(
+    "new",
+    title=lambda config: "New",
+    paper="",
+    stages=lambda learner, config: iter(()),
+    blocks={semi_supervised.SEMI: {}, blocks.LOSS: {}},
+  )
+  config = toys.config(semi__weight=0.9)
+  config.method = "new"
+  monkeypatch.setitem(methods.METHODS, "new", method)
+  registry.check_read(config)
+  assert registry.title(config) == "New"
+  told = registry.told(config)
+  assert told["semi"]["weight"] == 0.9 and "embedding" not in told
   config.loss.gamma = 2.0  # but not what its loss leaves out
   with pytest.raises(ValueError, match="loss.gamma is 2.0"):
-    unread.check(config.method, config)
+    registry.check_read(config)
+
+
+def test_told_are_the_settings_that_a_run_reads():
+  config = presets.apply(configs.default(), "ce")
+  told = registry.told(config)
+  blocks = {*("data", "model", "embedding", "loss", "sampler", "pretrain")}
+  blocks |= {*("posthoc", "eval", "run")}
+  assert {n for n, v in told.items() if isinstance(v, dict)} == blocks
+  assert told["loss"] == {
+    "name": "cross_entropy",
+    "weights": "none",
+    "reduction": "mean",
+  }
+  assert told["pretrain"] == told["posthoc"] == {"name": "none"}
+  assert "milestones" not in told["embedding"]
+  config.embedding.schedule = "step"
+  assert "milestones" in registry.told(config)["embedding"]
+
+
+def test_a_config_of_all_blocks_is_compared_in_those_that_are_read():
+  config = presets.apply(configs.default(), "ce")
+  stored = config.to_dict() | {"older": 1}
+  assert registry.as_told(config, stored) == registry.told(config) | {
+    "older": 1
+  }
+
+
+def test_what_is_told_gives_the_config_again():
+  for row in ("ce", "sslt", "fassl", "pseudo_label_d", "glmc_max_norm"):
+    config = presets.apply(configs.default("author_code"), row)
+    again = config_check.completed(registry.told(config))
+    assert registry.told(again) == registry.told(config), row
+
+
+def test_the_docs_have_the_table_of_methods():
+  page = pathlib.Path(__file__).parents[2] / "docs" / "methods.md"
+  assert registry.table() in page.read_text()
+
+
+def test_help_tells_default_range_need_and_variant(capsys):
+  assert command.main(["glmc"]) == 0
+  text = capsys.readouterr().out
+  assert "  beta = 0.5 (author_code: 1.0): lambda" in text
+  assert "in [0, 1)" in text and "[glmc.cumulative=True]" in text
+  assert command.main(["pretrain"]) == 0
+  assert (
+    "[pretrain.name=sdclr; or pretrain.name=fassl" in capsys.readouterr().out
+  )
+  assert command.main([]) == 0
+  assert capsys.readouterr().out == registry.table() + "\n"
+  assert command.main(["glcm"]) == 1
+  assert "Did you mean 'glmc'?" in capsys.readouterr().err
 
 
 def test_building_a_method_refuses_them():

@@ -4,7 +4,7 @@ import pytest
 
 from ltjax import config as configs
 from ltjax.config import rows as presets
-from ltjax.config import titles
+from ltjax.methods import registry, titles
 
 # What the papers call the rows (Liu et al. abbreviate L and D).
 EXPECTED = {
@@ -40,49 +40,49 @@ EXPECTED = {
 
 @pytest.mark.parametrize("row", EXPECTED)
 def test_rows_are_called_as_in_the_tables(row):
-  config = presets.apply(configs.sslt(), row)
-  assert titles.final(config) == EXPECTED[row]
+  config = presets.apply(configs.default(), row)
+  assert registry.title(config) == EXPECTED[row]
 
 
 def test_an_override_changes_the_title():
-  config = presets.apply(configs.sslt(), "ldam_drw")
+  config = presets.apply(configs.default(), "ldam_drw")
   config.loss.defer = 0.0
-  assert titles.final(config) == "CB-LDAM"
+  assert registry.title(config) == "CB-LDAM"
   config.loss.weights = "none"
   config.sampler.name = "square_root"
-  assert titles.final(config) == "LDAM, square-root sampling"
+  assert registry.title(config) == "LDAM, square-root sampling"
 
 
 def test_the_base_of_a_semi_supervised_run_is_its_supervised_model():
-  config = presets.apply(configs.sslt(), "pseudo_label_d")
-  assert titles.base(config) == "Decoupling"
+  config = presets.apply(configs.default(), "pseudo_label_d")
+  assert titles.decoupled(config) == "Decoupling"
   config.loss.name = "focal"
-  assert titles.base(config) == "Decoupling (Focal)"
-  assert titles.final(config) == (
+  assert titles.decoupled(config) == "Decoupling (Focal)"
+  assert registry.title(config) == (
     "Pseudo-Label + Decoupling (Focal), from scratch, g on D and U'"
   )
 
 
 def test_self_training_says_where_the_final_model_starts():
-  config = presets.apply(configs.sslt(), "ce_du")
+  config = presets.apply(configs.default(), "ce_du")
   config.pseudo.start = "base"
-  assert titles.final(config) == "Pseudo-Label + CE, fine-tuned"
-  config = presets.apply(configs.sslt(), "pseudo_label_d_finetuned")
+  assert registry.title(config) == "Pseudo-Label + CE, fine-tuned"
+  config = presets.apply(configs.default(), "pseudo_label_d_finetuned")
   config.refit.data = "all"
-  assert titles.final(config).endswith(", fine-tuned, g on D and U'")
+  assert registry.title(config).endswith(", fine-tuned, g on D and U'")
   config.classifier.kind = "lws"  # which is fitted to D
-  assert titles.final(config) == "Pseudo-Label + LWS, fine-tuned"
+  assert registry.title(config) == "Pseudo-Label + LWS, fine-tuned"
 
 
 def test_a_name_it_does_not_know_is_shown_as_it_is():
-  config = configs.sslt()
+  config = configs.default()
   config.method = "supervised"
   config.loss.name = "poly"
-  assert titles.final(config) == "poly"
+  assert registry.title(config) == "poly"
 
 
 def test_alternate_sampling_names_what_it_begins_with():
-  config = presets.apply(configs.sslt(), "sslt")
+  config = presets.apply(configs.default(), "sslt")
   config.loss.name = "focal"
   config.pretrain.name = "moco"
-  assert titles.final(config) == "SSLT (Focal) + MoCo"
+  assert registry.title(config) == "SSLT (Focal) + MoCo"

@@ -1,0 +1,158 @@
+"""The blocks of settings that several methods share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ltjax.losses import settings as loss_settings
+from ltjax.methods.registry import Block
+from ltjax.optim import recipe as recipes
+from ltjax.settings.fields import setting
+from ltjax.stages import classifier
+from ltjax.training import class_probabilities
+
+_RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
+KINDS = ("crt", "ncm", "tau_norm", "lws")
+_TRAINED = {"kind": ("crt", "lws")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """The network."""
+
+  name: str = setting("resnet18", "of the backbone, see `ltjax.models`")
+  head: str = setting(
+    "linear", "LDAM needs cosine", choices=("linear", "cosine")
+  )
+  head_scale: float = setting(
+    16.0, "of a cosine head", above=0, when={"head": ("cosine",)}
+  )
+  stem: str = setting("auto", "of a ResNet, see `ltjax.models`")
+  zero_init_last: bool = setting(False, "blocks begin as the identity")
+  dtype: str = setting(
+    "float32", "of activations", choices=("float32", "bfloat16")
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+  """How a batch is drawn."""
+
+  name: str = setting(
+    "random", "how classes share a batch", choices=class_probabilities.NAMES
+  )
+  exponent: float = setting(
+    1.0, "n^exponent is the share of a class", when={"name": ("power",)}
+  )
+  beta: float = setting(
+    0.9999,
+    "of effective numbers",
+    least=0,
+    below=1,
+    when={"name": ("effective_number",)},
+  )
+  defer: float = setting(
+    0.0,
+    "share of the epochs before it begins (DRS)",
+    least=0,
+    below=1,
+    when={"name": _RESAMPLERS},
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitting:
+  """How a classifier is fitted on frozen features."""
+
+  min_steps: int = setting(
+    0,
+    "steps at least, by more epochs where these have fewer",
+    least=0,
+    size=True,
+  )
+  views: int = setting(
+    10,
+    "augmented views cached per image; 0: the plain image",
+    least=0,
+    size=True,
+  )
+  batch_norm: str = setting(
+    "frozen",
+    "whether BatchNorm's statistics move on, with `views` of 1",
+    choices=classifier.BATCH_NORM,
+  )
+  sampler: str = setting(
+    "class_balanced",
+    "how images are drawn",
+    choices=classifier.SAMPLERS,
+    when=_TRAINED,
+  )
+  loss: str = setting(
+    "cross_entropy",
+    "others than the first balance themselves, with the sampler random",
+    choices=tuple(classifier.LOSSES),
+    when=_TRAINED,
+  )
+  max_norm: float = setting(
+    0.0,
+    "bound of lengths, from a trained head's shortest to its longest; 0: none",
+    least=0,
+    most=1,
+    when={"kind": ("crt",)},
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier(Fitting):
+  """The second classifier, after the one that is trained with the embedding."""
+
+  kind: str = setting("crt", "of classifier", choices=KINDS)
+  tau: float = setting(
+    1.0,
+    "of tau-normalization",
+    least=0,
+    when={"kind": ("tau_norm",), "select_tau": (False,)},
+  )
+  select_tau: bool = setting(
+    False, "tau on the validation images", when={"kind": ("tau_norm",)}
+  )
+  ncm_features: str = setting(
+    "cl2n",
+    "what class means are of, see `models.heads`",
+    when={"kind": ("ncm",)},
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Refit(Fitting):
+  """A classifier that goes on, or is fitted to a better embedding."""
+
+  data: str = setting(
+    "labeled", "or all, with pseudo labels", choices=classifier.DATA
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class PseudoLabel:
+  """How the pool is labeled."""
+
+  transform: str = setting(
+    "test", "of the images that are labeled", author_code="train"
+  )
+
+
+MODEL = Block("model", Model)
+EMBEDDING = Block("embedding", recipe=recipes.Recipe(epochs=200))
+LOSS = Block("loss", loss_settings.Settings)
+SAMPLER = Block("sampler", Sampler)
+CLASSIFIER = Block(
+  "classifier", Classifier, recipes.Recipe(epochs=10), {"epochs": 20}
+)
+REFIT = Block(
+  "refit",
+  Refit,
+  recipes.Recipe(epochs=10),
+  {"epochs": 20, "learning_rate": 0.001, "schedule": "constant"},
+)
+PSEUDO_LABEL = Block("pseudo_label", PseudoLabel)
+SUPERVISED = {EMBEDDING: {}, LOSS: {}, SAMPLER: {}}

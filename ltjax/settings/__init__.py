@@ -1,0 +1,1 @@
+"""Settings: declared once each, with default, range and a line of help."""
