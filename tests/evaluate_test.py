@@ -145,7 +145,7 @@ def test_no_validation_images(run, monkeypatch):
     object.__setattr__(task, "validation_labels", task.test_labels[:0])
     return task
 
-  monkeypatch.setattr(evaluate.train, "build_task", without)
+  monkeypatch.setattr(evaluate.build, "build_task", without)
   with pytest.raises(ValueError, match="held out no validation images"):
     evaluate.evaluate(run, split="validation")
 

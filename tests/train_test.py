@@ -13,6 +13,7 @@ import toys
 from ltjax import train
 from ltjax.checkpoints import manager as checkpoints
 from ltjax.data.splits import record
+from ltjax.methods import registry
 from ltjax.report import page
 from ltjax.runs import workdir as workdirs
 from ltjax.training import fit
@@ -69,7 +70,7 @@ def test_files_of_a_run(finished):
 def test_config_json_is_the_config(finished):
   config = runs.config(data__validation__per_class=1)
   stored = json.loads((finished[0] / "config.json").read_text())
-  whole = json.loads(json.dumps(config.to_dict()))
+  whole = json.loads(json.dumps(registry.told(config)))
   assert stored | {"seeds": 1} == whole and "seeds" not in stored
   summary = json.loads((finished[0] / "summary.json").read_text())
   assert summary["config"] == stored

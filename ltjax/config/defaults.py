@@ -99,7 +99,15 @@ def default(variant: str = "paper") -> ml_collections.ConfigDict:
   )
 
   config.update(registry.defaults(variant))
-  config.eval = ml_collections.ConfigDict({"batch_size": 500, "last_k": 3})
+  config.eval = ml_collections.ConfigDict(
+    {
+      "batch_size": 500,
+      "last_k": 3,
+      # When a stage is over: "knn,accuracy" asks the nearest labeled images too.
+      "evaluators": "accuracy",
+      "neighbors": 10,  # of knn
+    }
+  )
   config.run = ml_collections.ConfigDict(
     {
       "steps_per_call": 0,  # 0: 1 on a CPU, an epoch on an accelerator

@@ -55,7 +55,7 @@ def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
   """Returns the stages of a method, in order.
 
   Args:
-    method: a name in `METHODS`.
+    method: a name in `METHODS`, which takes the place of the config's.
     learner: the network and the task.
     config: the run's config, see `ltjax.config`.
 
@@ -63,6 +63,9 @@ def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
     ValueError: if the method is unknown, or a setting does not fit or would do
       nothing.
   """
+  if config.method != method:
+    config = config.copy_and_resolve_references()
+    config.method = method
   made = [
     *pretraining.stages(learner, config),
     *registry.find(method).stages(learner, config),

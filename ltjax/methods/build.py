@@ -11,6 +11,7 @@ from ltjax import models
 from ltjax.data import builder
 from ltjax.data import task as tasks
 from ltjax.data.sources import given as givens
+from ltjax.methods import evaluators
 from ltjax.methods.learner import Learner
 from ltjax.training import inference
 
@@ -68,4 +69,5 @@ def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
     transform=train_transform,
     seed=config.seed,
     mesh=mesh,
+    evaluators=evaluators.of(config.eval),
   )

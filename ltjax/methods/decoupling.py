@@ -19,7 +19,6 @@ from ltjax.optim import recipe as recipes
 from ltjax.stages import classifier, embedding, fixed_heads, head_rules
 from ltjax.stages import tau as taus
 from ltjax.training.stage import Stage
-from ltjax.training.state import ModelState
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:
@@ -41,9 +40,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     recipe=recipes.of("embedding", config.embedding),
     seed=learner.seed,
     key=learner.key("embedding"),
-    report=lambda state: learner.evaluate(
-      state, model=f"{title} (g')", head="random"
-    ),
+    report=learner.report(f"{title} (g')", head="random"),
     minimize=learner.objective(config),
     sampler=config.sampler,
   )
@@ -80,8 +77,7 @@ def balanced_head(
     )
   title = title or titles.decoupled(config)
 
-  def report(state: ModelState) -> list[dict[str, Any]]:
-    return learner.evaluate(state, model=title, head="balanced")
+  report = learner.report(title, head="balanced")
 
   if block.kind in head_rules.NAMES:
     make = classifier.Maker(

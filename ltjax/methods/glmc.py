@@ -204,9 +204,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     ),
     recipe,
     key=learner.key("glmc"),
-    report=lambda state: learner.evaluate(
-      state, model=title.removesuffix(", fine-tuned"), head="balanced"
-    ),
+    report=learner.report(title.removesuffix(", fine-tuned"), head="balanced"),
   )
   if settings.finetune:
     yield decoupling.balanced_head(learner, config, title=title, fresh=False)

@@ -21,6 +21,8 @@ from ltjax.training import draw, inference
 from ltjax.training.state import ModelState
 
 Rows = list[dict[str, Any]]
+# `(learner, model state, model=, head=) -> rows`.
+Evaluator = Callable[..., Rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Learner:
     transform: the training transform, `(key, uint8 images) -> images`.
     seed: the run's seed.
     mesh: the devices.
+    evaluators: what looks at a model when a stage is over, in this order; the
+      last gives the run's result.
   """
 
   model: models.Model
@@ -42,6 +46,7 @@ class Learner:
   transform: Callable[[jax.Array, jax.Array], jax.Array]
   seed: int
   mesh: Mesh
+  evaluators: tuple[Evaluator, ...] = ()
 
   def key(self, name: str) -> jax.Array:
     """Returns the random key that belongs to (seed, name)."""
@@ -94,8 +99,22 @@ class Learner:
     )
     return made
 
+  def report(self, model: str, *, head: str) -> Callable[[ModelState], Rows]:
+    """Returns what a stage writes down when it is over: what evaluators find.
+
+    Args:
+      model: what to call it, such as `SSLT loop 1`.
+      head: `random` for g', `balanced` for g.
+    """
+    chosen = self.evaluators or (Learner.evaluate,)
+    return lambda state: [
+      row
+      for evaluate in chosen
+      for row in evaluate(self, state, model=model, head=head)
+    ]
+
   def evaluate(self, state: ModelState, *, model: str, head: str) -> Rows:
-    """Returns rows of test (and validation) metrics.
+    """Returns rows of test (and validation) metrics, of classes and groups.
 
     Args:
       state: what to evaluate.
@@ -137,6 +156,14 @@ class Learner:
       )
       rows.append(row)
     return rows
+
+  def report_pseudo_labels(self, loop: int) -> Callable[[ModelState], Rows]:
+    """Returns what a stage writes down of the labels that it gave.
+
+    Args:
+      loop: the loop that assigns them, from 1.
+    """
+    return lambda state: self.evaluate_pseudo_labels(state, loop=loop)
 
   def evaluate_pseudo_labels(self, state: ModelState, *, loop: int) -> Rows:
     """Returns a row on the pseudo labels, where the truth is known.

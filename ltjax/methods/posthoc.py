@@ -191,7 +191,7 @@ def make(
     finish=finish,
     report=lambda state: [
       *chooser.rows(),
-      *learner.evaluate(state, model=model, head="balanced"),
+      *learner.report(model, head="balanced")(state),
     ],
     shapes=after_it,
   )

@@ -108,7 +108,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     images=task.unlabeled_images,
     transform=config.pseudo_label.transform,
     key=learner.key("pseudo_label"),
-    report=lambda state: learner.evaluate_pseudo_labels(state, loop=1),
+    report=learner.report_pseudo_labels(1),
   )
 
   # The final model learns from labels and pseudo labels.
@@ -122,9 +122,8 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     recipe=recipes.of("pseudo", config.pseudo),
     seed=learner.seed,
     key=learner.key("pseudo/embedding"),
-    report=lambda state: learner.evaluate(
-      state,
-      model=f"{title} (g')" if decoupled else title,
+    report=learner.report(
+      f"{title} (g')" if decoupled else title,
       head="random" if decoupled else "balanced",
     ),
     minimize=learner.objective(config),
@@ -157,7 +156,7 @@ def _classifier(
     name,
     fresh=fresh,
     key=learner.key(name),
-    report=lambda state: learner.evaluate(state, model=title, head="balanced"),
+    report=learner.report(title, head="balanced"),
   )
 
 

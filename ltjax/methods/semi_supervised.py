@@ -134,7 +134,7 @@ def stages(
     ),
     recipe,
     key=learner.key("semi"),
-    report=lambda state: learner.evaluate(state, model=title, head="balanced"),
+    report=learner.report(title, head="balanced"),
   )
 
 

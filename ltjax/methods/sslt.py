@@ -114,17 +114,13 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       images=task.unlabeled_images,
       transform=config.pseudo_label.transform,
       key=learner.key(f"loop{loop}/pseudo_label"),
-      report=lambda state, loop=loop: learner.evaluate_pseudo_labels(
-        state, loop=loop
-      ),
+      report=learner.report_pseudo_labels(loop),
     )
     # Line 5: f and g' learn from labels and pseudo labels, random sampling.
     yield share(
       fine_tune(
         loop,
-        lambda state, loop=loop: learner.evaluate(
-          state, model=f"{title} loop {loop} (g')", head="random"
-        ),
+        learner.report(f"{title} loop {loop} (g')", head="random"),
       )
     )
     # Line 6: g learns from the labels, class-balanced, f frozen.
@@ -133,9 +129,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
         f"loop{loop}/refit",
         fresh=False,
         key=learner.key(f"loop{loop}/refit"),
-        report=lambda state, loop=loop: learner.evaluate(
-          state, model=f"{title} loop {loop}", head="balanced"
-        ),
+        report=learner.report(f"{title} loop {loop}", head="balanced"),
       )
     )
 

@@ -37,7 +37,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     recipe=recipes.of("embedding", config.embedding),
     seed=learner.seed,
     key=learner.key("embedding"),
-    report=lambda state: learner.evaluate(state, model=title, head="balanced"),
+    report=learner.report(title, head="balanced"),
     minimize=learner.objective(config),
     sampler=config.sampler,
     final=True,

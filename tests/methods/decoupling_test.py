@@ -58,7 +58,7 @@ def test_it_needs_no_unlabeled_images(tmp_path):
 def test_an_unknown_method_is_refused():
   with pytest.raises(ValueError) as caught:
     methods.stages("decopling", toys.learner(), toys.config())
-  assert "method is 'decopling'; choose one of decoupling, " in str(
+  assert "method is 'decopling'; choose one of supervised, decoupling, " in str(
     caught.value
   )
   assert "Did you mean 'decoupling'?" in str(caught.value)

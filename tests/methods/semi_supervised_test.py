@@ -10,7 +10,7 @@ from ltjax import config as configs
 from ltjax import methods
 from ltjax.methods import semi_supervised
 
-NAMES = tuple(semi_supervised.WEIGHTS)
+NAMES = tuple(method.name for method in semi_supervised.METHODS)
 TITLES = {
   "pi_model": "Pi-model + CE",
   "temporal_ensembling": "Temporal ensembling + CE",

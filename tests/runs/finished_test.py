@@ -61,11 +61,11 @@ def test_a_run_of_an_earlier_version(tmp_path):
   """Which lacks the settings that came later."""
   folder = finished.copy(tmp_path)
   config = json.loads((folder / "config.json").read_text())
-  del config["posthoc"], config["refit"]["batch_norm"]
+  del config["posthoc"], config["classifier"]["batch_norm"]
   (folder / "config.json").write_text(json.dumps(config))
   run = reopened.reopen(folder)
   assert run.config.posthoc.name == "none"
-  assert run.config.refit.batch_norm == "frozen"
+  assert run.config.classifier.batch_norm == "frozen"
 
 
 def test_a_config_that_is_none(tmp_path):
