@@ -52,6 +52,10 @@ def get_config(arg=None):
     config[block].batch_size = 64
   for block in ("pseudo", "semi"):
     config[block].batch_size = 64
+  config.glmc.epochs = 60
+  config.glmc.batch_size = 64
+  config.glmc.learning_rate = 0.1
+  config.glmc.weight_decay = 5e-4
   presets.ldam_schedule(config)
   presets.apply(config, arg.row)
   # A run has some 1,500 steps (pre-training 500): of these an average with 0.999

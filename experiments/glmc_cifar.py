@@ -27,75 +27,28 @@ CONFIGS = {
   },
 }
 RHOS = {"cpu": (100,), "full": (100, 50, 10)}
-# Of the stage `glmc`: of the paper, and on a CPU that of the baselines.
-RECIPES: dict[str, dict[str, Any]] = {
-  "full": {
-    "glmc.epochs": 200,
-    "glmc.batch_size": 128,
-    "glmc.learning_rate": 0.01,
-    "glmc.weight_decay": 5e-3,
-  },
-  "cpu": {
-    "glmc.epochs": 60,
-    "glmc.batch_size": 64,
-    "glmc.learning_rate": 0.1,
-    "glmc.weight_decay": 5e-4,
-  },
-}
-GLMC = {"method": "glmc"}
-# One view, and neither agreement nor second head: MixUp, CutMix.
-ALONE = GLMC | {"glmc.consistency": 0.0, "glmc.cumulative": False}
-SECOND = GLMC | {"glmc.finetune": True, "classifier.sampler": "random"}
-# The recipe of Alshammari et al., as GLMC's is unpublished.
-MAX_NORM = SECOND | {
-  "classifier.loss": "class_balanced",
-  "classifier.max_norm": 0.1,
-  "classifier.epochs": 10,
-  "classifier.learning_rate": 0.01,
-  "classifier.weight_decay": 0.1,
-}
 # Row: its title, the row of the config, and what changes of it.
 ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
   "ce": ("CE", "ce", {}),
-  "ce_mixup": ("CE + MixUp", "ce", ALONE | {"glmc.views": "mixup"}),
-  "ce_cutmix": ("CE + CutMix", "ce", ALONE | {"glmc.views": "cutmix"}),
+  "ce_mixup": ("CE + MixUp", "ce_mixup", {}),
+  "ce_cutmix": ("CE + CutMix", "ce_cutmix", {}),
   "ldam_drw": ("LDAM-DRW", "ldam_drw", {}),
   "decoupling": ("Decoupling", "decoupling", {}),
-  "glmc": ("GLMC", "ce", GLMC),
-  "glmc_max_norm": ("GLMC + MaxNorm", "ce", MAX_NORM),
-  "glmc_bs": (
-    "GLMC + balanced softmax",
-    "ce",
-    SECOND | {"classifier.loss": "logit_adjustment"},
-  ),
-  "glmc_cumulative": (
-    "class-balanced only, no mixing",
-    "ce",
-    GLMC | {"glmc.views": "plain", "glmc.consistency": 0.0},
-  ),
-  "glmc_mixture": (
-    "mixture consistency only",
-    "ce",
-    GLMC | {"glmc.cumulative": False},
-  ),
-  "glmc_gamma0": ("GLMC, gamma 0", "ce", GLMC | {"glmc.consistency": 0.0}),
-  "glmc_gamma1": ("GLMC, gamma 1", "ce", GLMC | {"glmc.consistency": 1.0}),
+  "glmc": ("GLMC", "glmc", {}),
+  "glmc_max_norm": ("GLMC + MaxNorm", "glmc_max_norm", {}),
+  "glmc_bs": ("GLMC + balanced softmax", "glmc_bs", {}),
+  "glmc_cumulative": ("class-balanced only, no mixing", "glmc_cumulative", {}),
+  "glmc_mixture": ("mixture consistency only", "glmc_mixture", {}),
+  "glmc_gamma0": ("GLMC, gamma 0", "glmc_gamma0", {}),
+  "glmc_gamma1": ("GLMC, gamma 1", "glmc", {"glmc.consistency": 1.0}),
   "glmc_area": (
     "GLMC, labels by area",
-    "ce",
-    GLMC | {"glmc.cutmix_labels": "area"},
+    "glmc",
+    {"glmc.cutmix_labels": "area"},
   ),
 }
-AUTHOR = GLMC | {
-  "glmc.batch_size": 64,
-  "glmc.beta": 1.0,
-  "glmc.crops": 2,
-  "glmc.cutmix_side": "up",
-  "glmc.reduction": "sum",
-  "glmc.first_epoch": 0,
-  "sampler.name": "power",
-  "model.name": "resnet32_x4",
-}
+AUTHORS = ",variant=author_code"
+AUTHOR = {"sampler.name": "power", "model.name": "resnet32_x4"}
 # Of their README: exponent of the partners' classes (1 - rho), k and gamma.
 AUTHOR_OF = {
   ("cifar10", 100): (1.0, 1.2, 1.0),
@@ -153,12 +106,10 @@ DIFFERS = {
 def _run(
   scale: str, data: str, row: str, rho: int, changes: dict[str, Any], seed: int
 ) -> sweep.Run:
-  base = "ce" if row == "glmc_author_code" else ROWS[row][1]
-  if changes.get("method") == "glmc":
-    changes = RECIPES[scale] | changes
+  base, variant = (ROWS[row][1], "") if row in ROWS else ("glmc", AUTHORS)
   return sweep.Run(
     f"{row}-{data}-rho{rho}",
-    f"{CONFIGS[scale][data]}:row={base},rho={rho}",
+    f"{CONFIGS[scale][data]}:row={base},rho={rho}{variant}",
     seed,
     tuple(f"--config.{name}={value}" for name, value in changes.items()),
   )
