@@ -475,6 +475,13 @@ LOOPED = ("sslt",)
 COMPOSED = ("decoupling", "pseudo_label", "supervised")
 # An embedding that is worth a probe, and a probe as long as other stages.
 PROBED = {"pretrain__name": "rotation", "probe__protocols": "knn,custom"}
+# Mixtures that are mostly one image, as some thirty steps learn them.
+MIXED = {
+  "glmc__beta": 0.1,
+  "glmc__consistency": 0.1,
+  "glmc__learning_rate": 0.2,
+  "glmc__epochs": 6,
+}
 CASES = (*STAGES, *METHODS)
 # Those that have steps which no other case has.
 WITH_OWN_STEPS = tuple(
@@ -488,6 +495,8 @@ def stages(case, learner, *, loops=2, **changes):
     return STAGES[case](learner, **changes)
   if case == "probe":
     changes = PROBED | changes
+  if case == "glmc":
+    changes = MIXED | changes
   settings = config(method=case, loops=loops, **changes)
   if case == "smoothing":
     return list(example()["stages"](learner, settings))

@@ -134,7 +134,10 @@ def algorithm(learner: Learner, settings: Settings) -> step.Algorithm:
     return params, stats, extra
 
   def loss(params, state, batch):
-    k_ratio, k_box, *k_crops = jax.random.split(batch.key, 2 + settings.crops)
+    k_ratio, *keys = jax.random.split(
+      batch.key, 1 + settings.crops + len(names)
+    )
+    crops = [learner.transform(k, batch.images) for k in keys[: settings.crops]]
     ratio = mixing.draw_ratio(k_ratio, beta=settings.beta)
     labels, stats = jnp.split(batch.labels, 2), state.batch_stats
 
@@ -149,9 +152,10 @@ def algorithm(learner: Learner, settings: Settings) -> step.Algorithm:
 
     plain, balanced, points = [], [], []
     for i, name in enumerate(names):
-      images = learner.transform(k_crops[i % settings.crops], batch.images)
-      images, partners = jnp.split(images, 2)
-      images, share = mixing.mix(name, k_box, images, partners, ratio, **rules)
+      images, partners = jnp.split(crops[i % settings.crops], 2)
+      images, share = mixing.mix(
+        name, keys[settings.crops + i], images, partners, ratio, **rules
+      )
       features, logits, stats = model.apply(params, stats, images, True)
       plain.append(entropy(logits, share, 0.0))
       logits = model.head_apply(params["balanced_head"], features)
