@@ -11,14 +11,16 @@ them is done. The run uses the very programs, and those that are kept on disk
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import functools
 import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ltjax.devices import sharding
-from ltjax.training import fit, inference, memory_check
+from ltjax.devices import memory, sharding
+from ltjax.training import fit, inference
 from ltjax.training import state as states
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState
@@ -71,27 +73,37 @@ def rehearse(
   """
   known: set[Any] = set()
 
-  def compile_program(
-    name: str, call: memory_check.Guard, *args: Any, **options: Any
-  ) -> None:
-    program = call.program(*args, **options)
-    if program in known:
+  def once(name: str, program: Any, compile_it: Callable[[], Any]) -> None:
+    leaves, structure = jax.tree.flatten(program[1:])
+    shapes = [(jnp.shape(x), getattr(x, "dtype", x)) for x in leaves]
+    key = (program[0], str(structure), str(shapes))
+    if key in known:
       return
-    known.add(program)
+    known.add(key)
     show(f"Compiling {name} ...")
     began = time.monotonic()
     try:
-      call.compile(*args, **options)
+      compile_it()
     except jax.errors.JaxRuntimeError as error:
       raise CompilationError(_message(name, error)) from error
     show(f"  {time.monotonic() - began:.1f} s")
+
+  def compile_pass(
+    name: str, batch: memory.Batch, call: Any, *args: Any, **options: Any
+  ) -> None:
+    with memory.explained(batch):
+      once(
+        name,
+        (call, args, options),
+        lambda: call.lower(*args, **options).compile(),
+      )
 
   # Caches of features tell networks by their arrays: these are none of the run's.
   state = state.replace(  # type: ignore[attr-defined]
     backbone=states.copy(state.backbone),
     batch_stats=states.copy(state.batch_stats),
   )
-  with predictor.rehearsing(compile_program):
+  with predictor.rehearsing(compile_pass):
     for stage in stages:
       train = None
       if stage.steps:
@@ -99,11 +111,11 @@ def rehearse(
         train = sharding.place(stage.init(state), mesh)
         arrays, _ = stage.prepare(state)
         count = fit.steps_in_call(stage, arrays, mesh, steps_per_call)
-        call = fit.guarded(
-          stage, train, mesh, count > 1, memory_limit_gib=memory_limit_gib
+        call, shapes = fit.program(stage, train, arrays, mesh, count)
+        compile_it = functools.partial(
+          fit.compile_and_check, stage, call, shapes, mesh, memory_limit_gib
         )
-        shapes = fit.outline(train, arrays, mesh, count, stage.batch_size)
-        compile_program(_title(stage, count), call, *shapes)
+        once(_title(stage, count), (call, shapes), compile_it)
         del arrays
       state = stage.finish(state, train)
       stage.report(state)
