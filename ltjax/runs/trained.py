@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from ltjax import models
+from ltjax.checkpoints import integrity
 from ltjax.checkpoints import manager as checkpoints
 from ltjax.data import task as tasks
 from ltjax.runs import model_description
@@ -110,7 +111,13 @@ def save(
   folder = checkpoints.Checkpoints(Path(workdir) / "model", keep=2)
   try:
     folder.save(
-      (0, 0), variables, {"stage": "final", "description": description}
+      (0, 0),
+      variables,
+      {
+        "stage": "final",
+        "description": description,
+        "digest": integrity.fingerprint(variables),
+      },
     )
   finally:
     folder.close()

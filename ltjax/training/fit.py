@@ -127,7 +127,7 @@ def program(
   mesh: Mesh,
   count: int,
   unroll: int = 1,
-) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+) -> tuple[Any, tuple[Any, ...]]:
   """Returns a stage's jitted call, as `fit` makes it, and its shapes.
 
   Args:
@@ -157,7 +157,7 @@ def program(
 
 def compile_and_check(
   stage: Stage,
-  call: Callable[..., Any],
+  call: Any,
   shapes: tuple[Any, ...],
   mesh: Mesh,
   limit_gib: float = 0.0,
