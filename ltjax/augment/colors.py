@@ -19,6 +19,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 
 
@@ -145,10 +147,8 @@ def random_jitter(
   for name, strength in zip(
     ("brightness", "contrast", "saturation"), strengths
   ):
-    if not strength >= 0:
-      raise ValueError(f"{name} is {strength}; it must be 0 or more.")
-  if not 0 <= hue <= 0.5:
-    raise ValueError(f"hue is {hue}; it must be in [0, 0.5], parts of a turn.")
+    require.at_least(name, strength, 0)
+  require.within("hue", hue, "[0, 0.5]", "parts of a turn")
   one = functools.partial(
     _jitter, strengths=(*strengths, hue), probability=probability
   )
@@ -245,5 +245,4 @@ def _check(images: jax.Array, probability: float) -> None:
       f"Images must have 3 channels (red, green, blue) or 1 (gray), not"
       f" {images.shape[-1]}."
     )
-  if not 0 <= probability <= 1:
-    raise ValueError(f"probability is {probability}; it must be in [0, 1].")
+  require.within("probability", probability, "[0, 1]")

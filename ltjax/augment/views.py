@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax import require
 from ltjax.augment import blur as blurring
 from ltjax.augment import colors, crop_flip, crops, randaugment
 
@@ -171,10 +172,7 @@ def _look(
       f" {images.shape[1]} x {images.shape[2]}; the size of a view must be at"
       " most their smaller side."
     )
-  if not 0 <= blur <= 1:
-    raise ValueError(
-      f"The probability of blur is {blur}; it must be in [0, 1]."
-    )
+  require.within("The probability of blur", blur, "[0, 1]")
   if len(jitter) != 4:
     raise ValueError(
       f"jitter is {tuple(jitter)}; it must be four strengths: brightness,"

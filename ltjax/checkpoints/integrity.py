@@ -43,9 +43,6 @@ def write(folder: Path) -> None:
 def check(folder: Path) -> None:
   """Compares a folder with its seal; one that has none passes.
 
-  Args:
-    folder: for instance a checkpoint.
-
   Raises:
     ValueError: if a file was changed, added or removed since the sealing.
     OSError: if a file cannot be read.
@@ -78,9 +75,6 @@ def fingerprint(tree: Any) -> str:
   """Returns a SHA-256 over the paths, types and bytes of a tree's arrays.
 
   Two trees have the same if and only if they are equal, bit for bit.
-
-  Args:
-    tree: holds arrays that this process has whole.
   """
   sha = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:

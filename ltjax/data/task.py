@@ -127,9 +127,6 @@ class Task:
     self, dtype: Any = jnp.float32
   ) -> tuple[transforming.Train, transforming.Test]:
     """Returns `(train_transform(key, images), test_transform(images))`.
-
-    Args:
-      dtype: of the result.
     """
     return transforming.make(
       mean=self.mean,

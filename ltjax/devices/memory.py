@@ -175,9 +175,6 @@ def check(needs: Needs, batch: Batch, most: int | None) -> None:
 def explained(batch: Batch) -> Iterator[None]:
   """Tells XLA's "out of memory" in our words.
 
-  Args:
-    batch: of what runs within the context.
-
   Raises:
     OutOfMemoryError: instead of XLA's error.
   """

@@ -65,9 +65,6 @@ class LiveTable:
 
   def watch(self, running: Sequence[jobs.Job]) -> None:
     """Reads the logs of the jobs that run; cheap, call it as often as you like.
-
-    Args:
-      running: the jobs.
     """
     if self._clock() - self._read < self._every:
       return

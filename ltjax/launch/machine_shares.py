@@ -16,6 +16,8 @@ import os
 import subprocess
 import sys
 
+from ltjax import require
+
 _PROBE = (
   "import json, jax;"
   "print(json.dumps([jax.default_backend(), jax.local_device_count()]))"
@@ -39,9 +41,6 @@ class Place:
 
   def pin(self, pid: int) -> None:
     """Pins a process that was started just now to the cores, if there are some.
-
-    Args:
-      pid: of the process. Threads that it starts later inherit this.
     """
     if self.cores:
       with contextlib.suppress(ProcessLookupError):  # It may be over already.
@@ -171,5 +170,4 @@ def _on_cores(numbers: Sequence[int]) -> Place:
 
 
 def _check(count: int, option: str) -> None:
-  if count < 1:
-    raise ValueError(f"{option} is {count}; it must be 1 or more.")
+  require.at_least(option, count, 1)

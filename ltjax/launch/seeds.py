@@ -33,9 +33,6 @@ _OF_HOSTS = ("distributed", "coordinator")
 def several(config: Config) -> bool:
   """Returns whether a config asks for more than one seed.
 
-  Args:
-    config: as a config file gives it.
-
   Raises:
     ValueError: if a setting does not fit.
   """

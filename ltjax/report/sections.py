@@ -66,9 +66,6 @@ def columns(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def about_groups(evaluations: Sequence[Mapping[str, Any]]) -> str:
   """What the columns of the groups' mean are; nothing without them.
-
-  Args:
-    evaluations: of a run.
   """
   if _GROUP_COLUMNS.keys() <= columns(evaluations).keys():
     return (
@@ -109,10 +106,6 @@ def pseudo_labels(
   summary: Mapping[str, Any], drawn: Mapping[str, str]
 ) -> list[str]:
   """The table of pseudo labels; nothing without pseudo labels or truth.
-
-  Args:
-    summary: of the run.
-    drawn: Markdown images by stem.
   """
   known = [
     row
@@ -145,9 +138,6 @@ def pseudo_labels(
 
 def prototypes(summary: Mapping[str, Any]) -> list[str]:
   """The classes that prototypes are near; nothing without prototypes.
-
-  Args:
-    summary: of the run.
   """
   parts = []
   for row in summary.get("prototypes", ()):

@@ -127,9 +127,6 @@ def save(
 def load(workdir: str | Path) -> Trained:
   """Loads the model of a finished run.
 
-  Args:
-    workdir: the run's folder.
-
   Raises:
     FileNotFoundError: if there is no such folder, or no run in it.
     ValueError: if the run is not finished, or its model is incomplete, changed
@@ -178,9 +175,6 @@ def load(workdir: str | Path) -> Trained:
 
 def check_finished(workdir: str | Path) -> None:
   """Checks that a folder holds a finished run.
-
-  Args:
-    workdir: the run's folder.
 
   Raises:
     FileNotFoundError: if there is no such folder, or no run in it.

@@ -12,11 +12,12 @@ A class without samples has probability 0, whatever the rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-import difflib
 import math
 from typing import Any
 
 import numpy as np
+
+from ltjax import require
 
 NAMES = (
   "random",
@@ -114,11 +115,12 @@ def effective_number(counts: np.ndarray, *, beta: float) -> np.ndarray:
   Source: Cui et al. (2019), "Class-balanced loss based on effective number of
     samples"; Cao et al. (2019), "LDAM", who resample by these weights.
   """
-  if not 0 <= beta < 1:
-    raise ValueError(
-      f"sampler.beta is {beta}; it must be at least 0 and below 1, such as"
-      " 0.9999. For 1 choose the sampler 'class_balanced'."
-    )
+  require.within(
+    "sampler.beta",
+    beta,
+    "[0, 1)",
+    "such as 0.9999; 1 is the sampler 'class_balanced'",
+  )
   counts = _checked(counts)
   there = counts > 0
   effective = 1 - beta ** np.where(there, counts, 1.0)
@@ -143,12 +145,7 @@ def over_epochs(
     ValueError: if the name is unknown or a number out of range.
   """
   name = settings["name"]
-  if name not in NAMES:
-    close = difflib.get_close_matches(str(name), NAMES, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-      f"sampler.name is {name!r}; choose one of {', '.join(NAMES)}.{hint}"
-    )
+  require.choice("sampler.name", name, NAMES)
   if name == "progressive":
     return lambda epoch: progressive(counts, done=epoch / epochs)
   if name == "reversed":
@@ -173,11 +170,12 @@ def check(settings: Mapping[str, Any]) -> None:
   """
   over_epochs(settings, np.ones(1), epochs=1)
   defer = settings["defer"]
-  if not 0 <= defer < 1:
-    raise ValueError(
-      f"sampler.defer is {defer}; it must be at least 0 and below 1: the share"
-      " of the epochs before re-sampling begins, such as 0.8."
-    )
+  require.within(
+    "sampler.defer",
+    defer,
+    "[0, 1)",
+    "the share of the epochs before re-sampling begins",
+  )
 
 
 def _checked(counts: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import models
+from ltjax import models, require
 from ltjax.data.host import host_images
 from ltjax.devices import memory, sharding
 from ltjax.training import prefetch
@@ -52,10 +52,7 @@ class Predictor:
     batch_size: int,
     mesh: Mesh,
   ):
-    if batch_size < 1:
-      raise ValueError(
-        f"eval.batch_size is {batch_size}; it must be 1 or more."
-      )
+    require.at_least("eval.batch_size", batch_size, 1)
     self.model = model
     self.transform = train_transform
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -78,9 +75,6 @@ class Predictor:
 
   def batch(self, num: int) -> memory.Batch:
     """Returns how the batches are called in which images are passed.
-
-    Args:
-      num: images.
     """
     size = min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
     return memory.Batch(f"A pass over {num:,} images", "eval.batch_size", size)
@@ -113,9 +107,6 @@ class Predictor:
     """Within this context passes are compiled and not run.
 
     Features are random numbers then: of no use, but those who ask for them go on.
-
-    Args:
-      compile_pass: is told of each pass.
     """
     self._compile = compile_pass
     try:
@@ -218,9 +209,6 @@ class Predictor:
 
 class FeatureCache:
   """Features of image sets by the embedding that was asked last.
-
-  Args:
-    predictor: runs the network in evaluation mode.
   """
 
   def __init__(self, predictor: Predictor):

@@ -20,6 +20,7 @@ import zlib
 
 import numpy as np
 
+from ltjax import require
 from ltjax.training import class_probabilities
 
 Stream = Callable[[int], np.ndarray]
@@ -47,10 +48,7 @@ def steps_per_epoch(num_samples: int, batch_size: int, name: str) -> int:
   Raises:
     ValueError: if a batch is larger than the set, or below 1.
   """
-  if batch_size < 1:
-    raise ValueError(
-      f"{name}.batch_size is {batch_size}; it must be at least 1."
-    )
+  require.at_least(f"{name}.batch_size", batch_size, 1)
   if batch_size > num_samples:
     raise ValueError(
       f"{name}.batch_size is {batch_size}, but the stage has only"

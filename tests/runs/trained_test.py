@@ -189,7 +189,7 @@ def test_description_that_is_none(run, text, reason):
     ({"std": [0.0]}, "std above 0"),
     ({"std": []}, "does not describe a model"),
     ({"mean": ["x"]}, "does not describe a model"),
-    ({"model": {"name": "resnet9"}}, "Unknown model 'resnet9'"),
+    ({"model": {"name": "resnet9"}}, "model.name is 'resnet9'"),
     ({"model": {"nome": "resnet8"}}, "nome"),
   ],
 )

@@ -181,9 +181,6 @@ def check(count: int) -> None:
 @functools.cache
 def shared(count: int) -> Workers:
   """Returns the workers that all sets of this process share.
-
-  Args:
-    count: how many.
   """
   return Workers(count)
 

@@ -49,9 +49,6 @@ def read(data_dir: str | None = None) -> folders.Content:
 def read_mat(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
   """Reads a .mat file of the layout of SVHN.
 
-  Args:
-    path: The file.
-
   Returns:
     Images, uint8 `[N, H, W, C]`, and classes, int32 `[N]` in 0 ... 9; None
     where the file has no `y`.

@@ -112,9 +112,6 @@ def recorded(block: Settings) -> Settings:
 
   Of an index file it is the name alone: where the file lay does not matter, and
   the record has the images themselves.
-
-  Args:
-    block: Complete settings.
   """
   result = {
     key: value
