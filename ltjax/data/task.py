@@ -126,8 +126,7 @@ class Task:
   def transforms(
     self, dtype: Any = jnp.float32
   ) -> tuple[transforming.Train, transforming.Test]:
-    """Returns `(train_transform(key, images), test_transform(images))`.
-    """
+    """Returns `(train_transform(key, images), test_transform(images))`."""
     return transforming.make(
       mean=self.mean,
       std=self.std,

@@ -97,8 +97,7 @@ def padded(num_rows: int, mesh: Mesh) -> int:
 
 
 def place(tree: PyTree, mesh: Mesh) -> PyTree:
-  """Puts a state on the devices, as `of_state` says.
-  """
+  """Puts a state on the devices, as `of_state` says."""
   return jax.tree.map(put, tree, of_state(tree, mesh))
 
 

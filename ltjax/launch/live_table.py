@@ -64,8 +64,7 @@ class LiveTable:
     self._console.print(text, markup=False, highlight=False)
 
   def watch(self, running: Sequence[jobs.Job]) -> None:
-    """Reads the logs of the jobs that run; cheap, call it as often as you like.
-    """
+    """Reads the logs of the jobs that run; cheap, call it as often as you like."""
     if self._clock() - self._read < self._every:
       return
     self._read, before = self._clock(), self._lines

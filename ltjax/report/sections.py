@@ -65,8 +65,7 @@ def columns(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def about_groups(evaluations: Sequence[Mapping[str, Any]]) -> str:
-  """What the columns of the groups' mean are; nothing without them.
-  """
+  """What the columns of the groups' mean are; nothing without them."""
   if _GROUP_COLUMNS.keys() <= columns(evaluations).keys():
     return (
       " The group mean counts the three groups alike, and in each its classes; "
@@ -105,8 +104,7 @@ def rules(result: Mapping[str, Any]) -> str:
 def pseudo_labels(
   summary: Mapping[str, Any], drawn: Mapping[str, str]
 ) -> list[str]:
-  """The table of pseudo labels; nothing without pseudo labels or truth.
-  """
+  """The table of pseudo labels; nothing without pseudo labels or truth."""
   known = [
     row
     for row in summary.get("pseudo_labels", ())
@@ -137,8 +135,7 @@ def pseudo_labels(
 
 
 def prototypes(summary: Mapping[str, Any]) -> list[str]:
-  """The classes that prototypes are near; nothing without prototypes.
-  """
+  """The classes that prototypes are near; nothing without prototypes."""
   parts = []
   for row in summary.get("prototypes", ()):
     groups = list(row["shares"])

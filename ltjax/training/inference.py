@@ -74,8 +74,7 @@ class Predictor:
     )
 
   def batch(self, num: int) -> memory.Batch:
-    """Returns how the batches are called in which images are passed.
-    """
+    """Returns how the batches are called in which images are passed."""
     size = min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
     return memory.Batch(f"A pass over {num:,} images", "eval.batch_size", size)
 
@@ -208,8 +207,7 @@ class Predictor:
 
 
 class FeatureCache:
-  """Features of image sets by the embedding that was asked last.
-  """
+  """Features of image sets by the embedding that was asked last."""
 
   def __init__(self, predictor: Predictor):
     self._predictor = predictor

@@ -111,8 +111,7 @@ class Record(NamedTuple):
 
 
 class Records(Sequence[Record]):
-  """All records of some shards, one shard behind the other.
-  """
+  """All records of some shards, one shard behind the other."""
 
   def __init__(self, shards: Sequence[pathlib.Path], counts: Sequence[int]):
     self.shards = [str(shard) for shard in shards]

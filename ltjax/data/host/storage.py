@@ -97,8 +97,7 @@ def put(given: Images, place: str, mesh: Mesh) -> jax.Array:
 
 
 def describe(sets: Mapping[str, Images]) -> str:
-  """Returns a line a set: how many images, of what size, where.
-  """
+  """Returns a line a set: how many images, of what size, where."""
   total = sum(int(np.prod(x.shape, dtype=np.int64)) for x in sets.values())
   on_host = any(isinstance(x, host_images.HostImages) for x in sets.values())
   lines = [
