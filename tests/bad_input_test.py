@@ -167,7 +167,7 @@ def test_no_config_at_all(run):
         "data__labeled__max_count": 10,
         "data__labeled__rho": 0.5,
       },
-      "data.labeled.rho is 0.5: it must be at least 1",
+      "data.labeled.rho is 0.5; it must be 1 or more",
     ),
     (
       {"data__unlabeled__factor": 50.0},

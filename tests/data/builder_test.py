@@ -556,7 +556,7 @@ def test_flip_is_off_for_digits_by_itself():
     ({"source": "digit"}, "Unknown image set 'digit'.*mean 'digits'"),
     (
       {"unlabeled": UNLABELED | {"relevance": 1.5}},
-      "data.unlabeled.relevance is 1.5: it must be at least 0 and at most 1",
+      r"data.unlabeled.relevance is 1.5; it must be in \[0, 1\]",
     ),
     (
       {"unlabeled": UNLABELED | {"relevance": 0.5}},
