@@ -91,12 +91,11 @@ def rehearse(
   def compile_pass(
     name: str, batch: memory.Batch, call: Any, *args: Any, **options: Any
   ) -> None:
-    with memory.explained(batch):
-      once(
-        name,
-        (call, args, options),
-        lambda: call.lower(*args, **options).compile(),
-      )
+    def compile_it():
+      with memory.explained(batch):
+        call.lower(*args, **options).compile()
+
+    once(name, (call, args, options), compile_it)
 
   # Caches of features tell networks by their arrays: these are none of the run's.
   state = state.replace(  # type: ignore[attr-defined]

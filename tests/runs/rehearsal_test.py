@@ -166,3 +166,15 @@ def test_what_does_not_fit_is_told_before_the_first_stage(monkeypatch):
   monkeypatch.setattr(memory, "check", check)
   with pytest.raises(memory.OutOfMemoryError, match="Stage classifier"):
     rehearse(learner, stages)
+
+
+def test_a_pass_that_xla_cannot_place_names_its_batch(monkeypatch):
+  learner = toys.learner()
+
+  class Features:
+    def lower(self, *unused, **unused_too):
+      raise programs.exhausted()
+
+  monkeypatch.setattr(learner.predictor, "_features", Features())
+  with pytest.raises(memory.OutOfMemoryError, match="A pass over 20 images"):
+    rehearse(learner, toys.stages("supervised", learner))
