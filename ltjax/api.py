@@ -248,8 +248,7 @@ class Trained:
     """Returns the probabilities of all classes, float32 `[N, C]`.
 
     Args:
-      images: as of `predict`.
-      head: as of `predict`.
+      images, head: as of `predict`.
 
     Raises:
       ValueError: if the images or the head do not fit.

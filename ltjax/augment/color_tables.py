@@ -1,4 +1,4 @@
-"""Colour tables: for each image and channel, what becomes of each of 256 values.
+"""Colour tables: what becomes of each of 256 values, by image and channel.
 
 Many changes of colour look at one byte at a time: inverting, thresholds,
 stretching, equalising. Such a change is a table of 256 bytes, made from the
@@ -114,7 +114,7 @@ def posterize(images: jax.Array, bits: jax.Array) -> jax.Array:
 
 
 def contrast(images: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends with the images' mean gray, rounded; a factor of 1 changes nothing."""
+  """Blends with the images' mean gray, rounded; a factor of 1 keeps them."""
   mean = jnp.mean(gray(images).astype(jnp.float32), (1, 2, 3))
   other = jnp.floor(mean + 0.5)[:, None, None]
   return blend(other, identity(images), factor[:, None, None])

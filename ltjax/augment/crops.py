@@ -40,8 +40,7 @@ def random_box(
 
   Args:
     key: a key.
-    height: pixels of the image.
-    width: pixels of the image.
+    height, width: pixels of the image.
     scale: least and largest share of the image's area, in (0, 1].
     ratio: least and largest width / height.
 

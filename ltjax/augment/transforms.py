@@ -72,8 +72,7 @@ def make(
   first augments each image by its own key.
 
   Args:
-    mean: per channel, on the scale [0, 1].
-    std: per channel, on the scale [0, 1].
+    mean, std: per channel, on the scale [0, 1].
     dtype: of the result.
     augment: one of `AUGMENTS`.
     pad: pixels of `crop_flip`'s border.

@@ -46,8 +46,7 @@ def contrastive(
     key: one key; each image draws by its own part of it.
     images: uint8 `[B, H, W, C]`, of 3 channels or 1.
     size: pixels of the result's sides, at most those of the images.
-    mean: per channel `[C]`, on the scale [0, 1].
-    std: per channel `[C]`, on the scale [0, 1].
+    mean, std: per channel `[C]`, on the scale [0, 1].
     flip: whether to mirror.
     scale: least and largest share of the area that a window covers, in (0, 1].
     interpolation: "linear" or "cubic", of the window; what cubic leaves of
@@ -102,8 +101,7 @@ def boosted(
     key: one key; each image draws by its own part of it.
     images: uint8 `[B, H, W, C]`, of 3 channels or 1.
     strength: M, `[B]` in [0, 1]; see `randaugment.random_augment`.
-    mean: per channel `[C]`, on the scale [0, 1].
-    std: per channel `[C]`, on the scale [0, 1].
+    mean, std: per channel `[C]`, on the scale [0, 1].
     num_ops: operations drawn for each view, 1 or more.
     dtype: of the result; the arithmetic is fp32.
     **settings: `size`, and what else `contrastive` takes.

@@ -41,8 +41,7 @@ class Task:
     class_names: one name a class.
     groups: class ids of the groups `many`, `medium` and `few`.
     split: the record of the split.
-    mean: per channel, on the scale [0, 1].
-    std: per channel, on the scale [0, 1].
+    mean, std: per channel, on the scale [0, 1].
     pad: pixels of random cropping.
     flip: whether training flips images horizontally.
     augment: how training augments, see `ltjax.augment.transforms`.

@@ -77,9 +77,7 @@ def probabilities(
   of `classify` also where votes are equal.
 
   Args:
-    queries: as in `classify`.
-    references: as in `classify`.
-    labels: as in `classify`.
+    queries, references, labels: as in `classify`.
     neighbors: k.
     num_classes: C.
 

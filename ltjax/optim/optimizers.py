@@ -69,13 +69,7 @@ def sgd(
   otherwise.
 
   Args:
-    schedule: Learning rate, a number or a function of the step.
-    momentum: In [0, 1).
-    weight_decay: 0 or more.
-    nesterov: Look ahead by one velocity.
-
-  Returns:
-    An optax transformation; its update needs the parameters.
+    schedule, momentum, weight_decay, nesterov: As of `make`.
 
   Raises:
     ValueError: A value is out of range, or Nesterov has no momentum.
@@ -103,12 +97,7 @@ def adam(
   It is not AdamW, which takes the decay past the division.
 
   Args:
-    schedule: Learning rate, a number or a function of the step.
-    momentum: b, in [0, 1).
-    weight_decay: 0 or more.
-
-  Returns:
-    An optax transformation; its update needs the parameters.
+    schedule, momentum, weight_decay: As of `make`; momentum is b.
 
   Raises:
     ValueError: A value is out of range.
@@ -140,13 +129,7 @@ def lars(
   SGD.
 
   Args:
-    schedule: Learning rate, a number or a function of the step.
-    momentum: In [0, 1).
-    weight_decay: 0 or more.
-    nesterov: Look ahead by one velocity.
-
-  Returns:
-    An optax transformation; its update needs the parameters.
+    schedule, momentum, weight_decay, nesterov: As of `make`.
 
   Raises:
     ValueError: A value is out of range, or Nesterov has no momentum.

@@ -58,8 +58,7 @@ def rehearse(
     state: the state before the first of them; it stays as it is.
     predictor: the one that the stages use.
     mesh: the devices.
-    steps_per_call: see `ltjax.training.fit`.
-    memory_limit_gib: see `ltjax.training.fit`.
+    steps_per_call, memory_limit_gib: see `ltjax.training.fit`.
     show: is told of each program before it is compiled, so that the last words
       of a compiler that aborts the process come after its name, and then how
       long it took.

@@ -6,7 +6,8 @@ class first, by another rule, and then one of its samples uniformly. They trade
 the head's diversity against the tail's: the more often a class of five images
 is drawn, the more often the same five images come.
 
-A class without samples has probability 0, whatever the rule.
+A class without samples has probability 0, whatever the rule. Of counts `[C]`,
+the samples of each class, a rule makes probabilities float64 `[C]` of sum 1.
 """
 
 from __future__ import annotations
@@ -36,13 +37,6 @@ def power(counts: np.ndarray, *, q: float) -> np.ndarray:
   `p_j = n_j^q / sum_k n_k^q`: instance-balanced at 1, square-root at 0.5,
   class-balanced at 0, reversed at -1.
 
-  Args:
-    counts: `[C]`, samples of each class, 0 or more.
-    q: any finite exponent.
-
-  Returns:
-    float64 `[C]`, of sum 1.
-
   Raises:
     ValueError: if `q` is not finite, or all classes are empty.
 
@@ -66,12 +60,6 @@ def reversed_sizes(counts: np.ndarray) -> np.ndarray:
 
   `p_j = (1 / n_j) / sum_k (1 / n_k)`.
 
-  Args:
-    counts: `[C]`, samples of each class.
-
-  Returns:
-    float64 `[C]`, of sum 1.
-
   Source: Zhou et al. (2020), "BBN", the sampler of the re-balancing branch.
   """
   return power(counts, q=-1.0)
@@ -81,14 +69,7 @@ def progressive(counts: np.ndarray, *, done: float) -> np.ndarray:
   """Probabilities that move from instance-balanced to class-balanced.
 
   `p_j = (1 - t/T) n_j / N + (t/T) / C`, `C` counting the classes that are not
-  empty.
-
-  Args:
-    counts: `[C]`, samples of each class.
-    done: `t / T` in `[0, 1]`, the share of the epochs that are over.
-
-  Returns:
-    float64 `[C]`, of sum 1.
+  empty, `t/T` in [0, 1] the share of the epochs that are `done`.
 
   Source: Kang et al. (2020), Section 3, progressively-balanced sampling.
   """
@@ -102,15 +83,8 @@ def effective_number(counts: np.ndarray, *, beta: float) -> np.ndarray:
   `(1 - beta) / (1 - beta^n_j)`, so `p_j ~ n_j (1 - beta) / (1 - beta^n_j)`:
   instance-balanced at `beta = 0`, class-balanced as `beta` nears 1.
 
-  Args:
-    counts: `[C]`, samples of each class.
-    beta: in `[0, 1)`.
-
-  Returns:
-    float64 `[C]`, of sum 1.
-
   Raises:
-    ValueError: if `beta` is out of range.
+    ValueError: if `beta` is not in [0, 1).
 
   Source: Cui et al. (2019), "Class-balanced loss based on effective number of
     samples"; Cao et al. (2019), "LDAM", who resample by these weights.

@@ -60,8 +60,7 @@ class Samples:
       settings: the config's block `sampler`.
       labels: int32, of what is drawn.
       batch_size: B.
-      name: of the stage.
-      epochs: of the stage.
+      name, epochs: of the stage.
     """
     return sampling.make(
       settings,

@@ -66,8 +66,7 @@ def random(
   Args:
     num_samples: size of the set.
     batch_size: `B`.
-    seed: the run's seed.
-    stage: the stage's name; two stages draw independently.
+    seed, stage: of the run; the stage's name. Two stages draw independently.
 
   Returns:
     `epoch -> int32 [num_samples // B, B]`, distinct indices below
@@ -102,8 +101,7 @@ def class_balanced(
     labels: `[N]` integers in `[0, num_classes)`.
     batch_size: `B`.
     num_classes: `C`.
-    seed: the run's seed.
-    stage: the stage's name.
+    seed, stage: of the run; the stage's name.
 
   Returns:
     `epoch -> int32 [N // B, B]`.
@@ -144,8 +142,7 @@ def by_class(
     batch_size: `B`.
     probabilities: `epoch -> [C]`, of sum 1, 0 for classes without a sample.
     num_classes: `C`.
-    seed: the run's seed.
-    stage: the stage's name.
+    seed, stage: of the run; the stage's name.
 
   Returns:
     `epoch -> int32 [N // B, B]`.
@@ -191,8 +188,7 @@ def make(
     batch_size: `B`.
     num_classes: `C`.
     epochs: how many epochs the stage has.
-    seed: the run's seed.
-    stage: the stage's name.
+    seed, stage: of the run; the stage's name.
 
   Returns:
     `epoch -> int32 [N // B, B]`.
