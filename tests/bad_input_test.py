@@ -109,7 +109,7 @@ def test_no_config_at_all(run):
       "Unknown pool of unlabeled images 'csv:/x'. Known: pickle:PATH,",
     ),
     ({"method": "sslr"}, "method is 'sslr'; choose one of"),
-    ({"data__flip": "yes"}, "data.flip is 'yes'; choose on, off or auto"),
+    ({"data__flip": "yes"}, "data.flip is 'yes'; choose one of auto, on, off"),
     ({"data__split_file": "/no.json"}, "/no.json"),
     (
       {"embedding__batch_size": 41},
