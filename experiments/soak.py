@@ -30,7 +30,6 @@ import time
 from typing import Any
 
 from experiments import interruptions
-from ltjax.devices import host_memory
 
 # The share of a run between compiling and, at its end, evaluating and drawing.
 WARM = (0.5, 0.9)
@@ -41,6 +40,16 @@ GROWTH = (
   "--config.embedding.epochs=10000",
   "--config.run.checkpoint_every_s=1000000.0",
 )
+
+
+def resident(pid: int) -> int | None:
+  """Returns the bytes of memory that a process holds; None if it is gone."""
+  try:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+  except OSError:
+    return None
+  sizes = [line.split()[1] for line in lines if line.startswith("VmRSS:")]
+  return 1024 * int(sizes[0]) if sizes else None
 
 
 def watch(
@@ -63,7 +72,7 @@ def watch(
   process = interruptions.start(command, log)
   try:
     while process.poll() is None:
-      held = host_memory.resident(process.pid)
+      held = resident(process.pid)
       if held is not None:
         samples.append((time.monotonic() - began, held))
       time.sleep(every)

@@ -24,7 +24,7 @@ import ml_collections
 import numpy as np
 
 from ltjax import config as configs
-from ltjax import train
+from ltjax import require, train
 from ltjax.config import check as config_check
 from ltjax.config import rows as presets
 from ltjax.data.sources import given as givens
@@ -204,9 +204,6 @@ class Trained:
     classes: one name a class.
     groups: class numbers of the groups `many`, `medium` and `few`.
     summary: the run's results, the content of `summary.json`.
-
-  Args:
-    workdir: the folder of a finished run.
   """
 
   def __init__(self, workdir: str | Path):
@@ -251,8 +248,7 @@ class Trained:
     """Returns the probabilities of all classes, float32 `[N, C]`.
 
     Args:
-      images: as of `predict`.
-      head: as of `predict`.
+      images, head: as of `predict`.
 
     Raises:
       ValueError: if the images or the head do not fit.
@@ -325,10 +321,7 @@ class Trained:
 
   def _run(self, images: Any, head: str) -> tuple[np.ndarray, np.ndarray]:
     """Features and probabilities, a batch at a time."""
-    if head not in trained_lib.HEADS:
-      raise ValueError(
-        f"head is {head!r}; choose one of {', '.join(trained_lib.HEADS)}."
-      )
+    require.choice("head", head, trained_lib.HEADS)
     pixels = givens.check_images(images, "images", self._model.picture_shape)
     variables = self._model.variables
     params = {

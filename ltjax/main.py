@@ -122,9 +122,6 @@ def _run_seeds(workdir: str | None) -> None:
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a mistake in them is told in a line or two.
 
-  Args:
-    argv: the program and its arguments.
-
   Returns:
     What is no flag.
   """

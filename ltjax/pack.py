@@ -44,9 +44,6 @@ _EFFORT = {"lossless": True, "exact": True, "quality": 75, "method": 4}
 def needed(split: task.record.Split) -> np.ndarray:
   """Returns which training images a split names.
 
-  Args:
-    split: the split.
-
   Returns:
     int64 `[P]`, sorted.
   """

@@ -139,11 +139,7 @@ def check(
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-  """Returns the result of a run in a sentence.
-
-  Args:
-    summary: of a finished run.
-  """
+  """Returns the result of a run in a sentence."""
   last = summary["result"]["last"]
   parts = [f"accuracy {100 * last['accuracy']:.1f} %"]
   parts += [

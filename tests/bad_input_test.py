@@ -109,7 +109,7 @@ def test_no_config_at_all(run):
       "Unknown pool of unlabeled images 'csv:/x'. Known: pickle:PATH,",
     ),
     ({"method": "sslr"}, "method is 'sslr'; choose one of"),
-    ({"data__flip": "yes"}, "data.flip is 'yes'; choose on, off or auto"),
+    ({"data__flip": "yes"}, "data.flip is 'yes'; choose one of auto, on, off"),
     ({"data__split_file": "/no.json"}, "/no.json"),
     (
       {"embedding__batch_size": 41},
@@ -120,19 +120,19 @@ def test_no_config_at_all(run):
       {"consistency__batch_size": 64},
       "consistency.batch_size is 64, but the stage has only 60 samples",
     ),
-    ({"refit__batch_size": 0}, "refit.batch_size is 0; it must be at least 1"),
+    ({"refit__batch_size": 0}, "refit.batch_size is 0; it must be 1 or more"),
     (
       {"embedding__learning_rate": -0.1},
-      "embedding: The learning rate must be above 0 and finite, not -0.1",
+      "embedding: learning_rate is -0.1; it must be above 0 and finite",
     ),
     ({"refit__epochs": 0}, "refit: epochs is 0; a stage needs 1 or more"),
     (
       {"classifier__momentum": 1.0},
-      "classifier: Momentum must be in [0, 1), not 1.0",
+      "classifier: momentum is 1.0; it must be in [0, 1)",
     ),
     (
       {"consistency__schedule": "linear"},
-      "consistency: Unknown schedule 'linear'; choose one of cosine, step,",
+      "consistency: schedule is 'linear'; choose one of cosine, step,",
     ),
     ({"refit__views": -1}, "refit.views is -1; it must be 0 or more"),
     ({"loops": 0}, "loops is 0; SSLT needs 1 or more"),
@@ -167,7 +167,7 @@ def test_no_config_at_all(run):
         "data__labeled__max_count": 10,
         "data__labeled__rho": 0.5,
       },
-      "data.labeled.rho is 0.5: it must be at least 1",
+      "data.labeled.rho is 0.5; it must be 1 or more",
     ),
     (
       {"data__unlabeled__factor": 50.0},

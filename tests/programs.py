@@ -1,57 +1,10 @@
-"""Programs of known memory, for tests of what fits; and which are compiled."""
+"""Which programs are compiled."""
 
 import collections
 import contextlib
 
 import jax
 from jax import monitoring
-
-from ltjax.devices import memory
-
-MB = 2**20
-NamedStats = collections.namedtuple(
-  "NamedStats",
-  "temp_size_in_bytes output_size_in_bytes alias_size_in_bytes"
-  " generated_code_size_in_bytes",
-)
-
-
-def exhausted(text="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."):
-  return jax.errors.JaxRuntimeError(text)
-
-
-class Lowered:
-  """A program that needs `needs(size)` bytes; an error where it is None."""
-
-  def __init__(self, needs):
-    self._needs = needs
-
-  def compile(self, options=None):
-    del options
-    if self._needs is None:
-      raise exhausted()
-    return self
-
-  def memory_analysis(self):
-    return NamedStats(self._needs, 30, 20, 0)
-
-
-def batch(needs=None, size=100, multiple=1, asked=None):
-  def lower(size):
-    if asked is not None:
-      asked.append(size)
-    return Lowered(needs(size))
-
-  return memory.Batch(
-    "Stage toy", "toy.batch_size", size, multiple, needs and lower
-  )
-
-
-def estimate(temporaries=100 * MB, **parts):
-  return memory.Estimate(
-    **({"data": 10 * MB, "state": 5 * MB, "held": MB} | parts),
-    temporaries=temporaries,
-  )
 
 
 @contextlib.contextmanager
@@ -71,6 +24,10 @@ def compilations():
     yield found
   finally:
     monitoring.unregister_event_duration_listener(listen)
+
+
+def exhausted(text="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."):
+  return jax.errors.JaxRuntimeError(text)
 
 
 # What takes long, as `compilations` calls it.

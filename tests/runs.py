@@ -14,6 +14,7 @@ import numpy as np
 import toys
 
 from ltjax import models, train
+from ltjax.checkpoints import integrity
 from ltjax.checkpoints import manager as checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -124,7 +125,7 @@ def digest_of_model(workdir):
     }
 
   tree, _ = checkpoints.read(pathlib.Path(workdir) / "model", target)
-  return checkpoints.digest(tree)
+  return integrity.fingerprint(tree)
 
 
 def files(folder):

@@ -4,7 +4,8 @@ A warp is told backwards: the matrix `[[a, b, c], [d, e, f]]` gives for each
 pixel (x, y) of the result the place `(a x + b y + c, d x + e y + f)` of the
 image that it shows. Whichever matrix each image of a batch has, warping is one
 lookup a pixel. Pixels are places at their centers, the nearest one is taken and
-what lies outside is black, as Pillow's `transform` does by default.
+what lies outside is black, as Pillow's `transform` does by default. Matrices
+are float32 `[B, 2, 3]`, made from numbers `[B]`.
 """
 
 from __future__ import annotations
@@ -44,65 +45,36 @@ def warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
 
 
 def identity(batch: int) -> jax.Array:
-  """Returns matrices that change nothing, float32 `[B, 2, 3]`.
-
-  Args:
-    batch: B.
-  """
+  """Returns matrices that change none of `batch` images."""
   zero = jnp.zeros(batch)
   return _matrix(zero + 1, zero, zero, zero, zero + 1, zero)
 
 
 def shear_x(amount: jax.Array) -> jax.Array:
-  """Shifts each row by its height: `x + amount y`, the first row hardly.
-
-  Args:
-    amount: `[B]`.
-
-  Returns:
-    float32 `[B, 2, 3]`.
-  """
+  """Shifts each row by its height: `x + amount y`, the first row hardly."""
   zero = jnp.zeros_like(amount)
   return _matrix(zero + 1, amount, zero, zero, zero + 1, zero)
 
 
 def shear_y(amount: jax.Array) -> jax.Array:
-  """Shifts each column: `y + amount x`.
-
-  Args:
-    amount: `[B]`.
-
-  Returns:
-    float32 `[B, 2, 3]`.
-  """
+  """Shifts each column: `y + amount x`."""
   zero = jnp.zeros_like(amount)
   return _matrix(zero + 1, zero, zero, amount, zero + 1, zero)
 
 
 def translate(columns: jax.Array, rows: jax.Array) -> jax.Array:
-  """Shifts the image to the left and up.
-
-  Args:
-    columns: `[B]`, pixels.
-    rows: `[B]`, pixels.
-
-  Returns:
-    float32 `[B, 2, 3]`.
-  """
+  """Shifts the image to the left and up, by so many pixels."""
   zero = jnp.zeros_like(columns)
   return _matrix(zero + 1, zero, columns, zero, zero + 1, rows)
 
 
 def rotate(degrees: jax.Array, *, height: int, width: int) -> jax.Array:
-  """Turns about the middle of the image, counter-clockwise.
+  """Turns by degrees about the middle of the image, counter-clockwise.
 
   Args:
     degrees: `[B]`.
     height: pixels of the image.
-    width: pixels of the image.
-
-  Returns:
-    float32 `[B, 2, 3]`.
+    width: likewise.
   """
   angle = jnp.deg2rad(degrees)
   cos, sin = jnp.cos(angle), jnp.sin(angle)

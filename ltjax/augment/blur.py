@@ -13,6 +13,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 
 def radius(size: int) -> int:
   """Returns the taps on each side of the middle: a tenth of the side in all.
@@ -94,10 +96,7 @@ def random_blur(
     tap, which blurs nothing; ours has three.
   """
   chex.assert_rank(images, 4)
-  if not 0 <= probability <= 1:
-    raise ValueError(
-      f"The probability of blur is {probability}; it must be in [0, 1]."
-    )
+  require.within("The probability of blur", probability, "[0, 1]")
   if not 0 < sigma[0] <= sigma[1] < float("inf"):
     raise ValueError(
       f"The sigma of blur is {tuple(sigma)}; it must be two positive numbers of"

@@ -1,10 +1,13 @@
-"""Colour tables: for each image and channel, what becomes of each of 256 values.
+"""Colour tables: what becomes of each of 256 values, by image and channel.
 
 Many changes of colour look at one byte at a time: inverting, thresholds,
 stretching, equalising. Such a change is a table of 256 bytes, made from the
 image's histogram or from a number alone. Whatever the change, applying it is
 one lookup a pixel, so a batch in which each image has another change costs no
 more than one in which all have the same. All tables are Pillow's.
+
+Images are uint8 `[B, H, W, C]` of 3 channels or 1, tables uint8 `[B, C, 256]`,
+histograms int32 `[B, C, 256]`, and numbers, one an image, `[B]`.
 """
 
 from __future__ import annotations
@@ -15,15 +18,7 @@ import jax.numpy as jnp
 
 
 def lookup(images: jax.Array, tables: jax.Array) -> jax.Array:
-  """Replaces each byte by its entry.
-
-  Args:
-    images: uint8 `[B, H, W, C]`.
-    tables: uint8 `[B, C, 256]`.
-
-  Returns:
-    uint8 `[B, H, W, C]`.
-  """
+  """Replaces each byte of the images by its entry in the tables."""
   batch, height, width, channels = images.shape
   chex.assert_shape(tables, (batch, channels, 256))
   flat = images.reshape(batch, height * width, channels)
@@ -33,14 +28,7 @@ def lookup(images: jax.Array, tables: jax.Array) -> jax.Array:
 
 
 def histograms(images: jax.Array) -> jax.Array:
-  """Counts the pixels of each value.
-
-  Args:
-    images: uint8 `[B, H, W, C]`.
-
-  Returns:
-    int32 `[B, C, 256]`.
-  """
+  """Returns how many pixels of the images have each value."""
   batch, _, _, channels = images.shape
   values = jnp.moveaxis(images, 3, 1).reshape(batch, channels, -1)
   counts = jnp.zeros((batch, channels, 256), jnp.int32)
@@ -50,14 +38,7 @@ def histograms(images: jax.Array) -> jax.Array:
 
 
 def gray(images: jax.Array) -> jax.Array:
-  """Rounds `.299 R + .587 G + .114 B`, as Pillow's conversion to "L".
-
-  Args:
-    images: uint8 `[B, H, W, C]`, of 3 channels or 1.
-
-  Returns:
-    int32 `[B, H, W, 1]`.
-  """
+  """Rounds `.299 R + .587 G + .114 B`, as Pillow does; int32 `[B, H, W, 1]`."""
   x = images.astype(jnp.int32)
   if images.shape[-1] == 1:
     return x
@@ -82,36 +63,18 @@ def blend(other: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def identity(images: jax.Array) -> jax.Array:
-  """Returns tables that change nothing, uint8 `[B, C, 256]`.
-
-  Args:
-    images: uint8 `[B, H, W, C]`; only its shape counts.
-  """
+  """Returns tables that change nothing; of the images only the shape counts."""
   shape = (images.shape[0], images.shape[3], 256)
   return jnp.broadcast_to(_values(), shape).astype(jnp.uint8)
 
 
 def invert(images: jax.Array) -> jax.Array:
-  """Maps v to `255 - v`.
-
-  Args:
-    images: uint8 `[B, H, W, C]`; only its shape counts.
-
-  Returns:
-    uint8 `[B, C, 256]`.
-  """
+  """Returns tables that map v to `255 - v`."""
   return 255 - identity(images)
 
 
 def auto_contrast(counts: jax.Array) -> jax.Array:
-  """Stretches each channel's values to 0 to 255; a constant channel stays.
-
-  Args:
-    counts: int32 `[B, C, 256]`, see `histograms`.
-
-  Returns:
-    uint8 `[B, C, 256]`.
-  """
+  """Stretches each channel's values to 0 to 255; a constant channel stays."""
   present, values = counts > 0, _values()
   low = jnp.min(jnp.where(present, values, 255), -1, keepdims=True)
   high = jnp.max(jnp.where(present, values, 0), -1, keepdims=True)
@@ -126,12 +89,6 @@ def equalize(counts: jax.Array) -> jax.Array:
   `v` becomes `(step / 2 + pixels below v) / step` with `step` a 255th of the
   pixels, those of the largest value left out; all divisions rounded down. A
   channel for which the step is 0 stays.
-
-  Args:
-    counts: int32 `[B, C, 256]`, see `histograms`.
-
-  Returns:
-    uint8 `[B, C, 256]`.
   """
   values = _values()
   highest = jnp.max(jnp.where(counts > 0, values, 0), -1, keepdims=True)
@@ -144,59 +101,27 @@ def equalize(counts: jax.Array) -> jax.Array:
 
 
 def solarize(images: jax.Array, threshold: jax.Array) -> jax.Array:
-  """Inverts values that are not below a threshold.
-
-  Args:
-    images: uint8 `[B, H, W, C]`; only its shape counts.
-    threshold: `[B]`.
-
-  Returns:
-    uint8 `[B, C, 256]`.
-  """
+  """Returns tables that invert values that are not below a threshold."""
   plain = identity(images)
   return jnp.where(plain < threshold[:, None, None], plain, 255 - plain)
 
 
 def posterize(images: jax.Array, bits: jax.Array) -> jax.Array:
-  """Keeps the highest bits of each value.
-
-  Args:
-    images: uint8 `[B, H, W, C]`; only its shape counts.
-    bits: `[B]`, 1 to 8; what is not whole is cut to it.
-
-  Returns:
-    uint8 `[B, C, 256]`.
-  """
+  """Keeps the highest bits of each value, 1 to 8, cut to an integer."""
   kept = jnp.clip(bits.astype(jnp.int32), 1, 8)[:, None, None]
   plain = identity(images).astype(jnp.int32)
   return ((plain >> (8 - kept)) << (8 - kept)).astype(jnp.uint8)
 
 
 def contrast(images: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends with the mean gray of the image, rounded.
-
-  Args:
-    images: uint8 `[B, H, W, C]`, of 3 channels or 1.
-    factor: `[B]`, 0 or more; 1 changes nothing, 0 gives the mean gray.
-
-  Returns:
-    uint8 `[B, C, 256]`.
-  """
+  """Blends with the images' mean gray, rounded; a factor of 1 keeps them."""
   mean = jnp.mean(gray(images).astype(jnp.float32), (1, 2, 3))
   other = jnp.floor(mean + 0.5)[:, None, None]
   return blend(other, identity(images), factor[:, None, None])
 
 
 def brightness(images: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends with black.
-
-  Args:
-    images: uint8 `[B, H, W, C]`; only its shape counts.
-    factor: `[B]`, 0 or more; 1 changes nothing, 0 gives black.
-
-  Returns:
-    uint8 `[B, C, 256]`.
-  """
+  """Blends with black, which a factor of 0 gives; 1 changes nothing."""
   plain = identity(images)
   return blend(jnp.zeros_like(plain), plain, factor[:, None, None])
 

@@ -4,9 +4,10 @@ Two crops of one photograph share their colours, and a network asked to pair
 them need look at nothing else. Contrastive learning therefore changes the
 colours of each view by chance.
 
-Images are floats in [0, 1] and are not rounded, as torchvision does with
-tensors. Brightness, contrast and saturation blend with black, the mean gray and
-each pixel's gray; a factor of 1 changes nothing. Images of one channel have no
+Images are floats `[..., H, W, C]` in [0, 1] of 3 channels or 1, and are not
+rounded, as torchvision does with tensors. Brightness, contrast and saturation
+blend with black, the mean gray and each pixel's gray; a factor of 0 gives that,
+of 1 changes nothing, and the result is clipped. Images of one channel have no
 hue or saturation: there these two, and grayscale, change nothing.
 """
 
@@ -19,57 +20,30 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 
 
 def adjust_brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends with black: `factor * image`, clipped to [0, 1].
-
-  Args:
-    image: float `[..., H, W, C]` in [0, 1].
-    factor: `[]`, 0 or more; 0 gives black.
-
-  Returns:
-    As `image`.
-  """
+  """Blends with black: `factor * image`, clipped; the factor is `[]`."""
   return jnp.clip(factor * image, 0, 1)
 
 
 def adjust_contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends with the mean gray of the image, clipped to [0, 1].
-
-  Args:
-    image: float `[H, W, C]` in [0, 1].
-    factor: `[]`, 0 or more; 0 gives that gray everywhere.
-
-  Returns:
-    As `image`.
-  """
+  """Blends an image `[H, W, C]` with its mean gray; the factor is `[]`."""
   return _blend(image, jnp.mean(_gray(image), keepdims=True), factor)
 
 
 def adjust_saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends with the gray of each pixel, clipped to [0, 1].
-
-  Args:
-    image: float `[..., H, W, C]` in [0, 1]; one channel stays as it is.
-    factor: `[]`, 0 or more; 0 gives a gray image.
-
-  Returns:
-    As `image`.
-  """
+  """Blends with the gray of each pixel; the factor is `[]`."""
   return _blend(image, _gray(image), factor)
 
 
 def adjust_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
   """Turns the colour circle: adds to the hue, keeps saturation and value.
 
-  Args:
-    image: float `[..., H, W, C]` in [0, 1]; one channel is left as it is.
-    shift: `[]`, parts of a whole turn; 1/3 makes green of red.
-
-  Returns:
-    As `image`.
+  `shift` is `[]`, parts of a whole turn; 1/3 makes green of red.
   """
   if image.shape[-1] == 1:
     return image
@@ -94,14 +68,7 @@ def adjust_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def grayscale(image: jax.Array) -> jax.Array:
-  """Replaces each channel by the gray of the pixel, `.299 R + .587 G + .114 B`.
-
-  Args:
-    image: float `[..., H, W, C]` in [0, 1], of 3 channels or 1.
-
-  Returns:
-    As `image`.
-  """
+  """Replaces channels by the gray of the pixel, `.299 R + .587 G + .114 B`."""
   return jnp.broadcast_to(_gray(image), image.shape)
 
 
@@ -125,8 +92,7 @@ def random_jitter(
     key: one key; image i uses the i-th of `jax.random.split(key, B)`.
     images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
     brightness: strength, 0 or more; 0 for none, as in the next two.
-    contrast: strength.
-    saturation: strength.
+    contrast, saturation: strength.
     hue: in [0, 0.5].
     probability: that an image is changed at all, in [0, 1].
 
@@ -145,10 +111,8 @@ def random_jitter(
   for name, strength in zip(
     ("brightness", "contrast", "saturation"), strengths
   ):
-    if not strength >= 0:
-      raise ValueError(f"{name} is {strength}; it must be 0 or more.")
-  if not 0 <= hue <= 0.5:
-    raise ValueError(f"hue is {hue}; it must be in [0, 0.5], parts of a turn.")
+    require.at_least(name, strength, 0)
+  require.within("hue", hue, "[0, 0.5]", "parts of a turn")
   one = functools.partial(
     _jitter, strengths=(*strengths, hue), probability=probability
   )
@@ -245,5 +209,4 @@ def _check(images: jax.Array, probability: float) -> None:
       f"Images must have 3 channels (red, green, blue) or 1 (gray), not"
       f" {images.shape[-1]}."
     )
-  if not 0 <= probability <= 1:
-    raise ValueError(f"probability is {probability}; it must be in [0, 1].")
+  require.within("probability", probability, "[0, 1]")

@@ -15,6 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 # Names in jax.image; "cubic" is Keys' kernel with a = -1/2, as Pillow's BICUBIC.
 INTERPOLATIONS = ("linear", "cubic")
 
@@ -38,8 +40,7 @@ def random_box(
 
   Args:
     key: a key.
-    height: pixels of the image.
-    width: pixels of the image.
+    height, width: pixels of the image.
     scale: least and largest share of the image's area, in (0, 1].
     ratio: least and largest width / height.
 
@@ -107,11 +108,7 @@ def resized_window(
     ValueError: if the interpolation is unknown.
   """
   chex.assert_rank([image, box], [3, 1])
-  if interpolation not in INTERPOLATIONS:
-    raise ValueError(
-      f"The interpolation of a crop is {interpolation!r}; choose one of"
-      f" {', '.join(INTERPOLATIONS)}."
-    )
+  require.choice("The interpolation of a crop", interpolation, INTERPOLATIONS)
   top_left, sides = box[:2].astype(jnp.float32), box[2:].astype(jnp.float32)
   zoom = size / sides
   result = jax.image.scale_and_translate(
@@ -157,8 +154,7 @@ def random_resized_crop(
   Source: Szegedy et al. (2015), Section 6; see `random_box`.
   """
   chex.assert_rank(images, 4)
-  if size < 1:
-    raise ValueError(f"The size of a crop is {size}; it must be 1 or more.")
+  require.at_least("The size of a crop", size, 1)
   height, width = images.shape[1:3]
   draw = functools.partial(
     random_box, height=height, width=width, scale=scale, ratio=ratio

@@ -19,11 +19,11 @@ blended one-hot labels:
 
 from __future__ import annotations
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
+
+from ltjax import require
 
 NAMES = ("mixup", "cutmix", "plain")
 LABELS = ("published", "area")
@@ -46,11 +46,7 @@ def draw_ratio(
   Raises:
     ValueError: if beta is not above 0 and finite.
   """
-  if not 0 < beta < math.inf:
-    raise ValueError(
-      f"beta is {beta}; it must be above 0 and finite: 1 draws lambda evenly,"
-      " less draws it near 0 or 1."
-    )
+  require.within("beta", beta, "(0, inf)", "1 draws lambda evenly")
   return jax.random.beta(key, beta, beta, shape, jnp.float32)
 
 
@@ -110,7 +106,7 @@ def box(
   Source: Yun et al. (2019), "CutMix", Equation 2, and their code for rounding
     and border; Du et al. (2023), GLMC, Equation 3.
   """
-  _check("side", side, SIDES)
+  require.choice("side", side, SIDES)
   chex.assert_rank(jnp.asarray(ratio), 0)
   rounded = jnp.floor if side == "down" else jnp.ceil
   root = jnp.sqrt(1 - jnp.asarray(ratio, jnp.float32))
@@ -156,7 +152,7 @@ def cutmix(
   Source: Yun et al. (2019), Equation 1. Their text has the published ratio;
     their code the area, and GLMC's the ratio.
   """
-  _check("labels", labels, LABELS)
+  require.choice("labels", labels, LABELS)
   chex.assert_rank(images, 4)
   chex.assert_equal_shape([images, partners])
   ratio = jnp.asarray(ratio, jnp.float32)
@@ -198,7 +194,7 @@ def mix(
   Raises:
     ValueError: if a name is unknown.
   """
-  _check("mixing", name, NAMES)
+  require.choice("mixing", name, NAMES)
   ratio = jnp.asarray(ratio, jnp.float32)
   if name == "cutmix":
     return cutmix(key, images, partners, ratio, **rules)
@@ -215,8 +211,3 @@ def _for_each(ratio: jax.Array | float, like: jax.Array) -> jax.Array:
     chex.assert_equal_shape_prefix([ratio, like], 1)
     return ratio.reshape(-1, *[1] * (like.ndim - 1))
   return ratio
-
-
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
-  if value not in known:
-    raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax import require
 from ltjax.augment import operations
 
 _MOST = 30.0  # the magnitude at which a range ends
@@ -94,14 +95,10 @@ def draw(
   Raises:
     ValueError: if `num_ops` or `min_magnitude` is out of its range.
   """
-  if num_ops < 1:
-    raise ValueError(f"num_ops is {num_ops}; it must be 1 or more.")
+  require.at_least("num_ops", num_ops, 1)
   if min_magnitude is None:
     min_magnitude = 10.0 if num_ops == 1 else 5.0
-  if not 0 <= min_magnitude <= _MOST:
-    raise ValueError(
-      f"min_magnitude is {min_magnitude}; it must be in [0, {_MOST:g}]."
-    )
+  require.within("min_magnitude", min_magnitude, f"[0, {_MOST:g}]")
   keys = jax.random.split(key, 5)
   which = jax.random.randint(keys[0], (num_ops,), 0, len(operations.NAMES))
   done = jax.random.uniform(keys[1], (num_ops,)) < strength

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
 from ltjax.augment import crop_flip, crops
 
 AUGMENTS = ("crop_flip", "random_resized_crop")
@@ -37,10 +38,7 @@ def check(
     ValueError: if one does not fit.
   """
   size = min(image_shape[:2])
-  if augment not in AUGMENTS:
-    raise ValueError(
-      f"data.augment is {augment!r}; choose one of {', '.join(AUGMENTS)}."
-    )
+  require.choice("data.augment", augment, AUGMENTS)
   if not 0 <= pad <= size:
     raise ValueError(
       f"data.pad is {pad}; it must be 0 to {size} pixels, the size of an image."
@@ -74,8 +72,7 @@ def make(
   first augments each image by its own key.
 
   Args:
-    mean: per channel, on the scale [0, 1].
-    std: per channel, on the scale [0, 1].
+    mean, std: per channel, on the scale [0, 1].
     dtype: of the result.
     augment: one of `AUGMENTS`.
     pad: pixels of `crop_flip`'s border.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax import require
 from ltjax.augment import blur as blurring
 from ltjax.augment import colors, crop_flip, crops, randaugment
 
@@ -45,8 +46,7 @@ def contrastive(
     key: one key; each image draws by its own part of it.
     images: uint8 `[B, H, W, C]`, of 3 channels or 1.
     size: pixels of the result's sides, at most those of the images.
-    mean: per channel `[C]`, on the scale [0, 1].
-    std: per channel `[C]`, on the scale [0, 1].
+    mean, std: per channel `[C]`, on the scale [0, 1].
     flip: whether to mirror.
     scale: least and largest share of the area that a window covers, in (0, 1].
     interpolation: "linear" or "cubic", of the window; what cubic leaves of
@@ -101,8 +101,7 @@ def boosted(
     key: one key; each image draws by its own part of it.
     images: uint8 `[B, H, W, C]`, of 3 channels or 1.
     strength: M, `[B]` in [0, 1]; see `randaugment.random_augment`.
-    mean: per channel `[C]`, on the scale [0, 1].
-    std: per channel `[C]`, on the scale [0, 1].
+    mean, std: per channel `[C]`, on the scale [0, 1].
     num_ops: operations drawn for each view, 1 or more.
     dtype: of the result; the arithmetic is fp32.
     **settings: `size`, and what else `contrastive` takes.
@@ -171,10 +170,7 @@ def _look(
       f" {images.shape[1]} x {images.shape[2]}; the size of a view must be at"
       " most their smaller side."
     )
-  if not 0 <= blur <= 1:
-    raise ValueError(
-      f"The probability of blur is {blur}; it must be in [0, 1]."
-    )
+  require.within("The probability of blur", blur, "[0, 1]")
   if len(jitter) != 4:
     raise ValueError(
       f"jitter is {tuple(jitter)}; it must be four strengths: brightness,"

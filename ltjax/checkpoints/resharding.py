@@ -1,9 +1,9 @@
-"""Layouts: a checkpoint of some devices is read by others.
+"""Resharding: a checkpoint of some devices is read by others.
 
 A memory `[R, C]` has a row for each sample and a few more, so that the devices
-share them evenly (`sharding.padded`). Other devices need fewer or more of such
-rows. What is stored is read in its own shape, compared with its digest, and
-then cut for the devices at hand.
+share them evenly (`sharding.padded`). Several processes write it in parts, each
+its own, so it is stored as it is; what is read is cut for the devices at hand,
+which need fewer or more of such rows.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 from jax.sharding import Mesh
 import numpy as np
 
+from ltjax import require
 from ltjax.augment import transforms as transforming
 from ltjax.data import task as tasks
 from ltjax.data.host import host_images
@@ -114,8 +115,7 @@ def build(
   held = irrelevant.held_out(name, data)
   if held:
     data, others = irrelevant.take_out(data, held)
-  if flip not in ("auto", "on", "off"):
-    raise ValueError(f"data.flip is {flip!r}; choose on, off or auto.")
+  require.choice("data.flip", flip, ("auto", "on", "off"))
   transforming.check(
     image_shape=data.image_shape, augment=augment, pad=pad, crop_size=crop_size
   )

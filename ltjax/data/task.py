@@ -41,8 +41,7 @@ class Task:
     class_names: one name a class.
     groups: class ids of the groups `many`, `medium` and `few`.
     split: the record of the split.
-    mean: per channel, on the scale [0, 1].
-    std: per channel, on the scale [0, 1].
+    mean, std: per channel, on the scale [0, 1].
     pad: pixels of random cropping.
     flip: whether training flips images horizontally.
     augment: how training augments, see `ltjax.augment.transforms`.
@@ -126,11 +125,7 @@ class Task:
   def transforms(
     self, dtype: Any = jnp.float32
   ) -> tuple[transforming.Train, transforming.Test]:
-    """Returns `(train_transform(key, images), test_transform(images))`.
-
-    Args:
-      dtype: of the result.
-    """
+    """Returns `(train_transform(key, images), test_transform(images))`."""
     return transforming.make(
       mean=self.mean,
       std=self.std,

@@ -39,11 +39,7 @@ _ZSTD_MODULES = ("zstandard",)  # pip install zstandard, and JAX uses it
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
-  """Adds the flag `--compilation_cache` to a command line.
-
-  Args:
-    parser: of the command.
-  """
+  """Adds the flag `--compilation_cache` to a command line."""
   parser.add_argument("--compilation_cache", metavar="DIR", help=HELP)
 
 

@@ -209,9 +209,6 @@ class Votes:
 
   A single process has its way at once. Among several the answer is one call
   late: it is summed up on the devices, behind the steps, and nobody waits.
-
-  Args:
-    mesh: the devices.
   """
 
   def __init__(self, mesh: Mesh):

@@ -1,84 +1,75 @@
-"""Memory: what a program needs on a device, known before it runs.
+"""Memory: what a program needs on a device, and one error when it does not fit.
 
-XLA decides the memory of a program when it compiles it. So what a stage needs is
+XLA decides the memory of a program when it compiles it, so what a stage needs is
 known before its first step:
 
-    peak = data + state + held + temporaries
+    peak = data + state + temporaries
 
-`data` is what the step reads (images, labels, features), `state` what it maps to
-its successor (parameters, optimizer state, per-sample memory), `held` what else
-lies on the device, and `temporaries` is XLA's own number: activations and
-gradients, in the main, which grow with the batch. A stage that does not fit is
-refused with the batch size that would fit, before anything is lost.
+`temporaries` is XLA's own number: activations and gradients, in the main, which
+grow with the batch. The rest lies on the device before the step begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from ltjax.devices import host_memory
-
 PyTree = Any
 GIB = 2**30
 # On a CPU convolutions take up to half as much again beside XLA's number.
 CPU_SHARE = 2 / 3
+# A program that will not run is left rough on a CPU: it compiles in half the
+# time, and its memory is the same.
 _ROUGH = {
   "xla_backend_optimization_level": 0,
   "xla_llvm_disable_expensive_passes": True,
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-  """What a program needs on the fullest device, in bytes.
-
-  Attributes:
-    data: what it reads.
-    state: what it updates.
-    temporaries: XLA's own memory while it runs, and results that do not take
-      the place of its arguments; None if XLA refused to compile it.
-    held: what else lies there.
-  """
-
-  data: int
-  state: int
-  temporaries: int | None
-  held: int = 0
-
-  @property
-  def resting(self) -> int:
-    """What is there before the program runs."""
-    return self.data + self.state + self.held
-
-  @property
-  def peak(self) -> int:
-    """The sum of all."""
-    return self.resting + (self.temporaries or 0)
+class OutOfMemoryError(ValueError):
+  """A program does not fit on the device; the message says what to lower."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """How a program's batch is called, and how to ask for another.
+  """How a program's batch is called.
 
   Attributes:
     what: what runs, as the subject of a sentence: `Stage embedding`.
     field: the setting, such as `embedding.batch_size`.
     size: its value now.
-    multiple: sizes must be multiples of it.
-    lower: `size -> jax.stages.Lowered`, the program at a smaller batch; None if
-      it has no other, and temporaries are taken to grow with the batch.
   """
 
   what: str
   field: str
   size: int
-  multiple: int = 1
-  lower: Callable[[int], Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+  """What a program needs on the fullest device, in bytes.
+
+  Attributes:
+    data: what it reads, and what else lies there.
+    state: what it updates.
+    temporaries: XLA's own memory while it runs, and results that do not take
+      the place of its arguments.
+  """
+
+  data: int
+  state: int
+  temporaries: int
+
+  @property
+  def peak(self) -> int:
+    """The sum of all."""
+    return self.data + self.state + self.temporaries
 
 
 def bytes_of(tree: PyTree) -> int:
@@ -100,11 +91,7 @@ def bytes_of(tree: PyTree) -> int:
 
 
 def in_use(device: jax.Device) -> int:
-  """Returns the bytes of all arrays on a device.
-
-  Args:
-    device: of this process.
-  """
+  """Returns the bytes of all arrays on a device of this process."""
   stats = device.memory_stats() or {}
   if "bytes_in_use" in stats:
     return int(stats["bytes_in_use"])
@@ -137,54 +124,136 @@ def limit(device: jax.Device, gib: float = 0.0) -> int | None:
   stats = device.memory_stats() or {}
   if "bytes_limit" in stats:
     return int(stats["bytes_limit"])
-  free = host_memory.free() if device.platform == "cpu" else None
+  free = host_free() if device.platform == "cpu" else None
   if free is None:
     return None
   return in_use(device) + int(CPU_SHARE * free) // jax.local_device_count()
 
 
-def temporaries(lowered: Any, *, to_run: bool = True) -> int | None:
-  """Compiles a program and returns what it needs beside its arguments.
+def temporaries(lowered: Any, *, to_run: bool = True) -> int:
+  """Compiles a program and returns the bytes it needs beside its arguments.
 
   Args:
     lowered: `jax.jit(...).lower(...)`.
     to_run: whether it will be called with the same arguments; it is then not
-      compiled again. Otherwise a CPU's program is left rough: its memory is the
-      same, and it compiles in half the time.
+      compiled again.
 
-  Returns:
-    Bytes on one device; None if XLA found at compiling that it does not fit.
+  Raises:
+    JaxRuntimeError: if XLA cannot compile it, or finds that it does not fit.
   """
-  try:
-    rough = not to_run and jax.default_backend() == "cpu"
-    stats = lowered.compile(_ROUGH if rough else None).memory_analysis()
-  except jax.errors.JaxRuntimeError as error:
-    if not exhausted(error):
-      raise
-    return None
+  rough = not to_run and jax.default_backend() == "cpu"
+  stats = lowered.compile(_ROUGH if rough else None).memory_analysis()
   if stats is None:
     return 0
   results = stats.output_size_in_bytes - stats.alias_size_in_bytes
   return stats.temp_size_in_bytes + stats.generated_code_size_in_bytes + results
 
 
-def exhausted(error: BaseException) -> bool:
-  """Whether an error of XLA says that memory ran out.
+def check(needs: Needs, batch: Batch, most: int | None) -> None:
+  """Compares what a program needs with what its device has.
 
   Args:
-    error: as it was raised.
+    needs: of the program.
+    batch: what to lower.
+    most: bytes that the device has; None if unknown.
+
+  Raises:
+    OutOfMemoryError: if it is more.
   """
-  return "RESOURCE_EXHAUSTED" in str(error)
+  if most is None or needs.peak <= most:
+    return
+  raise OutOfMemoryError(
+    f"{batch.what} does not fit on the device. It needs about"
+    f" {text(needs.peak)} ({text(needs.data)} of data, {text(needs.state)} of"
+    f" state, {text(needs.temporaries)} of temporaries), and the device has"
+    f" {text(most)}. {_way_out(batch)} If the device has more than it tells, say"
+    " how much: --config.run.memory_limit_gib."
+  )
+
+
+@contextlib.contextmanager
+def explained(batch: Batch) -> Iterator[None]:
+  """Tells XLA's "out of memory" in our words.
+
+  Raises:
+    OutOfMemoryError: instead of XLA's error.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    first = str(error).splitlines()[0]
+    raise OutOfMemoryError(
+      f"{batch.what} does not fit on the device ({first}). {_way_out(batch)}"
+    ) from error
+
+
+def _way_out(batch: Batch) -> str:
+  return (
+    f"Lower --config.{batch.field} (it is {batch.size} now): temporaries grow"
+    " with it. Less is also needed with --config.model.dtype=bfloat16, with the"
+    " images on the host (--config.data.storage=host), and on each of more"
+    " devices. What is saved stays; other settings need another --workdir."
+  )
 
 
 def text(count: int | None) -> str:
-  """Returns bytes as text.
-
-  Args:
-    count: how many; None if unknown.
-  """
+  """Returns bytes as text, `unknown` for None."""
   if count is None:
     return "unknown"
   return (
     f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
   )
+
+
+def host_free(root: str | Path = "/") -> int | None:
+  """Returns the bytes that this process can still have on the host.
+
+  That is what the kernel could give without swapping, within the limits of the
+  control groups (containers, SLURM jobs) that the process is in.
+
+  Args:
+    root: where `proc` and `sys` are; for tests.
+
+  Returns:
+    None where the system does not tell (it is no Linux).
+  """
+  root = Path(root)
+  known = [
+    1024 * int(line.split()[1])
+    for line in _read(root / "proc/meminfo").splitlines()
+    if line.startswith("MemAvailable:")
+  ]
+  for line in _read(root / "proc/self/cgroup").splitlines():
+    _, controllers, path = line.split(":", 2)
+    top, names = root / "sys/fs/cgroup", ("max", "current", "inactive_file")
+    if "memory" in controllers.split(","):  # Version 1.
+      top /= "memory"
+      names = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
+    elif controllers:
+      continue
+    # In a container the path is of the host, and only the top is there.
+    folder = top / path.lstrip("/")
+    for group in (folder, *folder.parents):
+      if group.is_relative_to(top):
+        known += _left(group, *names)
+  return max(min(known), 0) if known else None
+
+
+def _left(group: Path, most: str, used: str, cache: str) -> list[int]:
+  """Returns the limit of a group less what it uses, caches of files aside."""
+  values = [_read(group / f"memory.{name}").strip() for name in (most, used)]
+  # Version 1 writes a number near 2 ** 63 for no limit, version 2 `max`.
+  if not all(v.isdigit() for v in values) or int(values[0]) >= 2**60:
+    return []
+  words = _read(group / "memory.stat").split()
+  pages = int(words[words.index(cache) + 1]) if cache in words else 0
+  return [int(values[0]) - int(values[1]) + pages]
+
+
+def _read(path: Path) -> str:
+  try:
+    return path.read_text()
+  except OSError:
+    return ""

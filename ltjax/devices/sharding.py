@@ -92,21 +92,12 @@ def padded(num_rows: int, mesh: Mesh) -> int:
   Memory is padded, not replicated, where the devices do not divide it: sample
   counts are odd numbers, and what does not fit on one device is why there are
   many. The rows added belong to no sample and are never read.
-
-  Args:
-    num_rows: samples.
-    mesh: the devices.
   """
   return -(-num_rows // mesh.size) * mesh.size
 
 
 def place(tree: PyTree, mesh: Mesh) -> PyTree:
-  """Puts a state on the devices, as `of_state` says.
-
-  Args:
-    tree: holds arrays, the same in every process.
-    mesh: the devices.
-  """
+  """Puts a state on the devices, as `of_state` says."""
   return jax.tree.map(put, tree, of_state(tree, mesh))
 
 

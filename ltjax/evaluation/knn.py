@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax import require
+
 # Similarities that a chunk of queries may hold: 64 MiB.
 _CELLS = 2**24
 _LARGEST_CHUNK = 512
@@ -75,9 +77,7 @@ def probabilities(
   of `classify` also where votes are equal.
 
   Args:
-    queries: as in `classify`.
-    references: as in `classify`.
-    labels: as in `classify`.
+    queries, references, labels: as in `classify`.
     neighbors: k.
     num_classes: C.
 
@@ -111,8 +111,7 @@ def check(neighbors: int, num_references: int) -> None:
   Raises:
     ValueError: if k is below 1, or above R.
   """
-  if neighbors < 1:
-    raise ValueError(f"probe.neighbors is {neighbors}; it must be 1 or more.")
+  require.at_least("probe.neighbors", neighbors, 1)
   if neighbors > num_references:
     raise ValueError(
       f"probe.neighbors is {neighbors}, but there are only {num_references}"

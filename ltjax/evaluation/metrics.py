@@ -146,8 +146,7 @@ def confusion(
   """Counts images by true and predicted class.
 
   Args:
-    predicted: `[T]` integers in [0, num_classes).
-    labels: `[T]` integers in [0, num_classes).
+    predicted, labels: `[T]` integers in [0, num_classes).
     num_classes: `C`.
 
   Returns:

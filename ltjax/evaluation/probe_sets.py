@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ltjax import require
 from ltjax.data import task as tasks
 from ltjax.training import sampling
 
@@ -87,8 +88,7 @@ def few_shot(
   counts = np.bincount(labels, minlength=len(class_names))
   smallest = int(np.argmin(counts))
   least = int(counts[smallest])
-  if shots < 0:
-    raise ValueError(f"probe.shots is {shots}; it must be 0 or more.")
+  require.at_least("probe.shots", shots, 0)
   if shots > least:
     raise ValueError(
       f"probe.shots is {shots}, but {class_names[smallest]} has only {least}"

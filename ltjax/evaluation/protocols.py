@@ -19,6 +19,7 @@ import dataclasses
 import difflib
 from typing import Any
 
+from ltjax import require
 from ltjax.optim import recipe as recipes
 
 IMAGES = ("labeled", "few_shot", "pool")
@@ -185,12 +186,8 @@ def _called(name: str, block: Mapping[str, Any]) -> Protocol:
 
 def _custom(block: Mapping[str, Any]) -> Protocol:
   for field, known in (("images", IMAGES), ("select", SELECT)):
-    if block[field] not in known:
-      raise ValueError(
-        f"probe.{field} is {block[field]!r}; choose one of {', '.join(known)}."
-      )
-  if block["views"] < 0:
-    raise ValueError(f"probe.views is {block['views']}; it must be 0 or more.")
+    require.choice(f"probe.{field}", block[field], known)
+  require.at_least("probe.views", block["views"], 0)
   return Protocol(
     "custom",
     block["images"],

@@ -96,11 +96,7 @@ def execute(
 
 
 def last_line(log: Path) -> str:
-  """Returns the last line of a log that is not empty.
-
-  Args:
-    log: the file; one that is not there has none.
-  """
+  """Returns the last line of a log that is not empty; "" if there is none."""
   try:
     with open(log, "rb") as file:
       file.seek(max(os.fstat(file.fileno()).st_size - 4096, 0))

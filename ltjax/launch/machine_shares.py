@@ -16,6 +16,8 @@ import os
 import subprocess
 import sys
 
+from ltjax import require
+
 _PROBE = (
   "import json, jax;"
   "print(json.dumps([jax.default_backend(), jax.local_device_count()]))"
@@ -38,11 +40,7 @@ class Place:
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def pin(self, pid: int) -> None:
-    """Pins a process that was started just now to the cores, if there are some.
-
-    Args:
-      pid: of the process. Threads that it starts later inherit this.
-    """
+    """Pins a process that was started just now, and the threads it will start."""
     if self.cores:
       with contextlib.suppress(ProcessLookupError):  # It may be over already.
         os.sched_setaffinity(pid, self.cores)
@@ -52,37 +50,33 @@ WHOLE = Place("the whole machine")
 
 
 def cores(count: int, *, option: str = "--jobs") -> list[Place]:
-  """Returns equal shares of the cores that this process may use.
+  """Returns `count` equal shares of the cores that this process may use.
 
-  Args:
-    count: how many shares. One is not pinned: it is the whole machine.
-    option: the flag that asked for them, for errors.
-
-  Returns:
-    `count` places; not pinned where the system cannot pin.
+  One share is the whole machine; where the system cannot pin, each is.
 
   Raises:
-    ValueError: if there are fewer cores than shares, or no share.
+    ValueError: if there are fewer cores than shares, or no share; names the
+      flag `option`, which asked for them.
   """
-  _check(count, option)
+  require.at_least(option, count, 1)
   if count == 1 or not hasattr(os, "sched_getaffinity"):
     return [WHOLE] * count
   ours = sorted(os.sched_getaffinity(0))
-  if count > len(ours):
+  size = len(ours) // count
+  if size == 0:
     raise ValueError(
       f"{option} is {count}, but there are {len(ours)} cores, and each run has"
       f" one for itself at least; choose {option}={len(ours)} or less."
     )
-  size = len(ours) // count
-  return [_on_cores(ours[size * i : size * (i + 1)]) for i in range(count)]
+  shares = [tuple(ours[size * i : size * (i + 1)]) for i in range(count)]
+  title = "core" if size == 1 else "cores"
+  return [Place(f"{title} {', '.join(map(str, s))}", s) for s in shares]
 
 
 def gpus(names: Sequence[str], count: int) -> list[Place]:
-  """Returns GPUs in turn; where a GPU has several places, they share its memory.
+  """Returns `count` GPUs in turn, called as `CUDA_VISIBLE_DEVICES` calls them.
 
-  Args:
-    names: the GPUs, as `CUDA_VISIBLE_DEVICES` calls them.
-    count: how many places.
+  Where a GPU has several places, they share its memory.
   """
   each = -(-count // len(names))
   shared = {}
@@ -112,13 +106,17 @@ def for_runs(
     ValueError: if the machine has no room for so many, or JAX cannot start.
   """
   if at_once:
-    _check(at_once, option)
+    require.at_least(option, at_once, 1)
   platform, count = devices()
   if platform == "cpu":
-    most = min(at_once or _cores_here(), runs)
-    return cores(most, option=option)
+    has_affinity = hasattr(os, "sched_getaffinity")
+    here = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    return cores(min(at_once or here or 1, runs), option=option)
   if platform == "gpu":
-    return gpus(_gpu_names(count), min(at_once or count, runs))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = [name.strip() for name in visible if name.strip()]
+    names = (names or [str(i) for i in range(count)])[:count]
+    return gpus(names, min(at_once or count, runs))
   if at_once > 1:
     raise ValueError(
       f"{option} is {at_once}, but on a {platform.upper()} one run has all"
@@ -143,33 +141,9 @@ def devices() -> tuple[str, int]:
     capture_output=True,
     text=True,
   )
-  lines = done.stdout.split("\n")
-  found = next((line for line in reversed(lines) if line.startswith("[")), "")
+  found = [line for line in done.stdout.split("\n") if line.startswith("[")]
   if done.returncode or not found:
     said = done.stderr.strip().split("\n")[-1]
     raise ValueError(f"JAX cannot start on this machine: {said}")
-  platform, count = json.loads(found)
+  platform, count = json.loads(found[-1])
   return platform, count
-
-
-def _gpu_names(count: int) -> list[str]:
-  """Returns the GPUs that we may use, `count` of them."""
-  visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-  names = [name.strip() for name in visible.split(",") if name.strip()]
-  return (names or [str(i) for i in range(count)])[:count]
-
-
-def _cores_here() -> int:
-  if hasattr(os, "sched_getaffinity"):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def _on_cores(numbers: Sequence[int]) -> Place:
-  listed = ", ".join(map(str, numbers))
-  return Place(f"core{'s' * (len(numbers) > 1)} {listed}", tuple(numbers))
-
-
-def _check(count: int, option: str) -> None:
-  if count < 1:
-    raise ValueError(f"{option} is {count}; it must be 1 or more.")

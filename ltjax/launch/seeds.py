@@ -5,8 +5,9 @@
 makes the runs `runs/x/seed0` to `runs/x/seed4` and the mean of their results,
 `runs/x/report.md`. A seed's folder is the one that `--config.seed=0
 --workdir=runs/x/seed0` makes: it can be resumed, looked at and used alone. The
-runs are processes, placed by `ltjax.launch.machine_shares`; this one starts, watches and stops
-them and leaves the accelerators alone. The same command resumes them all.
+runs are processes, placed by `ltjax.launch.machine_shares`; this one starts,
+watches and stops them and leaves the accelerators alone. The same command
+resumes them all.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ import sys
 import ml_collections
 
 from ltjax.config import check as config_check
-from ltjax.launch import jobs, machine_shares
-from ltjax.launch import live_board as boards
+from ltjax.launch import jobs, live_table, machine_shares
 from ltjax.report import comparison, page
 from ltjax.runs import workdir as workdirs
 
@@ -32,9 +32,6 @@ _OF_HOSTS = ("distributed", "coordinator")
 
 def several(config: Config) -> bool:
   """Returns whether a config asks for more than one seed.
-
-  Args:
-    config: as a config file gives it.
 
   Raises:
     ValueError: if a setting does not fit.
@@ -76,7 +73,7 @@ def train(
     )
   folders = _folders(config, workdir)
   failed: list[str] = []
-  with workdirs.Workdir(workdir) as root, boards.Board() as board:
+  with workdirs.Workdir(workdir) as root, live_table.LiveTable() as table:
     if (root / "config.json").exists():
       raise workdirs.WorkdirError(
         f"{root.path} holds a single run; choose another --workdir for"
@@ -85,14 +82,14 @@ def train(
     todo = []
     for seed, folder in folders.items():
       if _is_finished(folder, _alone(config, seed)):
-        board.say(f"{folder.name}: finished before")
+        table.say(f"{folder.name}: finished before")
       else:
         command = [sys.executable, *_command(arguments, seed, folder)]
         todo.append(jobs.Job(folder.name, command, folder / "log.txt"))
     if todo:
       # As if all were to do: the size of a share can change last bits.
       where = machine_shares.for_runs(config.seeds, at_once)
-      failed = jobs.execute(todo, where, say=board.say, watch=board.watch)
+      failed = jobs.execute(todo, where, say=table.say, watch=table.watch)
   _report(folders, Path(workdir) / "report.md", echo)
   return failed
 

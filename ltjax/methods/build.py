@@ -60,7 +60,6 @@ def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
     train_transform=train_transform,
     batch_size=config.eval.batch_size,
     mesh=mesh,
-    memory_limit_gib=config.run.memory_limit_gib,
   )
   return Learner(
     model=model,

@@ -8,13 +8,13 @@ backbone library can be put behind the same four functions.
 from __future__ import annotations
 
 from collections.abc import Callable
-import difflib
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
 from ltjax.models import heads, initializers, resnet, wide_resnet
 
 _IMAGENET_FAMILY = {
@@ -97,16 +97,13 @@ def create(
     ValueError: A name is unknown, a size out of range, or the image smaller
       than the total stride of the network.
   """
-  if name not in NAMES:
-    raise ValueError(f"Unknown model {name!r}.{_suggest(name, NAMES)}")
+  require.choice("model.name", name, NAMES)
   if num_classes < 2:
     raise ValueError(
       f"A classifier needs 2 classes or more, not {num_classes}."
     )
-  if stem not in STEMS:
-    raise ValueError(f"Unknown stem {stem!r}.{_suggest(stem, STEMS)}")
-  if dtype not in DTYPES:
-    raise ValueError(f"Unknown dtype {dtype!r}.{_suggest(dtype, DTYPES)}")
+  require.choice("model.stem", stem, STEMS)
+  require.choice("model.dtype", dtype, DTYPES)
   if len(image_shape) != 3 or min(image_shape) < 1:
     raise ValueError(
       f"The image shape is (height, width, channels), not {tuple(image_shape)}."
@@ -227,9 +224,3 @@ def _functions(
     return features, head.apply(params["head"], features), batch_stats
 
   return init, apply
-
-
-def _suggest(word: str, known: tuple[str, ...]) -> str:
-  close = difflib.get_close_matches(str(word), known, n=1)
-  hint = f" Did you mean {close[0]!r}?" if close else ""
-  return f"{hint} Choose one of {', '.join(known)}."

@@ -72,10 +72,7 @@ def with_statistics(
 
   Args:
     x: `[B, ..., D]`, any float dtype.
-    scale: fp32 `[D]`.
-    bias: fp32 `[D]`.
-    mean: fp32 `[D]`.
-    var: fp32 `[D]`.
+    scale, bias, mean, var: fp32 `[D]`.
 
   Returns:
     `(x - mean) / sqrt(var + 1e-5) * scale + bias`, of the shape and dtype of `x`.
@@ -101,8 +98,7 @@ def normalize(
 
   Args:
     x: `[B, ..., D]`, any float dtype.
-    scale: fp32 `[D]`.
-    bias: fp32 `[D]`.
+    scale, bias: fp32 `[D]`.
 
   Returns:
     The result, of the shape and dtype of `x`, and the batch's mean and biased

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 NAMES = ("linear", "cosine")
 NCM_FEATURES = ("cl2n", "l2", "plain", "cosine")
 
@@ -91,10 +93,7 @@ def cosine(feature_dim: int, num_classes: int, *, scale: float = 16.0) -> Head:
     forgetting"; the default scale is of Liu et al. (2019), "Large-scale
     long-tailed recognition in an open world".
   """
-  if not scale > 0:
-    raise ValueError(
-      f"The scale of a cosine head must be above 0, not {scale}."
-    )
+  require.within("The scale of a cosine head", scale, "(0, inf]")
 
   def init(key: jax.Array) -> HeadParams:
     shape = (feature_dim, num_classes)
@@ -150,11 +149,7 @@ def ncm(
 
 def check_ncm(kind: str) -> None:
   """Raises ValueError unless `kind` is one of `ncm`."""
-  if kind not in NCM_FEATURES:
-    raise ValueError(
-      f"Unknown features of the nearest class mean: {kind!r}; choose one of"
-      f" {', '.join(NCM_FEATURES)}."
-    )
+  require.choice("features of the nearest class mean", kind, NCM_FEATURES)
 
 
 def create(

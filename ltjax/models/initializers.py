@@ -17,6 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 FANS = ("fan_in", "fan_out")
 
 
@@ -37,8 +39,7 @@ def he_normal(key: jax.Array, params: Any, *, fan: str) -> Any:
 
   Source: He et al. (2015), "Delving deep into rectifiers", equations 10 and 14.
   """
-  if fan not in FANS:
-    raise ValueError(f"Unknown fan {fan!r}; choose one of {', '.join(FANS)}.")
+  require.choice("fan", fan, FANS)
   leaves, structure = jax.tree.flatten(params)
   total = sum(leaf.size for leaf in leaves if leaf.ndim == 4)
   draws = jax.random.normal(key, (total,), jnp.float32)

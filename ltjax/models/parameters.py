@@ -16,9 +16,6 @@ PyTree = Any
 def kernels(params: PyTree) -> PyTree:
   """Returns the weights of convolutions and linear layers.
 
-  Args:
-    params: nested dictionaries of arrays.
-
   Returns:
     The leaves named `kernel` with two axes or more.
   """
@@ -29,9 +26,6 @@ def kernels(params: PyTree) -> PyTree:
 
 def norms(params: PyTree) -> PyTree:
   """Returns the scales and biases of BatchNorm.
-
-  Args:
-    params: nested dictionaries of arrays.
 
   Returns:
     The leaves named `scale`, and those named `bias` beside one.

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 PyTree = Any
 
 
@@ -40,11 +42,7 @@ def masks(kernels: PyTree, *, fraction: float) -> PyTree:
   leaves = jax.tree.leaves(kernels)
   if not leaves:
     raise ValueError("This network has no kernels that could be pruned.")
-  if not 0 <= fraction < 1:
-    raise ValueError(
-      f"A share of {fraction} cannot be pruned; it must be in [0, 1), such as"
-      " 0.9."
-    )
+  require.within("The share to prune", fraction, "[0, 1)", "such as 0.9")
   sizes = jnp.sort(jnp.concatenate([jnp.abs(w).reshape(-1) for w in leaves]))
   threshold = sizes[min(math.ceil(fraction * len(sizes)), len(sizes) - 1)]
   return jax.tree.map(lambda w: jnp.abs(w) >= threshold, kernels)

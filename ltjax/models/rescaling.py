@@ -5,6 +5,7 @@ have grown longer vectors, three corrections need no new training of the
 embedding: divide each vector by a power of its length (tau-normalization),
 multiply each logit by a learned number (LWS), or shift each logit by a known
 one (logit adjustment and threshold moving). Each gives an ordinary head again.
+But for `shift`, heads are linear ones.
 """
 
 from __future__ import annotations
@@ -24,12 +25,7 @@ def is_linear(head: Mapping[str, Any]) -> bool:
 
 
 def check_linear(head: Mapping[str, Any], what: str) -> None:
-  """Raises ValueError unless a head has lengths and biases to change.
-
-  Args:
-    head: parameters, or their shapes.
-    what: what needs them, such as `classifier.kind=lws`, for the error.
-  """
+  """Raises ValueError, with `what` needs it, unless a head is a linear one."""
   if not is_linear(head):
     raise ValueError(
       f"{what} changes the lengths of a linear head's vectors; in a head of"
@@ -44,14 +40,7 @@ def tau_normalize(
   """Divides each class's vector by a power of its length; drops the bias.
 
   `w_c / |w_c|^tau`; tau = 0 leaves the vectors alone, at tau = 1 all have the
-  same length. A vector of length 0 stays one.
-
-  Args:
-    head: of a linear head.
-    tau: 0 or more.
-
-  Returns:
-    A linear head whose biases are 0.
+  same length. A vector of length 0 stays one. The biases become 0.
 
   Source: Kang et al. (2020), Equation 4, as in their code without bias.
   """
@@ -67,11 +56,7 @@ def tau_normalize(
 def norm_bound(head: heads.HeadParams, *, share: float) -> jax.Array:
   """Returns a length between those of the shortest and the longest vector.
 
-  `(1 - share) min |w_c| + share max |w_c|`
-
-  Args:
-    head: of a linear head.
-    share: in [0, 1]; at 1 no vector is longer than the bound.
+  `(1 - share) min |w_c| + share max |w_c|`, `share` in [0, 1].
   """
   norms = jnp.linalg.norm(head["kernel"], axis=0)
   return (1 - share) * jnp.min(norms) + share * jnp.max(norms)
@@ -82,15 +67,9 @@ def max_norm(
 ) -> heads.HeadParams:
   """Shortens each class's vector that is too long: `min(1, d / |w_c|) w_c`.
 
-  The nearest head all of whose vectors lie in a ball of radius d: the projection
-  after each step is projected gradient descent. Biases are not bounded.
-
-  Args:
-    head: of a linear head.
-    bound: d, above 0.
-
-  Returns:
-    A linear head.
+  The nearest head all of whose vectors lie in a ball of radius d, the `bound`,
+  above 0: the projection after each step is projected gradient descent. Biases
+  are not bounded.
 
   Source: Alshammari et al. (2022), "Long-tailed recognition via weight
     balancing", MaxNorm; Du et al. (2023), GLMC, Equation 13.
@@ -102,14 +81,7 @@ def max_norm(
 
 
 def scale(head: heads.HeadParams, factors: jax.Array) -> heads.HeadParams:
-  """Multiplies the logit of each class, bias included, by a factor.
-
-  Args:
-    head: of a linear head.
-    factors: `[C]`.
-
-  Returns:
-    A linear head.
+  """Multiplies the logit of each class, bias included, by factors `[C]`.
 
   Source: Kang et al. (2020), Equation 5, as in their code with the bias.
   """
@@ -120,13 +92,9 @@ def scale(head: heads.HeadParams, factors: jax.Array) -> heads.HeadParams:
 
 
 def shift(head: heads.HeadParams, amounts: jax.Array) -> heads.HeadParams:
-  """Adds an amount to the logit of each class.
+  """Adds amounts `[C]` to the logits of the classes; any head can.
 
   A head that has no bias gets one, which every `apply` of `heads` then adds.
-
-  Args:
-    head: of any head.
-    amounts: `[C]`.
   """
   amounts = jnp.asarray(amounts, jnp.float32)
   return {**head, "bias": head["bias"] + amounts if "bias" in head else amounts}

@@ -147,8 +147,7 @@ class ResNet(nn.Module):
     depths: Blocks per stage; every stage but the first halves the map.
     width: Channels of the first stage, doubled at every following one.
     imagenet_stem: 7x7/2 convolution and 3x3/2 max-pool, else one 3x3/1.
-    option_a: See `BasicBlock`.
-    zero_init_last: See `BasicBlock`.
+    option_a, zero_init_last: See `BasicBlock`.
     dtype: Compute dtype; parameters and statistics stay fp32.
   """
 

@@ -8,6 +8,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 PyTree = Any
 
 
@@ -52,11 +54,7 @@ def cosine_decay(step: jax.Array, *, start: float, total: int) -> jax.Array:
 
   Source: Grill et al. (2020), "Bootstrap your own latent" (BYOL), Section 3.3.
   """
-  if not 0 <= start <= 1:
-    raise ValueError(
-      f"start is {start}; the decay of an average must be in [0, 1], such as"
-      " 0.99."
-    )
+  require.within("start", start, "[0, 1]", "such as 0.99")
   if total < 1:
     raise ValueError(f"total is {total}; the decay needs 1 step or more.")
   share = jnp.minimum(jnp.asarray(step, jnp.float32) / total, 1.0)

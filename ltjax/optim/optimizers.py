@@ -7,11 +7,11 @@ in Adam through the division by the gradient's size.
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 import optax
+
+from ltjax import require
 
 NAMES = ("sgd", "adam", "lars")
 
@@ -39,10 +39,7 @@ def make(
   Raises:
     ValueError: The name is unknown, or a value does not fit.
   """
-  if name not in NAMES:
-    raise ValueError(
-      f"Unknown optimizer {name!r}; choose one of {', '.join(NAMES)}."
-    )
+  require.choice("optimizer", name, NAMES)
   if name == "adam":
     if nesterov:
       raise ValueError(
@@ -72,13 +69,7 @@ def sgd(
   otherwise.
 
   Args:
-    schedule: Learning rate, a number or a function of the step.
-    momentum: In [0, 1).
-    weight_decay: 0 or more.
-    nesterov: Look ahead by one velocity.
-
-  Returns:
-    An optax transformation; its update needs the parameters.
+    schedule, momentum, weight_decay, nesterov: As of `make`.
 
   Raises:
     ValueError: A value is out of range, or Nesterov has no momentum.
@@ -106,12 +97,7 @@ def adam(
   It is not AdamW, which takes the decay past the division.
 
   Args:
-    schedule: Learning rate, a number or a function of the step.
-    momentum: b, in [0, 1).
-    weight_decay: 0 or more.
-
-  Returns:
-    An optax transformation; its update needs the parameters.
+    schedule, momentum, weight_decay: As of `make`; momentum is b.
 
   Raises:
     ValueError: A value is out of range.
@@ -143,13 +129,7 @@ def lars(
   SGD.
 
   Args:
-    schedule: Learning rate, a number or a function of the step.
-    momentum: In [0, 1).
-    weight_decay: 0 or more.
-    nesterov: Look ahead by one velocity.
-
-  Returns:
-    An optax transformation; its update needs the parameters.
+    schedule, momentum, weight_decay, nesterov: As of `make`.
 
   Raises:
     ValueError: A value is out of range, or Nesterov has no momentum.
@@ -198,12 +178,8 @@ def at_step(state: optax.OptState, step: int) -> optax.OptState:
 
 
 def _check(momentum: float, weight_decay: float, nesterov: bool) -> None:
-  if not 0 <= momentum < 1:
-    raise ValueError(f"Momentum must be in [0, 1), not {momentum}.")
-  if not 0 <= weight_decay < math.inf:
-    raise ValueError(
-      f"Weight decay must be 0 or more and finite, not {weight_decay}."
-    )
+  require.within("momentum", momentum, "[0, 1)")
+  require.within("weight_decay", weight_decay, "[0, inf)")
   if nesterov and momentum == 0:
     raise ValueError(
       "Nesterov needs a momentum above 0; turn it off or raise the momentum."

@@ -9,6 +9,7 @@ from typing import Any
 
 import optax
 
+from ltjax import require
 from ltjax.optim import optimizers, schedules
 from ltjax.settings import fields
 
@@ -66,11 +67,7 @@ class Recipe:
         f"warmup_epochs is {self.warmup_epochs}; it must be 0 or more, and below"
         f" the {self.epochs} epochs of the stage."
       )
-    if self.warmup_every not in WARMUPS:
-      raise ValueError(
-        f"warmup_every is {self.warmup_every!r}; choose one of"
-        f" {', '.join(WARMUPS)}."
-      )
+    require.choice("warmup_every", self.warmup_every, WARMUPS)
 
   def lasting(self, min_steps: int, steps_per_epoch: int) -> Recipe:
     """Returns the recipe with as many epochs as `min_steps` take, or more.

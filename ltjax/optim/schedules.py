@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
+
 NAMES = ("cosine", "step", "constant", "exponential")
 
 Schedule = Callable[[Any], jax.Array]
@@ -63,14 +65,8 @@ def make(
   Source: Loshchilov & Hutter (2017), "SGDR", equation 5 without restarts, for
     "cosine"; Cao et al. (2019), "LDAM", and their code for the warm-up.
   """
-  if name not in NAMES:
-    raise ValueError(
-      f"Unknown schedule {name!r}; choose one of {', '.join(NAMES)}."
-    )
-  if not (learning_rate > 0 and math.isfinite(learning_rate)):
-    raise ValueError(
-      f"The learning rate must be above 0 and finite, not {learning_rate}."
-    )
+  require.choice("schedule", name, NAMES)
+  require.within("learning_rate", learning_rate, "(0, inf)")
   if total_steps < 1:
     raise ValueError(f"A schedule needs 1 step or more, not {total_steps}.")
   if not 0 <= warmup_steps < total_steps:
@@ -152,8 +148,7 @@ def _step(
       f"Milestones are rising fractions between 0 and 1, not {milestones}; "
       f"divide steps by the total of {total}."
     )
-  if not 0 < factor <= 1:
-    raise ValueError(f"The decay factor must be in (0, 1], not {factor}.")
+  require.within("decay_factor", factor, "(0, 1]")
   bounds = [round(m * total) for m in milestones]
 
   def schedule(t: jax.Array) -> jax.Array:
@@ -219,10 +214,7 @@ def cosine_wave(
   Source: Kukleva et al. (2023), "Temperature schedules for self-supervised
     contrastive methods on long-tail data".
   """
-  if not period > 0:
-    raise ValueError(
-      f"period is {period}; it must be above 0, such as 400 epochs."
-    )
+  require.within("period", period, "(0, inf]", "such as 400 epochs")
   share = jnp.mod(jnp.asarray(t, jnp.float32), period) / period
   up = (1.0 + jnp.cos(2.0 * jnp.pi * share)) / 2.0
   # Weighed this way round, both ends are exact.

@@ -115,10 +115,6 @@ def pseudo_label_accuracy(
 ) -> None:
   """Draws the accuracy of the pseudo labels, overall and per group, over loops.
 
-  Args:
-    rows: records of kind "pseudo", one a loop.
-    path: the PNG file.
-
   Raises:
     ValueError: no row has an accuracy: the truth is not known.
   """
@@ -203,9 +199,6 @@ def loops(
   evaluations: Sequence[Mapping[str, Any]],
 ) -> dict[int, Mapping[str, Any]]:
   """The balanced head's last test evaluation after each loop, by loop.
-
-  Args:
-    evaluations: records of kind "eval".
 
   Returns:
     Loop, 0 for "Decoupling", to its evaluation.

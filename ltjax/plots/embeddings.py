@@ -121,10 +121,6 @@ def draw(maps: Sequence[Map], path: str | Path) -> None:
 
   A single run has its two panels side by side.
 
-  Args:
-    maps: of runs with the same classes and groups.
-    path: the PNG file.
-
   Raises:
     ValueError: if the runs have not the same classes and groups.
   """

@@ -27,11 +27,7 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def watched(records: Sequence[Record]) -> dict[str, str]:
-  """Returns the metrics of pre-training that records have, with their names.
-
-  Args:
-    records: of kind "train".
-  """
+  """Returns the metrics of pre-training that records have, with their names."""
   return {
     key: name
     for key, name in METRICS.items()

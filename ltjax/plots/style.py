@@ -36,10 +36,6 @@ _DPI = 150
 def new(width: float, height: float) -> tuple[Any, Any]:
   """A figure with one pair of axes.
 
-  Args:
-    width: inches.
-    height: inches.
-
   Returns:
     The figure and its axes.
   """

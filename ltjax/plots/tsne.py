@@ -20,6 +20,7 @@ import sys
 import jax
 import numpy as np
 
+from ltjax import require
 from ltjax.plots import embeddings as maps
 from ltjax.runs import finished
 from ltjax.training import inference
@@ -47,8 +48,7 @@ def embed(
   """
   from sklearn import manifold
 
-  if perplexity <= 0:
-    raise ValueError(f"--perplexity is {perplexity:g}; it must be above 0.")
+  require.within("--perplexity", perplexity, "(0, inf]")
   if len(features) <= perplexity:
     raise ValueError(
       f"{len(features)} images are too few for t-SNE with perplexity"

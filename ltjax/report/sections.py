@@ -65,11 +65,7 @@ def columns(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def about_groups(evaluations: Sequence[Mapping[str, Any]]) -> str:
-  """What the columns of the groups' mean are; nothing without them.
-
-  Args:
-    evaluations: of a run.
-  """
+  """What the columns of the groups' mean are; nothing without them."""
   if _GROUP_COLUMNS.keys() <= columns(evaluations).keys():
     return (
       " The group mean counts the three groups alike, and in each its classes; "
@@ -108,12 +104,7 @@ def rules(result: Mapping[str, Any]) -> str:
 def pseudo_labels(
   summary: Mapping[str, Any], drawn: Mapping[str, str]
 ) -> list[str]:
-  """The table of pseudo labels; nothing without pseudo labels or truth.
-
-  Args:
-    summary: of the run.
-    drawn: Markdown images by stem.
-  """
+  """The table of pseudo labels; nothing without pseudo labels or truth."""
   known = [
     row
     for row in summary.get("pseudo_labels", ())
@@ -144,11 +135,7 @@ def pseudo_labels(
 
 
 def prototypes(summary: Mapping[str, Any]) -> list[str]:
-  """The classes that prototypes are near; nothing without prototypes.
-
-  Args:
-    summary: of the run.
-  """
+  """The classes that prototypes are near; nothing without prototypes."""
   parts = []
   for row in summary.get("prototypes", ()):
     groups = list(row["shares"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ltjax import require
 from ltjax.data import task as tasks
 
 Row = Mapping[str, Any]
@@ -69,8 +70,7 @@ def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
   Raises:
     ValueError: if `last_k` is below 1.
   """
-  if last_k < 1:
-    raise ValueError(f"eval.last_k is {last_k}; it must be 1 or more.")
+  require.at_least("eval.last_k", last_k, 1)
   balanced = [r for r in evaluations if r["head"] == "balanced"]
   # Protocols of probing answer different questions: only the last one counts.
   protocol = balanced[-1].get("protocol")

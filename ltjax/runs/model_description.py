@@ -116,10 +116,6 @@ def build(
 ) -> tuple[models.Model, Callable[[jax.Array], jax.Array]]:
   """Returns the network and the transform that `model.json` describes.
 
-  Args:
-    description: its content.
-    path: the file, for errors.
-
   Raises:
     ValueError: if it does not describe a model; says why, and the way out.
   """

@@ -11,14 +11,16 @@ them is done. The run uses the very programs, and those that are kept on disk
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import functools
 import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ltjax.devices import sharding
-from ltjax.training import fit, inference, memory_check
+from ltjax.devices import memory, sharding
+from ltjax.training import fit, inference
 from ltjax.training import state as states
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState
@@ -56,8 +58,7 @@ def rehearse(
     state: the state before the first of them; it stays as it is.
     predictor: the one that the stages use.
     mesh: the devices.
-    steps_per_call: see `ltjax.training.fit`.
-    memory_limit_gib: see `ltjax.training.fit`.
+    steps_per_call, memory_limit_gib: see `ltjax.training.fit`.
     show: is told of each program before it is compiled, so that the last words
       of a compiler that aborts the process come after its name, and then how
       long it took.
@@ -71,27 +72,36 @@ def rehearse(
   """
   known: set[Any] = set()
 
-  def compile_program(
-    name: str, call: memory_check.Guard, *args: Any, **options: Any
-  ) -> None:
-    program = call.program(*args, **options)
-    if program in known:
+  def once(name: str, program: Any, compile_it: Callable[[], Any]) -> None:
+    leaves, structure = jax.tree.flatten(program[1:])
+    shapes = [(jnp.shape(x), getattr(x, "dtype", x)) for x in leaves]
+    key = (program[0], str(structure), str(shapes))
+    if key in known:
       return
-    known.add(program)
+    known.add(key)
     show(f"Compiling {name} ...")
     began = time.monotonic()
     try:
-      call.compile(*args, **options)
+      compile_it()
     except jax.errors.JaxRuntimeError as error:
       raise CompilationError(_message(name, error)) from error
     show(f"  {time.monotonic() - began:.1f} s")
+
+  def compile_pass(
+    name: str, batch: memory.Batch, call: Any, *args: Any, **options: Any
+  ) -> None:
+    def compile_it():
+      with memory.explained(batch):
+        call.lower(*args, **options).compile()
+
+    once(name, (call, args, options), compile_it)
 
   # Caches of features tell networks by their arrays: these are none of the run's.
   state = state.replace(  # type: ignore[attr-defined]
     backbone=states.copy(state.backbone),
     batch_stats=states.copy(state.batch_stats),
   )
-  with predictor.rehearsing(compile_program):
+  with predictor.rehearsing(compile_pass):
     for stage in stages:
       train = None
       if stage.steps:
@@ -99,11 +109,11 @@ def rehearse(
         train = sharding.place(stage.init(state), mesh)
         arrays, _ = stage.prepare(state)
         count = fit.steps_in_call(stage, arrays, mesh, steps_per_call)
-        call = fit.guarded(
-          stage, train, mesh, count > 1, memory_limit_gib=memory_limit_gib
+        call, shapes = fit.program(stage, train, arrays, mesh, count)
+        compile_it = functools.partial(
+          fit.compile_and_check, stage, call, shapes, mesh, memory_limit_gib
         )
-        shapes = fit.outline(train, arrays, mesh, count, stage.batch_size)
-        compile_program(_title(stage, count), call, *shapes)
+        once(_title(stage, count), (call, shapes), compile_it)
         del arrays
       state = stage.finish(state, train)
       stage.report(state)

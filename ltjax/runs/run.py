@@ -16,6 +16,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from ltjax import require
 from ltjax.checkpoints import manager as checkpointing
 from ltjax.data.host import host_images
 from ltjax.devices import distributed
@@ -59,11 +60,7 @@ class Run:
     tensorboard: bool = False,
     progress: progressing.Progress | None = None,
   ):
-    if steps_per_call < 0:
-      raise ValueError(
-        f"run.steps_per_call is {steps_per_call}; it must be 0 (automatic) or"
-        " more."
-      )
+    require.at_least("run.steps_per_call", steps_per_call, 0)
     self._workdir = Path(workdir)
     self._mesh = mesh
     self._steps_per_call = steps_per_call

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from ltjax import models
+from ltjax.checkpoints import integrity
 from ltjax.checkpoints import manager as checkpoints
 from ltjax.data import task as tasks
 from ltjax.runs import model_description
@@ -110,7 +111,13 @@ def save(
   folder = checkpoints.Checkpoints(Path(workdir) / "model", keep=2)
   try:
     folder.save(
-      (0, 0), variables, {"stage": "final", "description": description}
+      (0, 0),
+      variables,
+      {
+        "stage": "final",
+        "description": description,
+        "digest": integrity.fingerprint(variables),
+      },
     )
   finally:
     folder.close()
@@ -119,9 +126,6 @@ def save(
 
 def load(workdir: str | Path) -> Trained:
   """Loads the model of a finished run.
-
-  Args:
-    workdir: the run's folder.
 
   Raises:
     FileNotFoundError: if there is no such folder, or no run in it.
@@ -171,9 +175,6 @@ def load(workdir: str | Path) -> Trained:
 
 def check_finished(workdir: str | Path) -> None:
   """Checks that a folder holds a finished run.
-
-  Args:
-    workdir: the run's folder.
 
   Raises:
     FileNotFoundError: if there is no such folder, or no run in it.

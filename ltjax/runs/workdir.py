@@ -199,9 +199,6 @@ def commit() -> str | None:
 def version(package: str) -> str:
   """Returns the version of an installed package.
 
-  Args:
-    package: its name.
-
   Returns:
     `unknown (source)` for one that runs from its folder and is not installed.
   """

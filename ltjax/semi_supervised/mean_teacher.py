@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import jax
 
+from ltjax import require
 from ltjax.losses import consistency
 from ltjax.optim import ema
 from ltjax.semi_supervised import regularizer
@@ -41,15 +42,8 @@ def make(
   Source: Tarvainen & Valpola (2017), "Mean teachers are better role models",
     Section 2.
   """
-  if not 0 <= decay < 1:
-    raise ValueError(
-      f"semi.ema is {decay}; it must be in [0, 1), such as 0.999."
-    )
-  if batch_norm not in BATCH_NORMS:
-    raise ValueError(
-      f"semi.teacher_batch_norm is {batch_norm!r}; choose one of"
-      f" {', '.join(BATCH_NORMS)}."
-    )
+  require.within("semi.ema", decay, "[0, 1)", "such as 0.999")
+  require.choice("semi.teacher_batch_norm", batch_norm, BATCH_NORMS)
 
   def extra(state: ModelState):
     params, batch_stats, _ = step.network(state)

@@ -21,9 +21,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ltjax import models
+from ltjax import models, require
 from ltjax.optim import schedules
 from ltjax.semi_supervised import regularizer as regularizers
 from ltjax.training import step
@@ -57,10 +56,7 @@ def algorithm(
   Raises:
     ValueError: if a setting is out of range.
   """
-  if not (weight >= 0 and np.isfinite(weight)):
-    raise ValueError(
-      f"semi.weight is {weight}; it must be 0 or more and finite."
-    )
+  require.within("semi.weight", weight, "[0, inf)")
   if not 0 <= rampup <= 1:
     raise ValueError(
       f"semi.rampup is {rampup}; it is a share of the stage, in [0, 1]."

@@ -18,6 +18,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from ltjax import require
 from ltjax.losses import consistency
 from ltjax.semi_supervised import regularizer
 
@@ -37,8 +38,7 @@ def make(*, alpha: float = 0.6) -> regularizer.Regularizer:
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
     learning", Algorithm 2; alpha of their experiments.
   """
-  if not 0 <= alpha < 1:
-    raise ValueError(f"semi.alpha is {alpha}; it must be in [0, 1).")
+  require.within("semi.alpha", alpha, "[0, 1)")
 
   def penalty(forward, params, state, views):
     del forward, params

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ltjax import require
 from ltjax.losses import consistency
 from ltjax.semi_supervised import regularizer
 
@@ -96,12 +96,8 @@ def make(
   Source: Miyato et al. (2018), "Virtual adversarial training", Equations 5 to
     8. epsilon as in USB (Wang et al., 2022); for xi see above.
   """
-  if not (epsilon > 0 and np.isfinite(epsilon)):
-    raise ValueError(
-      f"semi.epsilon is {epsilon}; it must be above 0 and finite."
-    )
-  if not (xi > 0 and np.isfinite(xi)):
-    raise ValueError(f"semi.xi is {xi}; it must be above 0 and finite.")
+  require.within("semi.epsilon", epsilon, "(0, inf)")
+  require.within("semi.xi", xi, "(0, inf)")
   if iterations < 1:
     raise ValueError(
       f"semi.iterations is {iterations}; the power method needs 1 or more."

@@ -6,17 +6,19 @@ class first, by another rule, and then one of its samples uniformly. They trade
 the head's diversity against the tail's: the more often a class of five images
 is drawn, the more often the same five images come.
 
-A class without samples has probability 0, whatever the rule.
+A class without samples has probability 0, whatever the rule. Of counts `[C]`,
+the samples of each class, a rule makes probabilities float64 `[C]` of sum 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-import difflib
 import math
 from typing import Any
 
 import numpy as np
+
+from ltjax import require
 
 NAMES = (
   "random",
@@ -34,13 +36,6 @@ def power(counts: np.ndarray, *, q: float) -> np.ndarray:
 
   `p_j = n_j^q / sum_k n_k^q`: instance-balanced at 1, square-root at 0.5,
   class-balanced at 0, reversed at -1.
-
-  Args:
-    counts: `[C]`, samples of each class, 0 or more.
-    q: any finite exponent.
-
-  Returns:
-    float64 `[C]`, of sum 1.
 
   Raises:
     ValueError: if `q` is not finite, or all classes are empty.
@@ -65,12 +60,6 @@ def reversed_sizes(counts: np.ndarray) -> np.ndarray:
 
   `p_j = (1 / n_j) / sum_k (1 / n_k)`.
 
-  Args:
-    counts: `[C]`, samples of each class.
-
-  Returns:
-    float64 `[C]`, of sum 1.
-
   Source: Zhou et al. (2020), "BBN", the sampler of the re-balancing branch.
   """
   return power(counts, q=-1.0)
@@ -80,14 +69,7 @@ def progressive(counts: np.ndarray, *, done: float) -> np.ndarray:
   """Probabilities that move from instance-balanced to class-balanced.
 
   `p_j = (1 - t/T) n_j / N + (t/T) / C`, `C` counting the classes that are not
-  empty.
-
-  Args:
-    counts: `[C]`, samples of each class.
-    done: `t / T` in `[0, 1]`, the share of the epochs that are over.
-
-  Returns:
-    float64 `[C]`, of sum 1.
+  empty, `t/T` in [0, 1] the share of the epochs that are `done`.
 
   Source: Kang et al. (2020), Section 3, progressively-balanced sampling.
   """
@@ -101,24 +83,18 @@ def effective_number(counts: np.ndarray, *, beta: float) -> np.ndarray:
   `(1 - beta) / (1 - beta^n_j)`, so `p_j ~ n_j (1 - beta) / (1 - beta^n_j)`:
   instance-balanced at `beta = 0`, class-balanced as `beta` nears 1.
 
-  Args:
-    counts: `[C]`, samples of each class.
-    beta: in `[0, 1)`.
-
-  Returns:
-    float64 `[C]`, of sum 1.
-
   Raises:
-    ValueError: if `beta` is out of range.
+    ValueError: if `beta` is not in [0, 1).
 
   Source: Cui et al. (2019), "Class-balanced loss based on effective number of
     samples"; Cao et al. (2019), "LDAM", who resample by these weights.
   """
-  if not 0 <= beta < 1:
-    raise ValueError(
-      f"sampler.beta is {beta}; it must be at least 0 and below 1, such as"
-      " 0.9999. For 1 choose the sampler 'class_balanced'."
-    )
+  require.within(
+    "sampler.beta",
+    beta,
+    "[0, 1)",
+    "such as 0.9999; 1 is the sampler 'class_balanced'",
+  )
   counts = _checked(counts)
   there = counts > 0
   effective = 1 - beta ** np.where(there, counts, 1.0)
@@ -143,12 +119,7 @@ def over_epochs(
     ValueError: if the name is unknown or a number out of range.
   """
   name = settings["name"]
-  if name not in NAMES:
-    close = difflib.get_close_matches(str(name), NAMES, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-      f"sampler.name is {name!r}; choose one of {', '.join(NAMES)}.{hint}"
-    )
+  require.choice("sampler.name", name, NAMES)
   if name == "progressive":
     return lambda epoch: progressive(counts, done=epoch / epochs)
   if name == "reversed":
@@ -173,11 +144,12 @@ def check(settings: Mapping[str, Any]) -> None:
   """
   over_epochs(settings, np.ones(1), epochs=1)
   defer = settings["defer"]
-  if not 0 <= defer < 1:
-    raise ValueError(
-      f"sampler.defer is {defer}; it must be at least 0 and below 1: the share"
-      " of the epochs before re-sampling begins, such as 0.8."
-    )
+  require.within(
+    "sampler.defer",
+    defer,
+    "[0, 1)",
+    "the share of the epochs before re-sampling begins",
+  )
 
 
 def _checked(counts: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax import require
 from ltjax.data.host import host_images
 from ltjax.training import class_probabilities, sampling, step
 from ltjax.training.state import ModelState
@@ -59,8 +60,7 @@ class Samples:
       settings: the config's block `sampler`.
       labels: int32, of what is drawn.
       batch_size: B.
-      name: of the stage.
-      epochs: of the stage.
+      name, epochs: of the stage.
     """
     return sampling.make(
       settings,
@@ -204,10 +204,7 @@ def pairs(
   class_probabilities.check(sampler)
   num_labeled = len(samples.labels)
   num_unlabeled = len(samples.images) - num_labeled
-  if ratio < 1:
-    raise ValueError(
-      f"{field}.unlabeled_ratio is {ratio}; it must be 1 or more."
-    )
+  require.at_least(f"{field}.unlabeled_ratio", ratio, 1)
   if num_unlabeled == 0:
     raise ValueError(
       "There are no unlabeled images for a consistency term. Raise"

@@ -1,13 +1,14 @@
 """The one training loop that all stages share.
 
-`fit` trains a `ltjax.training.stage.Stage`: index batches in, jitted step, metrics out. Nothing waits for the device inside an epoch: metrics
-are summed on the device and read one call late.
+`fit` trains a `ltjax.training.stage.Stage`: index batches in, jitted step,
+metrics out. Nothing waits for the device inside an epoch: metrics are summed on
+the device and read one call late.
 
 `steps_per_call` is how many steps one jitted call runs. On an accelerator a
 whole epoch in one call saves the dispatch of each step. On a CPU it must be 1:
 XLA runs convolutions inside a device loop many times slower there. Both give
-the same numbers. Images that stay on the host (`ltjax.training.prefetch`) are handed to
-the device a step at a time.
+the same numbers. Images that stay on the host (`ltjax.training.prefetch`) are
+handed to the device a step at a time.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax.devices import sharding
-from ltjax.training import memory_check, prefetch, sampling
+from ltjax.devices import memory, sharding
+from ltjax.training import prefetch, sampling
 from ltjax.training.stage import Stage, Step
 from ltjax.training.state import TrainState
 
@@ -83,97 +84,103 @@ def fit(
     A `Tick` after each call.
 
   Raises:
-    OutOfMemoryError: if a step does not fit; names the batch size that would.
+    OutOfMemoryError: if a step does not fit; names what to lower.
     NonFiniteLossError: names the stage, epoch, step and learning rate.
     BrokenImageError: if an image on the host cannot be read; the state of the
       last tick is then still good.
   """
   sharding.check_batch(stage.batch_size, mesh, stage.batch.field.split(".")[0])
   steps_per_call = steps_in_call(stage, arrays, mesh, steps_per_call)
-  call = guarded(
-    stage,
-    state,
-    mesh,
-    steps_per_call > 1,
-    memory_limit_gib=memory_limit_gib,
-    unroll=unroll,
-  )
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
   state = sharding.place(state, mesh)
+  call, shapes = program(stage, state, arrays, mesh, steps_per_call, unroll)
+  compile_and_check(stage, call, shapes, mesh, memory_limit_gib)
 
   start, last = int(state.step), None
   now, later = itertools.tee(_chunks(stage, stream, start, steps_per_call))
   given = prefetch.ahead(arrays, (chunk[0] for _, chunk in later), mesh)
   for (step, chunk), read in zip(now, given):
-    if steps_per_call == 1:
-      index = sharding.put(chunk[0], batch_sharding)
-      state, read_now = call(state, index, read)
-    else:
-      padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
-      padded[: len(chunk)] = chunk
-      index = sharding.put(padded, batch_sharding)
-      state, read_now = call(state, index, read, len(chunk))
-    step += len(chunk)
-    done = step % stage.steps_per_epoch == 0
-    # An epoch's end reads its own metrics, all other calls the ones before.
-    metrics = read_now if done else last
-    last = None if done else read_now
-    means = None if metrics is None else check(stage, metrics)
+    with memory.explained(stage.batch):
+      if steps_per_call == 1:
+        index = sharding.put(chunk[0], batch_sharding)
+        state, read_now = call(state, index, read)
+      else:
+        padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
+        padded[: len(chunk)] = chunk
+        index = sharding.put(padded, batch_sharding)
+        state, read_now = call(state, index, read, len(chunk))
+      step += len(chunk)
+      done = step % stage.steps_per_epoch == 0
+      # An epoch's end reads its own metrics, all other calls the ones before.
+      metrics = read_now if done else last
+      last = None if done else read_now
+      means = None if metrics is None else check(stage, metrics)
     yield Tick(
       state, step, (step - 1) // stage.steps_per_epoch + 1, done, means
     )
 
 
-def guarded(
+def program(
   stage: Stage,
   state: TrainState,
+  arrays: PyTree,
   mesh: Mesh,
-  many: bool,
-  *,
-  memory_limit_gib: float = 0.0,
+  count: int,
   unroll: int = 1,
-) -> memory_check.Guard:
-  """Returns a stage's jitted call, as `fit` makes it.
+) -> tuple[Any, tuple[Any, ...]]:
+  """Returns a stage's jitted call, as `fit` makes it, and its shapes.
 
   Args:
     stage: what to train.
     state: where to begin, or its shapes.
-    mesh: the devices.
-    many: see `compiled`.
-    memory_limit_gib: see `fit`.
-    unroll: see `compiled`.
-  """
-  assert stage.step is not None
-  split = not sharding.of_state(state, mesh).memory.is_fully_replicated
-  return memory_check.Guard(
-    compiled(stage.step, mesh, many, split, unroll),
-    dataclasses.replace(stage.batch, multiple=mesh.size),
-    states=1,
-    index=1,
-    mesh=mesh,
-    limit_gib=memory_limit_gib,
-    at_other_sizes=stage.images_per_sample == 1,
-  )
-
-
-def outline(
-  state: TrainState, arrays: PyTree, mesh: Mesh, count: int, size: int
-) -> tuple[Any, ...]:
-  """Returns the shapes of the arguments of a call of `fit`.
-
-  Args:
-    state: of the stage, or its shapes.
     arrays: what its step reads, or shapes; see `ltjax.training.prefetch`.
     mesh: the devices.
-    count: steps in the call.
-    size: samples in a step.
+    count: steps in a call.
+    unroll: see `compiled`.
+
+  Returns:
+    The function, and the shapes of its arguments: the state, the index, what
+    the step reads and, of several steps, their count.
   """
-  many = count > 1
-  shape = (count, size) if many else (size,)
-  placed = sharding.batched(mesh, int(many))
-  index = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=placed)
+  assert stage.step is not None
+  many, size = count > 1, stage.batch_size
+  split = not sharding.of_state(state, mesh).memory.is_fully_replicated
+  index = jax.ShapeDtypeStruct(
+    (count, size) if many else (size,),
+    jnp.int32,
+    sharding=sharding.batched(mesh, int(many)),
+  )
   read = prefetch.outline(arrays, size, mesh)
-  return (sharding.shaped(state, mesh), index, read, *((count,) * many))
+  shapes = (sharding.shaped(state, mesh), index, read, *((count,) * many))
+  return compiled(stage.step, mesh, many, split, unroll), shapes
+
+
+def compile_and_check(
+  stage: Stage,
+  call: Any,
+  shapes: tuple[Any, ...],
+  mesh: Mesh,
+  limit_gib: float = 0.0,
+) -> None:
+  """Compiles a call, which then compiles nothing, and checks that it fits.
+
+  Args:
+    stage: whose call it is; its state is on the devices.
+    call: of `program`.
+    shapes: likewise.
+    mesh: the devices.
+    limit_gib: what a device has; 0 asks it, see `ltjax.devices.memory`.
+
+  Raises:
+    OutOfMemoryError: if it does not fit.
+    JaxRuntimeError: if XLA cannot compile it.
+  """
+  with memory.explained(stage.batch):
+    temporaries = memory.temporaries(call.lower(*shapes))
+  device, state = mesh.local_devices[0], memory.bytes_of(shapes[0])
+  data = max(memory.in_use(device) - state, memory.bytes_of(shapes[1:]))
+  needs = memory.Needs(data, state, temporaries)
+  memory.check(needs, stage.batch, memory.limit(device, limit_gib))
 
 
 def steps_in_call(

@@ -17,15 +17,15 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from ltjax import models
+from ltjax import models, require
 from ltjax.data.host import host_images
 from ltjax.devices import memory, sharding
-from ltjax.training import memory_check, prefetch
+from ltjax.training import prefetch
 from ltjax.training.state import ModelState
 
 PyTree = Any
-# `(name, guard, *arguments, **options)`: compiles what the guard is around.
-Compile = Callable[..., None]
+# `(name, what, function, *arguments, **options)`: compiles a jitted function.
+Compile = Callable[..., Any]
 
 
 class Predictor:
@@ -38,7 +38,6 @@ class Predictor:
     batch_size: images in a batch, at least 1; rounded up to a multiple of the
       device count.
     mesh: the devices.
-    memory_limit_gib: what a device has; 0 asks it, see `ltjax.devices.memory`.
 
   Raises:
     ValueError: if `batch_size` is below 1.
@@ -52,17 +51,12 @@ class Predictor:
     train_transform: Callable[[jax.Array, jax.Array], jax.Array],
     batch_size: int,
     mesh: Mesh,
-    memory_limit_gib: float = 0.0,
   ):
-    if batch_size < 1:
-      raise ValueError(
-        f"eval.batch_size is {batch_size}; it must be 1 or more."
-      )
+    require.at_least("eval.batch_size", batch_size, 1)
     self.model = model
     self.transform = train_transform
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
-    self._memory_limit_gib = memory_limit_gib
     self._compile: Compile | None = None
 
     @functools.partial(jax.jit, static_argnames="augment")
@@ -79,27 +73,24 @@ class Predictor:
       lambda head, features: jax.nn.softmax(model.head_apply(head, features))
     )
 
-  def size(self, num: int) -> int:
-    """Returns the size of the batches in which images are passed.
+  def batch(self, num: int) -> memory.Batch:
+    """Returns how the batches are called in which images are passed."""
+    size = min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
+    return memory.Batch(f"A pass over {num:,} images", "eval.batch_size", size)
 
-    Args:
-      num: images.
-    """
-    return min(self._batch_size, -(-num // self._mesh.size) * self._mesh.size)
-
-  def lower(self, state: ModelState, images: PyTree, size: int) -> Any:
+  def lower(self, state: ModelState, images: Any) -> Any:
     """Returns the program of a batch, lowered from shapes, not compiled.
 
     Args:
       state: shapes of the parameters and statistics.
-      images: the shape of all, or `Gathered` of the rows of a batch.
-      size: images in the batch.
+      images: uint8 `[N, H, W, C]`.
     """
+    size = self.batch(len(images)).size
     return self._features.lower(
       state.backbone,
       state.batch_stats,
       state.head,
-      images,
+      prefetch.outline(images, size, self._mesh),
       self._index(size),
       None,
       augment=False,
@@ -115,9 +106,6 @@ class Predictor:
     """Within this context passes are compiled and not run.
 
     Features are random numbers then: of no use, but those who ask for them go on.
-
-    Args:
-      compile_pass: is told of each pass.
     """
     self._compile = compile_pass
     try:
@@ -149,29 +137,18 @@ class Predictor:
     num = len(images)
     if num == 0:
       return jnp.zeros((0, self.model.feature_dim), jnp.float32)
-    size = self.size(num)
+    size = self.batch(num).size
     indices = [
       np.arange(first, first + size, dtype=np.int32)
       for first in range(0, num, size)
     ]
     indices = [np.where(index < num, index, 0) for index in indices]
     outputs = []
-    run = memory_check.Guard(
-      self._features,
-      memory.Batch(
-        f"A pass over {num:,} images", "eval.batch_size", size, self._mesh.size
-      ),
-      states=3,
-      index=4,
-      mesh=self._mesh,
-      limit_gib=self._memory_limit_gib,
-      # Those of each batch, and all of them put together.
-      results=2 * 4 * num * self.model.feature_dim,
-    )
     if self._compile is not None:
       self._compile(
         f"a pass over {num:,} images{'' if key is None else ', augmented'}",
-        run,
+        self.batch(num),
+        self._features,
         *(state.backbone, state.batch_stats, state.head),
         prefetch.outline(images, size, self._mesh),
         self._index(size),
@@ -182,20 +159,21 @@ class Predictor:
       drawn = jax.random.normal(jax.random.key(0), shape, jnp.float32)
       return sharding.replicate(drawn, self._mesh)
     given = prefetch.ahead(images, indices, self._mesh)
-    for batch, (index, rows) in enumerate(zip(indices, given, strict=True)):
-      outputs.append(
-        run(
-          state.backbone,
-          state.batch_stats,
-          state.head,
-          rows,
-          sharding.put(index, sharding.batched(self._mesh)),
-          None if key is None else jax.random.fold_in(key, batch),
-          augment=key is not None,
+    with memory.explained(self.batch(num)):
+      for batch, (index, rows) in enumerate(zip(indices, given, strict=True)):
+        outputs.append(
+          self._features(
+            state.backbone,
+            state.batch_stats,
+            state.head,
+            rows,
+            sharding.put(index, sharding.batched(self._mesh)),
+            None if key is None else jax.random.fold_in(key, batch),
+            augment=key is not None,
+          )
         )
-      )
-    stacked = outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)
-    return sharding.replicate(stacked[:num], self._mesh)
+      stacked = outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)
+      return sharding.replicate(stacked[:num], self._mesh)
 
   def probabilities(
     self,
@@ -229,11 +207,7 @@ class Predictor:
 
 
 class FeatureCache:
-  """Features of image sets by the embedding that was asked last.
-
-  Args:
-    predictor: runs the network in evaluation mode.
-  """
+  """Features of image sets by the embedding that was asked last."""
 
   def __init__(self, predictor: Predictor):
     self._predictor = predictor

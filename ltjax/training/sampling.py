@@ -20,6 +20,7 @@ import zlib
 
 import numpy as np
 
+from ltjax import require
 from ltjax.training import class_probabilities
 
 Stream = Callable[[int], np.ndarray]
@@ -47,10 +48,7 @@ def steps_per_epoch(num_samples: int, batch_size: int, name: str) -> int:
   Raises:
     ValueError: if a batch is larger than the set, or below 1.
   """
-  if batch_size < 1:
-    raise ValueError(
-      f"{name}.batch_size is {batch_size}; it must be at least 1."
-    )
+  require.at_least(f"{name}.batch_size", batch_size, 1)
   if batch_size > num_samples:
     raise ValueError(
       f"{name}.batch_size is {batch_size}, but the stage has only"
@@ -68,8 +66,7 @@ def random(
   Args:
     num_samples: size of the set.
     batch_size: `B`.
-    seed: the run's seed.
-    stage: the stage's name; two stages draw independently.
+    seed, stage: of the run; the stage's name. Two stages draw independently.
 
   Returns:
     `epoch -> int32 [num_samples // B, B]`, distinct indices below
@@ -104,8 +101,7 @@ def class_balanced(
     labels: `[N]` integers in `[0, num_classes)`.
     batch_size: `B`.
     num_classes: `C`.
-    seed: the run's seed.
-    stage: the stage's name.
+    seed, stage: of the run; the stage's name.
 
   Returns:
     `epoch -> int32 [N // B, B]`.
@@ -146,8 +142,7 @@ def by_class(
     batch_size: `B`.
     probabilities: `epoch -> [C]`, of sum 1, 0 for classes without a sample.
     num_classes: `C`.
-    seed: the run's seed.
-    stage: the stage's name.
+    seed, stage: of the run; the stage's name.
 
   Returns:
     `epoch -> int32 [N // B, B]`.
@@ -193,8 +188,7 @@ def make(
     batch_size: `B`.
     num_classes: `C`.
     epochs: how many epochs the stage has.
-    seed: the run's seed.
-    stage: the stage's name.
+    seed, stage: of the run; the stage's name.
 
   Returns:
     `epoch -> int32 [N // B, B]`.

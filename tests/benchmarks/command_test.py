@@ -20,7 +20,7 @@ from benchmarks.seeds import compare as seeds
     (["--steps=0"], "--steps is 0"),
     (["--repeats=0"], "--repeats is 0"),
     (["--only=bare,x"], "--only is 'bare,x'"),
-    (["--model=resnet9"], "Unknown model 'resnet9'. Did you mean"),
+    (["--model=resnet9"], "model.name is 'resnet9'; choose one of"),
     (["--breakdown", "--repeats=0"], "--repeats is 0"),
     (["--unroll=0"], "--unroll is 0; it must be 1 or more."),
     (["--variants=x,y"], "--variants is 'x,y'; choose all or from base, "),

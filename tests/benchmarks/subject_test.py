@@ -37,7 +37,7 @@ def test_views_are_of_the_dtype():
     ({"steps": 0}, "--steps is 0"),
     ({"batch_size": 3, "devices": 2}, "--batch_size is 3, which 2 devices"),
     ({"devices": 99}, "99 devices asked for, 4 at hand"),
-    ({"model": "resnet9"}, "Unknown model 'resnet9'. Did you mean"),
+    ({"model": "resnet9"}, "model.name is 'resnet9'; choose one of"),
     ({"image": 2}, "Images of 2 x 2 pixels are too small"),
   ],
 )

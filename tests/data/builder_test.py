@@ -549,14 +549,14 @@ def test_flip_is_off_for_digits_by_itself():
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"flip": "yes"}, "data.flip is 'yes'; choose on, off or auto"),
+    ({"flip": "yes"}, "data.flip is 'yes'; choose one of auto, on, off"),
     ({"pad": -1}, "data.pad is -1; it must be 0 to 4 pixels"),
     ({"pad": 5}, "data.pad is 5; it must be 0 to 4 pixels"),
     ({"order": "sorted"}, "data.order is 'sorted'"),
     ({"source": "digit"}, "Unknown image set 'digit'.*mean 'digits'"),
     (
       {"unlabeled": UNLABELED | {"relevance": 1.5}},
-      "data.unlabeled.relevance is 1.5: it must be at least 0 and at most 1",
+      r"data.unlabeled.relevance is 1.5; it must be in \[0, 1\]",
     ),
     (
       {"unlabeled": UNLABELED | {"relevance": 0.5}},

@@ -102,7 +102,7 @@ def test_errors():
   with pytest.raises(ValueError, match="Unknown head 'mlp'; .*linear, cosine"):
     heads.create("mlp", feature_dim=4, num_classes=3)
   for scale in (0.0, -1.0, float("nan")):
-    with pytest.raises(ValueError, match=f"scale .* above 0, not {scale}"):
+    with pytest.raises(ValueError, match=f"scale .* is {scale}; .* above 0"):
       heads.create("cosine", feature_dim=4, num_classes=3, scale=scale)
 
 

@@ -49,7 +49,5 @@ def test_the_key_decides():
 
 
 def test_unknown_fan():
-  with pytest.raises(
-    ValueError, match="Unknown fan 'fan_avg'.*fan_in, fan_out"
-  ):
+  with pytest.raises(ValueError, match="fan is 'fan_avg'.*fan_in, fan_out"):
     initializers.he_normal(jax.random.key(0), tree(), fan="fan_avg")

@@ -240,17 +240,17 @@ def test_cosine_head_and_its_scale():
   [
     (
       {"name": "resnet23"},
-      r"Unknown model 'resnet23'\. Did you mean 'resnet.*wrn28_2",
+      r"model.name is 'resnet23'; .*wrn28_2. Did you mean 'resnet",
     ),
     (
       {"name": "vgg"},
-      r"Unknown model 'vgg'\. Choose one of resnet18, resnet34",
+      r"model.name is 'vgg'; choose one of resnet18, resnet34",
     ),
     ({"num_classes": 1}, "2 classes or more, not 1"),
-    ({"stem": "cifer"}, "Unknown stem 'cifer'. Did you mean 'cifar'"),
+    ({"stem": "cifer"}, "stem is 'cifer'; .* Did you mean 'cifar'"),
     (
       {"dtype": "float16"},
-      "Unknown dtype 'float16'.*Choose one of float32, bfloat16",
+      "dtype is 'float16'; choose one of float32, bfloat16",
     ),
     ({"head": "mlp"}, "Unknown head 'mlp'"),
     ({"stem": "imagenet"}, "resnet8 has only the CIFAR stem.*resnet50"),

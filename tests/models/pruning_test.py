@@ -94,7 +94,9 @@ def test_dtype_stays():
 
 @pytest.mark.parametrize("fraction", [1.0, -0.1, float("nan"), 1.5])
 def test_bad_fractions(fraction):
-  with pytest.raises(ValueError, match=f"share of {fraction} cannot be pruned"):
+  with pytest.raises(
+    ValueError, match=f"share to prune is {fraction}; it must be in"
+  ):
     pruning.masks(kernels(), fraction=fraction)
 
 

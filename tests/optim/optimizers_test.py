@@ -87,11 +87,17 @@ def test_defaults_are_those_of_the_paper():
 @pytest.mark.parametrize(
   "kwargs, message",
   [
-    ({"momentum": 1.0}, r"\[0, 1\), not 1.0"),
-    ({"momentum": -0.1}, r"\[0, 1\), not -0.1"),
-    ({"momentum": float("nan")}, r"\[0, 1\), not nan"),
-    ({"weight_decay": -1e-4}, "0 or more and finite, not -0.0001"),
-    ({"weight_decay": float("inf")}, "0 or more and finite, not inf"),
+    ({"momentum": 1.0}, r"momentum is 1.0; it must be in \[0, 1\)"),
+    ({"momentum": -0.1}, r"momentum is -0.1; .* in \[0, 1\)"),
+    ({"momentum": float("nan")}, r"momentum is nan; .* in \[0, 1\)"),
+    (
+      {"weight_decay": -1e-4},
+      "weight_decay is -0.0001; it must be 0 or more and finite",
+    ),
+    (
+      {"weight_decay": float("inf")},
+      "weight_decay is inf; .* 0 or more and finite",
+    ),
     ({"momentum": 0.0, "nesterov": True}, "Nesterov needs a momentum above 0"),
   ],
 )
@@ -194,8 +200,11 @@ def test_nesterov_reaches_lars():
 @pytest.mark.parametrize(
   "kwargs, message",
   [
-    ({"momentum": 1.0}, r"\[0, 1\), not 1.0"),
-    ({"weight_decay": -1e-4}, "0 or more and finite, not -0.0001"),
+    ({"momentum": 1.0}, r"momentum is 1.0; it must be in \[0, 1\)"),
+    (
+      {"weight_decay": -1e-4},
+      "weight_decay is -0.0001; it must be 0 or more and finite",
+    ),
   ],
 )
 def test_errors_of_the_others(name, kwargs, message):

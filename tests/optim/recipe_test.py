@@ -181,7 +181,7 @@ def test_the_exponential_schedule_ends_at_the_final_rate():
 @pytest.mark.parametrize(
   "settings, message",
   [
-    ({"optimizer": "adamw"}, "probe: Unknown optimizer 'adamw'.*sgd, adam"),
+    ({"optimizer": "adamw"}, "probe: optimizer is 'adamw'; .*sgd, adam"),
     ({"schedule": "exponential"}, "probe: .*'exponential' needs a final"),
     ({"final_learning_rate": 0.01}, "probe: .*no meaning in the schedule"),
     ({"optimizer": "adam", "nesterov": True}, "probe: Adam has no Nesterov"),

@@ -112,11 +112,17 @@ def test_a_million_steps():
 @pytest.mark.parametrize(
   "kwargs, message",
   [
-    ({"name": "cos"}, "Unknown schedule 'cos'; .* cosine, step, constant"),
-    ({"learning_rate": 0.0}, "above 0 and finite, not 0.0"),
-    ({"learning_rate": -0.1}, "above 0 and finite, not -0.1"),
-    ({"learning_rate": math.inf}, "above 0 and finite, not inf"),
-    ({"learning_rate": math.nan}, "above 0 and finite, not nan"),
+    ({"name": "cos"}, "schedule is 'cos'; .* cosine, step, constant"),
+    ({"learning_rate": 0.0}, "learning_rate is 0.0; .* above 0 and finite"),
+    ({"learning_rate": -0.1}, "learning_rate is -0.1; .* above 0 and finite"),
+    (
+      {"learning_rate": math.inf},
+      "learning_rate is inf; .* above 0 and finite",
+    ),
+    (
+      {"learning_rate": math.nan},
+      "learning_rate is nan; .* above 0 and finite",
+    ),
     ({"total_steps": 0}, "1 step or more, not 0"),
     ({"warmup_steps": 10}, "from 0 to 9 of the 10 steps, not 10"),
     ({"warmup_steps": -1}, "from 0 to 9 of the 10 steps, not -1"),
@@ -130,9 +136,12 @@ def test_a_million_steps():
     ({"name": "step", "milestones": (0.0,)}, "rising fractions"),
     (
       {"name": "step", "milestones": (0.5,), "factor": 0.0},
-      r"factor must be in \(0, 1\], not 0.0",
+      r"decay_factor is 0.0; it must be in \(0, 1\]",
     ),
-    ({"name": "step", "milestones": (0.5,), "factor": 2.0}, "not 2.0"),
+    (
+      {"name": "step", "milestones": (0.5,), "factor": 2.0},
+      "decay_factor is 2.0",
+    ),
   ],
 )
 def test_errors(kwargs, message):

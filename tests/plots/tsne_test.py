@@ -179,7 +179,7 @@ class TestMain:
     ("arguments", "message"),
     [
       (["--perplexity=90", "--images=40"], "80 images are too few for t-SNE"),
-      (["--perplexity=0"], "--perplexity is 0; it must be above 0."),
+      (["--perplexity=0"], "--perplexity is 0.0; it must be above 0."),
       (["--images=9"], "--images is 9; the 10 classes need one image each"),
       (["--classes=3,10"], "--classes has 10; there are 10 classes, 0 to 9."),
       (["--classes=3,3"], "--classes has 3 twice; name each class once."),

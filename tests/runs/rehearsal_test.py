@@ -11,10 +11,10 @@ import toys
 
 from ltjax import train
 from ltjax.data.host import host_images
-from ltjax.devices import sharding
+from ltjax.devices import memory, sharding
 from ltjax.report import page
 from ltjax.runs import rehearsal
-from ltjax.training import fit, memory_check
+from ltjax.training import fit
 
 
 def rehearse(learner, stages, state=None, **settings):
@@ -158,11 +158,23 @@ def test_a_fault_names_the_program_and_the_way_out(monkeypatch):
 def test_what_does_not_fit_is_told_before_the_first_stage(monkeypatch):
   learner = toys.learner()
   stages = toys.stages("decoupling", learner)
-  real = memory_check.check
+  real = memory.check
 
   def check(needed, batch, most):
     real(needed, batch, 0 if "classifier" in batch.what else most)
 
-  monkeypatch.setattr(memory_check, "check", check)
-  with pytest.raises(memory_check.OutOfMemoryError, match="Stage classifier"):
+  monkeypatch.setattr(memory, "check", check)
+  with pytest.raises(memory.OutOfMemoryError, match="Stage classifier"):
     rehearse(learner, stages)
+
+
+def test_a_pass_that_xla_cannot_place_names_its_batch(monkeypatch):
+  learner = toys.learner()
+
+  class Features:
+    def lower(self, *unused, **unused_too):
+      raise programs.exhausted()
+
+  monkeypatch.setattr(learner.predictor, "_features", Features())
+  with pytest.raises(memory.OutOfMemoryError, match="A pass over 20 images"):
+    rehearse(learner, toys.stages("supervised", learner))

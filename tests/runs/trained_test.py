@@ -9,8 +9,8 @@ import runs
 import toys
 
 from ltjax import evaluate, models, train
+from ltjax.checkpoints import integrity
 from ltjax.checkpoints import manager as checkpoints
-from ltjax.checkpoints import seals
 from ltjax.devices import sharding
 from ltjax.methods import build
 from ltjax.report import page
@@ -28,7 +28,7 @@ def drop_description(run):
   meta = json.loads(path.read_text())
   del meta["custom_metadata"]["description"]
   path.write_text(json.dumps(meta))
-  (path.parent / seals.NAME).unlink()
+  (path.parent / integrity.NAME).unlink()
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_missing_description_and_the_advice_to_write_it_again(run, monkeypatch):
   for name in ("model.json", "summary.json", "metrics.jsonl"):
     assert after[name] == before[name]
   whole, again = trained.load(finished.run()), trained.load(run)
-  assert checkpoints.digest(whole.variables) == checkpoints.digest(
+  assert integrity.fingerprint(whole.variables) == integrity.fingerprint(
     again.variables
   )
 
@@ -189,7 +189,7 @@ def test_description_that_is_none(run, text, reason):
     ({"std": [0.0]}, "std above 0"),
     ({"std": []}, "does not describe a model"),
     ({"mean": ["x"]}, "does not describe a model"),
-    ({"model": {"name": "resnet9"}}, "Unknown model 'resnet9'"),
+    ({"model": {"name": "resnet9"}}, "model.name is 'resnet9'"),
     ({"model": {"nome": "resnet8"}}, "nome"),
   ],
 )

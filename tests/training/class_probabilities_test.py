@@ -141,11 +141,11 @@ def test_nothing_to_draw_from(name):
     ({"name": "power", "exponent": math.inf}, "exponent is inf; .* finite"),
     (
       {"name": "effective_number", "beta": 1.0},
-      "sampler.beta is 1.0; .* below 1.*'class_balanced'",
+      "sampler.beta is 1.0; .* in \\[0, 1\\).*'class_balanced'",
     ),
     ({"name": "effective_number", "beta": -0.1}, "sampler.beta is -0.1"),
     ({"name": "effective_number", "beta": math.nan}, "sampler.beta is nan"),
-    ({"name": "random", "defer": 1.0}, "sampler.defer is 1.0; .* below 1"),
+    ({"name": "random", "defer": 1.0}, r"sampler.defer is 1.0; .* in \[0, 1\)"),
     ({"name": "random", "defer": -0.2}, "sampler.defer is -0.2"),
     ({"name": "power", "defer": math.nan}, "sampler.defer is nan"),
   ],

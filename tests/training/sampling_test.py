@@ -120,7 +120,7 @@ def test_balanced_epoch_is_as_long_as_a_random_one():
 @pytest.mark.parametrize("batch_size", [0, -3])
 def test_a_batch_of_nothing_is_refused(batch_size):
   with pytest.raises(
-    ValueError, match=rf"embedding.batch_size is {batch_size}.*at least 1"
+    ValueError, match=rf"embedding.batch_size is {batch_size}.* 1 or more"
   ):
     sampling.steps_per_epoch(10, batch_size, "embedding")
 

@@ -163,9 +163,6 @@ def read_npz(
 def read_npy(path: _Pathlike) -> np.ndarray:
   """Reads the array of an .npy file, never unpickling.
 
-  Args:
-    path: The file.
-
   Returns:
     The array, of any shape and dtype but objects.
 

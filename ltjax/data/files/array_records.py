@@ -111,12 +111,7 @@ class Record(NamedTuple):
 
 
 class Records(Sequence[Record]):
-  """All records of some shards, one shard behind the other.
-
-  Args:
-    shards: the files.
-    counts: how many records each holds.
-  """
+  """All records of some shards, one shard behind the other."""
 
   def __init__(self, shards: Sequence[pathlib.Path], counts: Sequence[int]):
     self.shards = [str(shard) for shard in shards]
@@ -178,9 +173,6 @@ def find(path: str) -> dict[str, list[pathlib.Path]]:
 
 def count(shard: pathlib.Path) -> int:
   """Returns how many records a shard holds.
-
-  Args:
-    shard: the file.
 
   Raises:
     ValueError: if it holds none: the file is cut, or something else.

@@ -14,6 +14,8 @@ import warnings
 
 import numpy as np
 
+from ltjax import require
+
 # 64 megapixels: no photograph to train on is larger, and 192 MiB decoded.
 MAX_PIXELS = 1 << 26
 SUFFIXES = frozenset(
@@ -144,10 +146,7 @@ def to_square(image: Any, size: int, resize: str) -> np.ndarray:
   """
   from PIL import Image
 
-  if resize not in RESIZES:
-    raise ValueError(
-      f"data.resize is {resize!r}; choose one of {', '.join(RESIZES)}."
-    )
+  require.choice("data.resize", resize, RESIZES)
   if resize == "stretch":
     return to_array(image, size)
   width, height = image.size

@@ -57,27 +57,15 @@ class DecodedCache:
     self._lock = threading.Lock()
 
   def has(self, index: np.ndarray) -> np.ndarray:
-    """Returns which images are there, bool `[B]`.
-
-    Args:
-      index: integers `[B]`.
-    """
+    """Returns which of the images `index [B]` are there, bool `[B]`."""
     return self._known[index]
 
   def get(self, index: np.ndarray) -> np.ndarray:
-    """Returns images that are there, uint8 `[B, H, W, C]`.
-
-    Args:
-      index: integers `[B]`.
-    """
+    """Returns images `index [B]`, which are there: uint8 `[B, H, W, C]`."""
     return np.asarray(self._map[index])
 
   def put(self, index: np.ndarray, rows: np.ndarray) -> None:
-    """Adds images.
-
-    Args:
-      index: integers `[B]`.
-      rows: uint8 `[B, H, W, C]`.
+    """Adds images `index [B]`, uint8 `[B, H, W, C]`.
 
     Raises:
       OSError: if the disk is full.

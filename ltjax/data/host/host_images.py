@@ -67,12 +67,7 @@ class HostImages(abc.ABC):
 
 
 class View(HostImages):
-  """Some images of others, unread.
-
-  Args:
-    images: the others.
-    index: integers `[N]` into them.
-  """
+  """The images `index [N]` of others, unread."""
 
   def __init__(self, images: HostImages, index: np.ndarray):
     if index.ndim != 1:
@@ -92,11 +87,7 @@ class View(HostImages):
 
 
 class ArrayImages(HostImages):
-  """Images of an array in host memory, or of a memory map.
-
-  Args:
-    array: uint8 `[N, H, W, C]`.
-  """
+  """Images of an array uint8 `[N, H, W, C]` in host memory, or mapped to it."""
 
   def __init__(self, array: np.ndarray):
     count, height, width, channels = array.shape
@@ -109,13 +100,10 @@ class ArrayImages(HostImages):
 
 
 class Joined(HostImages):
-  """Images of several sets, one behind the other.
-
-  Args:
-    parts: at least one; all images have one shape.
+  """Images of several sets, at least one, one behind the other.
 
   Raises:
-    ValueError: if the shapes differ.
+    ValueError: if the shapes of their images differ.
   """
 
   def __init__(self, parts: Sequence[HostImages]):
@@ -146,11 +134,8 @@ def concatenate(
 ) -> np.ndarray | HostImages:
   """Joins sets of images; on the host, unread, if one of them is there.
 
-  Args:
-    parts: at least one, uint8 `[N, H, W, C]` each; all images have one shape.
-
   Raises:
-    ValueError: if the shapes differ.
+    ValueError: if the shapes of their images differ.
   """
   if not any(isinstance(part, HostImages) for part in parts):
     return np.concatenate([np.asarray(part) for part in parts])

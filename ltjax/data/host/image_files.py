@@ -19,6 +19,7 @@ import pathlib
 
 import numpy as np
 
+from ltjax import require
 from ltjax.data.files import array_records, images
 from ltjax.data.host import decoded_cache, host_images, workers
 
@@ -52,10 +53,7 @@ class ImageFiles(host_images.HostImages):
     cache: str | pathlib.Path = "",
     processes: int = 0,
   ):
-    if resize not in images.RESIZES:
-      raise ValueError(
-        f"data.resize is {resize!r}; choose one of {', '.join(images.RESIZES)}."
-      )
+    require.choice("data.resize", resize, images.RESIZES)
     if not isinstance(files, array_records.Records):
       files = list(files)
     self._files, self._size, self._resize = files, size, resize

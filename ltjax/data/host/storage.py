@@ -15,6 +15,7 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
+from ltjax import require
 from ltjax.data.files import images
 from ltjax.data.host import host_images, image_files, workers
 from ltjax.devices import sharding
@@ -49,14 +50,8 @@ def reader(
     ValueError: for an unknown choice, pictures without a size, or processes
       without pictures to decode.
   """
-  if place not in PLACES:
-    raise ValueError(
-      f"data.storage is {place!r}; choose one of {', '.join(PLACES)}."
-    )
-  if resize not in images.RESIZES:
-    raise ValueError(
-      f"data.resize is {resize!r}; choose one of {', '.join(images.RESIZES)}."
-    )
+  require.choice("data.storage", place, PLACES)
+  require.choice("data.resize", resize, images.RESIZES)
   kinds = {name.partition(":")[0] for name in names}
   unread = place == "host" or resize == "crop"
   workers.check(processes)
@@ -102,11 +97,7 @@ def put(given: Images, place: str, mesh: Mesh) -> jax.Array:
 
 
 def describe(sets: Mapping[str, Images]) -> str:
-  """Returns a line a set: how many images, of what size, where.
-
-  Args:
-    sets: images by name, all in the same place.
-  """
+  """Returns a line a set: how many images, of what size, where."""
   total = sum(int(np.prod(x.shape, dtype=np.int64)) for x in sets.values())
   on_host = any(isinstance(x, host_images.HostImages) for x in sets.values())
   lines = [

@@ -180,11 +180,7 @@ def check(count: int) -> None:
 
 @functools.cache
 def shared(count: int) -> Workers:
-  """Returns the workers that all sets of this process share.
-
-  Args:
-    count: how many.
-  """
+  """Returns the workers that all sets of this process share."""
   return Workers(count)
 
 

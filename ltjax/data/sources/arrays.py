@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ltjax import require
+
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:
   """Returns images as uint8 `[N, H, W, C]`.
@@ -134,8 +136,7 @@ def stratified_test(
   Raises:
     ValueError: `fraction` is out of range.
   """
-  if not 0 <= fraction < 1:
-    raise ValueError(f"test_fraction is {fraction}; it must be in [0, 1).")
+  require.within("test_fraction", fraction, "[0, 1)")
   test = np.zeros(len(labels), bool)
   if fraction == 0:
     return test

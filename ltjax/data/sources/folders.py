@@ -53,9 +53,6 @@ def find_classes(
 ) -> tuple[lists.Listed, lists.Listed | None, tuple[str, ...]]:
   """Finds the pictures in a folder with class sub-folders, unread.
 
-  Args:
-    path: The folder.
-
   Returns:
     The (train) part, the test part or None, and the class names.
 

@@ -129,10 +129,6 @@ def read_set(
 def check_exist(files: Sequence[pathlib.Path], where: str) -> None:
   """Checks that all pictures of a list are there.
 
-  Args:
-    files: the pictures.
-    where: the list, for the error.
-
   Raises:
     FileNotFoundError: tells how many are missing and shows the first ten; where
       there are more, a file names them all.

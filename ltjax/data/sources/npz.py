@@ -25,9 +25,6 @@ _KEYS: dict[str, tuple[str, ...]] = {
 def read(path: str) -> folders.Content:
   """Reads a set from one .npz file.
 
-  Args:
-    path: The file.
-
   Returns:
     Train part, test part or None, and the class names (numbers as text if the
     file has none).

@@ -82,9 +82,6 @@ class PackedImages(host_images.HostImages):
 def read(path: pathlib.Path) -> tuple[Any, Any, tuple[str, ...]]:
   """Reads a pack; every checksum is looked at.
 
-  Args:
-    path: The folder.
-
   Returns:
     Train part (`PackedImages` and int32 `[N]`), test part (uint8 `[T, H, W, C]`
     and int32 `[T]`), names.

@@ -17,7 +17,6 @@ import pathlib
 import numpy as np
 
 from ltjax.data.download import prepare
-from ltjax.data.files import mat
 from ltjax.data.sources import arrays, folders
 
 
@@ -33,7 +32,7 @@ def read(data_dir: str | None = None) -> folders.Content:
 
   Raises:
     FileNotFoundError: It is missing and cannot be fetched.
-    ValueError: A file is damaged, hostile, or not what it should be.
+    ValueError: A file is damaged, or not what it should be.
   """
   folder = prepare.prepare("svhn", data_dir)
   train, test = (
@@ -50,18 +49,15 @@ def read(data_dir: str | None = None) -> folders.Content:
 def read_mat(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
   """Reads a .mat file of the layout of SVHN.
 
-  Args:
-    path: The file.
-
   Returns:
     Images, uint8 `[N, H, W, C]`, and classes, int32 `[N]` in 0 ... 9; None
     where the file has no `y`.
 
   Raises:
     FileNotFoundError: No such file.
-    ValueError: It is damaged or hostile, has no `X` or not the layout above.
+    ValueError: It is damaged, has no `X` or not the layout above.
   """
-  found = mat.read(path, ("X", "y"))
+  found = _numbers(path, ("X", "y"))
   if "X" not in found:
     raise ValueError(
       f"{path}: no array 'X'; SVHN's layout is X uint8 [H, W, C, N] and y "
@@ -90,6 +86,28 @@ def read_mat(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
       "are 1 ... 10, and 10 is the digit 0."
     )
   return pixels, labels.astype(np.int32) % 10
+
+
+def _numbers(
+  path: str | pathlib.Path, names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of a .mat file that are there, all of real numbers."""
+  from scipy import io
+
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"{path}: no such file.")
+  try:
+    content = io.loadmat(path, variable_names=names)
+  except Exception as error:  # Of whatever kind the bytes lead to.
+    raise ValueError(
+      f"{path}: not a whole .mat file ({error}). Fetch it again, or save it "
+      "with -v7 as plain numbers."
+    ) from None
+  found = {name: content[name] for name in names if name in content}
+  for name, array in found.items():
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+      raise ValueError(f"{path}: {name} is not an array of real numbers.")
+  return found
 
 
 def _labeled(path: pathlib.Path) -> folders.Part:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ltjax import require
 from ltjax.data.splits import (
   generators,
   index_files,
@@ -102,10 +103,8 @@ def build(
     pool_labels = _labels(pool_labels, "pool labels", num_classes, low=-1)
   if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
     raise ValueError(f"seed is {seed!r}: it must be an integer")
-  if seed < 0:
-    raise ValueError(f"seed is {seed}: it must be at least 0")
-  if order not in generators.ORDERS:
-    raise ValueError(f"data.order is {order!r}: choose 'shuffled' or 'file'")
+  require.at_least("seed", seed, 0)
+  require.choice("data.order", order, generators.ORDERS)
   asked = (
     settings.complete("labeled", labeled, settings.LABELED),
     settings.complete("unlabeled", unlabeled, settings.UNLABELED),

@@ -62,10 +62,6 @@ def take_out(
 ) -> tuple[sources.Dataset, pools.Pool]:
   """Takes classes out of a set.
 
-  Args:
-    data: The set.
-    held: Classes of it.
-
   Returns:
     The set without them, the others renumbered in their order, and the training
     images that were taken out, with their labels.

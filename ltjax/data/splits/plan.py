@@ -47,8 +47,7 @@ def make(
 
   Args:
     labeled: Complete settings, see `splits.build`.
-    unlabeled: The same.
-    validation: The same.
+    unlabeled, validation: The same.
     available: `[C]` images per class in the training set.
 
   Returns:

@@ -19,6 +19,8 @@ import math
 
 import numpy as np
 
+from ltjax import require
+
 PROFILES = ("exponential", "step", "lomax", "explicit", "natural")
 
 
@@ -82,13 +84,9 @@ def counts(
     2018, LDAM. lomax: Liu et al. 2021 (SSLT), section 4.1, ImageNet-SSLT:
     `max_count` 250 over 1000 classes gives its 41,134 images exactly.
   """
-  if profile not in PROFILES:
-    raise ValueError(
-      f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}"
-    )
-  if num_classes < 1:
-    raise ValueError(f"num_classes is {num_classes}: it must be at least 1")
-  in_range(fraction, "fraction", low=0.0, high=1.0, open_low=True)
+  require.choice("profile", profile, PROFILES)
+  require.at_least("num_classes", num_classes, 1)
+  require.within("fraction", fraction, "(0, 1]")
 
   def part(whole: np.ndarray) -> np.ndarray:
     # The small number keeps 0.29 * 100 = 28.999... at 29.
@@ -107,21 +105,14 @@ def counts(
       f"max_count is {max_count}: profile {profile!r} needs at least 1"
     )
   if profile == "lomax":
-    in_range(alpha, "alpha", low=0.0, open_low=True)
-    in_range(scale, "scale", low=0.0, open_low=True)
+    require.within("alpha", alpha, "(0, inf)")
+    require.within("scale", scale, "(0, inf)")
     curve = max_count * (1.0 + index / scale) ** -(alpha + 1.0)
     return part(np.maximum(np.rint(curve), 1).astype(np.int64))
-  in_range(rho, "rho", low=1.0)
+  require.within("rho", rho, "[1, inf)")
   smallest = int(max_count / rho)
   if profile == "step":
-    in_range(
-      minority_fraction,
-      "minority_fraction",
-      low=0.0,
-      high=1.0,
-      open_low=True,
-      open_high=True,
-    )
+    require.within("minority_fraction", minority_fraction, "(0, 1)")
     # At least one class stays in the head; 1e-9 as above.
     tail = min(
       math.ceil(num_classes * minority_fraction - 1e-9), num_classes - 1
@@ -216,32 +207,3 @@ def _explicit(values: Sequence[int], num_classes: int) -> np.ndarray:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
       raise ValueError(f"counts[{i}] is {n!r}: it must be an integer >= 0")
   return np.asarray(values, np.int64)
-
-
-def in_range(
-  value: float,
-  name: str,
-  *,
-  low: float,
-  high: float = math.inf,
-  open_low: bool = False,
-  open_high: bool = False,
-) -> None:
-  """Raises a ValueError unless `value` is finite and between `low` and `high`.
-
-  Args:
-    value: The number to look at.
-    name: What to call it in the message.
-    low: Least value allowed.
-    high: Greatest value allowed.
-    open_low: `low` itself is not allowed.
-    open_high: `high` itself is not allowed.
-  """
-  inside = low < value if open_low else low <= value
-  inside = inside and (value < high if open_high else value <= high)
-  if math.isfinite(value) and inside:
-    return
-  wanted = f"{'above' if open_low else 'at least'} {low:g}"
-  if math.isfinite(high):
-    wanted += f" and {'below' if open_high else 'at most'} {high:g}"
-  raise ValueError(f"{name} is {value:g}: it must be {wanted}")

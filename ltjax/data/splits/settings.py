@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ltjax import require
 from ltjax.data.splits import profiles
 
 Settings = dict[str, Any]
@@ -112,9 +113,6 @@ def recorded(block: Settings) -> Settings:
 
   Of an index file it is the name alone: where the file lay does not matter, and
   the record has the images themselves.
-
-  Args:
-    block: Complete settings.
   """
   result = {
     key: value
@@ -148,10 +146,7 @@ def _plain(name: str, key: str, value: Any, default: Any) -> Any:
       "data.unlabeled.uniform": ("per_class", "total"),
       "data.probe.images": ("none", "train"),
     }.get(name, (value,))
-    if value not in choices:
-      raise ValueError(
-        f"{name} is {value!r}: choose one of {', '.join(choices)}"
-      )
+    require.choice(name, value, choices)
     return value
   if value is None and default is None:
     return None
@@ -163,7 +158,7 @@ def _plain(name: str, key: str, value: Any, default: Any) -> Any:
   number = int(value) if whole else float(value)
   lowest = {"max_count": 1, "total": 1, "per_class": 0, "rho": 1, "factor": 0}
   if key == "relevance":
-    profiles.in_range(number, name, low=0, high=1)
+    require.within(name, number, "[0, 1]")
   if key in lowest:
-    profiles.in_range(number, name, low=lowest[key])
+    require.within(name, number, f"[{lowest[key]}, inf)")
   return number

@@ -101,9 +101,10 @@ ZEROS = np.zeros((4, 4, 3, 12))
       {"X": ZEROS.transpose(3, 2, 0, 1).astype("u1")},
       r"uint8 \(12, 3, 4, 4\)",
     ),
-    ({"X": np.array([{}], object)}, "X is a cell array"),
+    ({"X": np.array([{}], object)}, "X is not an array of real numbers"),
     ({"y": np.ones((11, 1))}, "y has 11 labels for 12 images"),
-    ({"y": np.array(["ab"] * 6)}, "y is text"),
+    ({"y": np.array(["ab"] * 6)}, "y is not an array of real numbers"),
+    ({"y": np.full((12, 1), 1j)}, "y is not an array of real numbers"),
     ({"y": np.zeros((12, 1))}, r"label 0.0 of image 0; .* 1 \.\.\. 10, and 10"),
     ({"y": np.r_[np.ones(11), 11][:, None]}, "label 11.0 of image 11"),
     ({"y": np.full((12, 1), 1.5)}, "label 1.5 of image 0"),
@@ -114,6 +115,21 @@ def test_another_layout_is_refused(tmp_path, changes, message):
   write(tmp_path / "a.mat", **changes)
   with pytest.raises(ValueError, match=f"a.mat: .*{message}"):
     svhn.read_mat(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_files_that_are_not_whole_are_refused(tmp_path, compressed):
+  path = tmp_path / "a.mat"
+  content = {"y": np.ones((7, 1)), "X": ZEROS[..., :7].astype("u1")}
+  io.savemat(path, content, do_compression=compressed)
+  whole = path.read_bytes()
+  for keep in (0, 3, 127, 150, len(whole) // 2, len(whole) - 20):
+    path.write_bytes(whole[:keep])
+    with pytest.raises(ValueError, match="a.mat: (not a whole .mat|no array)"):
+      svhn.read_mat(path)
+  path.write_bytes(b"<html>" + bytes(500))
+  with pytest.raises(ValueError, match="not a whole .mat file .* with -v7"):
+    svhn.read_mat(path)
 
 
 @pytest.mark.parametrize(

@@ -377,7 +377,7 @@ def test_bad_labels(labels, message):
   "options,message",
   [
     ({"seed": 1.5}, "seed is 1.5: it must be an integer"),
-    ({"seed": -1}, "seed is -1: it must be at least 0"),
+    ({"seed": -1}, "seed is -1; it must be 0 or more"),
     ({"seed": True}, "seed is True"),
     ({"order": "sorted"}, "data.order is 'sorted'"),
     ({"class_names": ["a"]}, "1 class names for 10 classes"),
@@ -391,7 +391,10 @@ def test_bad_labels(labels, message):
       {"unlabeled": POOL, "pool_labels": np.array([1.0])},
       "pool labels must be a vector of integers",
     ),
-    ({"labeled": {"rho": 0.9}}, "data.labeled.rho is 0.9: it must be at least"),
+    (
+      {"labeled": {"rho": 0.9}},
+      "data.labeled.rho is 0.9; it must be 1 or more",
+    ),
   ],
 )
 def test_bad_arguments(options, message):

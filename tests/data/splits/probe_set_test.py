@@ -147,11 +147,11 @@ def test_a_saved_split_can_be_given_one():
 @pytest.mark.parametrize(
   "probe,message",
   [
-    ({"images": "all"}, "data.probe.images is 'all': choose one of none, tra"),
+    ({"images": "all"}, "data.probe.images is 'all'; choose one of none, tra"),
     ({"images": 3}, "data.probe.images is 3: it must be a string"),
     ({"per_class": 4}, "per_class is 4 but data.probe.images is 'none': set"),
     ({"index_file": "a"}, "index_file is 'a' but data.probe.images is 'none'"),
-    ({"images": "train", "per_class": -1}, "per_class is -1: it must be at le"),
+    ({"images": "train", "per_class": -1}, "per_class is -1; it must be 0 or"),
     ({"images": "train", "per_class": 2.5}, "per_class is 2.5: .*an integer"),
     ({"images": "train", "index_file": 5}, "index_file is 5: it must be a str"),
     ({"image": "train"}, "unknown setting data.probe.image: known are images"),

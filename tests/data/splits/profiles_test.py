@@ -211,19 +211,19 @@ def test_by_rank_follows_the_reference_and_breaks_ties_by_index():
 @pytest.mark.parametrize(
   "profile,options,message",
   [
-    ("zipf", {}, "unknown profile 'zipf': choose one of exponential, step"),
+    ("zipf", {}, "profile is 'zipf'; choose one of exponential, step"),
     ("exponential", {}, "max_count is None: profile 'exponential' needs"),
     ("step", {"max_count": 0}, "max_count is 0"),
-    ("exponential", {"max_count": 5, "rho": 0.5}, "rho is 0.5.*at least 1"),
+    ("exponential", {"max_count": 5, "rho": 0.5}, "rho is 0.5; .*1 or more"),
     ("step", {"max_count": 5, "rho": 0.99}, "rho is 0.99"),
     ("exponential", {"max_count": 5, "rho": math.nan}, "rho is nan"),
     ("exponential", {"max_count": 5, "rho": math.inf}, "rho is inf"),
-    ("lomax", {"max_count": 5, "alpha": 0.0}, "alpha is 0: .*above 0"),
+    ("lomax", {"max_count": 5, "alpha": 0.0}, "alpha is 0.0; .*above 0"),
     ("lomax", {"max_count": 5, "scale": -1.0}, "scale is -1"),
     (
       "step",
       {"max_count": 5, "minority_fraction": 1.0},
-      "minority_fraction is 1: it must be above 0 and below 1",
+      r"minority_fraction is 1.0; it must be in \(0, 1\)",
     ),
     ("explicit", {"counts": (1, 2)}, "counts has 2 entries for 3 classes"),
     ("explicit", {"counts": (1, 2, -3)}, r"counts\[2\] is -3"),
@@ -234,12 +234,12 @@ def test_by_rank_follows_the_reference_and_breaks_ties_by_index():
     (
       "exponential",
       {"max_count": 5, "fraction": 0.0},
-      "fraction is 0: it must be above 0 and at most 1",
+      r"fraction is 0.0; it must be in \(0, 1\]",
     ),
     (
       "natural",
       {"available": (1, 2, 3), "fraction": 1.5},
-      "fraction is 1.5: it must be above 0 and at most 1",
+      r"fraction is 1.5; it must be in \(0, 1\]",
     ),
   ],
 )

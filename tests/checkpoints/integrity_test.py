@@ -1,10 +1,13 @@
-"""Tests of seals: every kind of damage to a folder is noticed."""
+"""Every kind of damage to a folder is noticed, every bit of a tree told."""
 
 import hashlib
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from ltjax.checkpoints import seals
+from ltjax.checkpoints import integrity
 
 
 @pytest.fixture
@@ -17,15 +20,15 @@ def folder(tmp_path):
 
 
 def test_an_untouched_folder_passes(folder):
-  seals.write(folder)
-  seals.check(folder)
-  seals.write(folder)  # The seal does not seal itself.
-  seals.check(folder)
+  integrity.write(folder)
+  integrity.check(folder)
+  integrity.write(folder)  # The seal does not seal itself.
+  integrity.check(folder)
   assert not (folder / "seal.sha256.tmp").exists()
 
 
 def test_a_folder_without_a_seal_passes(folder):
-  seals.check(folder)
+  integrity.check(folder)
 
 
 def test_digest_is_that_of_names_and_contents(folder):
@@ -36,7 +39,7 @@ def test_digest_is_that_of_names_and_contents(folder):
     f"{name}\0{sha(data)}\0"
     for name, data in (("a/b/y", b"two"), ("empty", b""), ("x", b"one"))
   )
-  assert seals.digest(folder) == sha(want.encode())
+  assert integrity.digest(folder) == sha(want.encode())
 
 
 def flip(folder):
@@ -65,28 +68,47 @@ def swap(folder):
 
 
 def break_the_seal(folder):
-  (folder / seals.NAME).write_bytes(b"\xff\xfe")
+  (folder / integrity.NAME).write_bytes(b"\xff\xfe")
 
 
 @pytest.mark.parametrize(
   "damage", [flip, truncate, remove, add, move, swap, break_the_seal]
 )
 def test_damage_is_noticed(folder, damage):
-  seals.write(folder)
+  integrity.write(folder)
   damage(folder)
   with pytest.raises(ValueError, match="its files changed after they were"):
-    seals.check(folder)
+    integrity.check(folder)
 
 
 def test_a_seal_that_cannot_be_written_leaves_the_old_one(folder, monkeypatch):
-  seals.write(folder)
-  before = (folder / seals.NAME).read_bytes()
+  integrity.write(folder)
+  before = (folder / integrity.NAME).read_bytes()
 
   def full(descriptor):
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr("os.fsync", full)
   with pytest.raises(OSError, match="No space left"):
-    seals.write(folder)
-  assert (folder / seals.NAME).read_bytes() == before
+    integrity.write(folder)
+  assert (folder / integrity.NAME).read_bytes() == before
   assert not (folder / "seal.sha256.tmp").exists()
+
+
+def test_a_fingerprint_is_of_paths_types_and_bytes():
+  array = np.arange(3, dtype=np.int32)
+  want = hashlib.sha256(b"['x']" + b"int32(3,)" + array.tobytes())
+  assert integrity.fingerprint({"x": jnp.asarray(array)}) == want.hexdigest()
+
+
+def test_a_fingerprint_differs_with_each_part():
+  base = {"x": jnp.zeros(4), "k": jax.random.key(0)}
+  others = [
+    {"y": base["x"], "k": base["k"]},
+    {**base, "x": jnp.zeros(4, jnp.int32)},
+    {**base, "x": jnp.zeros((2, 2))},
+    {**base, "x": jnp.asarray([0.0, 0.0, 0.0, -0.0])},  # equal, other bits
+    {**base, "k": jax.random.key(1)},
+  ]
+  digests = [integrity.fingerprint(t) for t in [base, *others]]
+  assert len(set(digests)) == len(digests)

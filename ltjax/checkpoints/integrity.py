@@ -1,9 +1,10 @@
-"""Seals: a folder of files that has been damaged since is noticed.
+"""Integrity: a checkpoint that has been damaged since is noticed.
 
 A disk that fills up, a machine that loses power and a copy that broke off leave
 files that are there and wrong. The seal of a folder is one more file in it, with
-a digest of all the others. It is written last, so a folder without a seal was
-not completed, or was written by something else.
+a digest of all the others. It is written last: a folder without a seal is whole
+(orbax renames it when it is complete), and the process was killed before it
+could be sealed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
 
 NAME = "seal.sha256"
 
@@ -38,9 +43,6 @@ def write(folder: Path) -> None:
 def check(folder: Path) -> None:
   """Compares a folder with its seal; one that has none passes.
 
-  Args:
-    folder: for instance a checkpoint.
-
   Raises:
     ValueError: if a file was changed, added or removed since the sealing.
     OSError: if a file cannot be read.
@@ -66,4 +68,20 @@ def digest(folder: Path) -> str:
     with open(path, "rb") as file:
       content = hashlib.file_digest(file, "sha256").hexdigest()
     sha.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
+  return sha.hexdigest()
+
+
+def fingerprint(tree: Any) -> str:
+  """Returns a SHA-256 over the paths, types and bytes of a tree's arrays.
+
+  Two trees have the same if and only if they are equal, bit for bit.
+  """
+  sha = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.random.key_data(leaf)
+    sha.update(jax.tree_util.keystr(path).encode())
+    sha.update(f"{leaf.dtype}{leaf.shape or (1,)}".encode())
+    array = np.ascontiguousarray(leaf)
+    sha.update(array.reshape(-1).view(np.uint8).data)  # bfloat16 has no .data
   return sha.hexdigest()
