@@ -267,7 +267,10 @@ def compile_stage(
   index = sharding.put(
     np.zeros(shape, np.int32), sharding.batched(mesh, int(many))
   )
-  rest = (stage.steps_per_epoch,) if many else ()
+  count = sharding.put(
+    np.int32(stage.steps_per_epoch), sharding.replicated(mesh)
+  )
+  rest = (count,) if many else ()
   return _compile(
     call,
     sharding.place(state, mesh),

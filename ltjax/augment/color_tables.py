@@ -148,13 +148,14 @@ def solarize(images: jax.Array, threshold: jax.Array) -> jax.Array:
 
   Args:
     images: uint8 `[B, H, W, C]`; only its shape counts.
-    threshold: `[B]`.
+    threshold: float `[B]`.
 
   Returns:
     uint8 `[B, C, 256]`.
   """
   plain = identity(images)
-  return jnp.where(plain < threshold[:, None, None], plain, 255 - plain)
+  below = plain.astype(threshold.dtype) < threshold[:, None, None]
+  return jnp.where(below, plain, 255 - plain)
 
 
 def posterize(images: jax.Array, bits: jax.Array) -> jax.Array:

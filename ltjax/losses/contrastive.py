@@ -200,7 +200,8 @@ def sup_con(
   positives = same & ~jnp.eye(len(labels), dtype=bool)
   # Masked before the sum: the anchor's own log-probability is -inf.
   total = jnp.sum(jnp.where(positives, log_probs, 0.0), axis=1)
-  return _mean_of_views(-total / jnp.sum(positives, axis=1))
+  count = jnp.sum(positives, axis=1).astype(jnp.float32)
+  return _mean_of_views(-total / count)
 
 
 def _log_probabilities(

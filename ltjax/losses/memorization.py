@@ -95,7 +95,7 @@ def strengths(memory: jax.Array) -> jax.Array:
   memory = memory.astype(jnp.float32)
   seen = memory >= 0
   total = jnp.sum(jnp.where(seen, memory, 0.0))
-  mean = total / jnp.maximum(jnp.sum(seen), 1)
+  mean = total / jnp.maximum(jnp.sum(seen), 1).astype(jnp.float32)
   away = jnp.where(seen, memory - mean, 0.0)
   farthest = jnp.max(jnp.abs(away))
   # What rounding leaves of equal losses is no distance.

@@ -73,7 +73,8 @@ def pseudo_label_terms(
 
   def of_part(part: jax.Array) -> jax.Array:
     # The objective's mean divides by B, and this undoes it.
-    return part * (len(part) / jnp.maximum(jnp.sum(part), 1))
+    part = part.astype(jnp.float32)
+    return part * (len(part) / jnp.maximum(jnp.sum(part), 1.0))
 
   def terms(index: jax.Array) -> Terms:
     labeled = index < num_labeled

@@ -1,18 +1,20 @@
 """The one training loop that all stages share.
 
-`fit` trains a `ltjax.training.stage.Stage`: index batches in, jitted step, metrics out. Nothing waits for the device inside an epoch: metrics
-are summed on the device and read one call late.
+`fit` trains a `ltjax.training.stage.Stage`: index batches in, jitted step,
+metrics out. Nothing waits for the device inside an epoch: metrics are summed on
+the device and read one call late.
 
 `steps_per_call` is how many steps one jitted call runs. On an accelerator a
 whole epoch in one call saves the dispatch of each step. On a CPU it must be 1:
 XLA runs convolutions inside a device loop many times slower there. Both give
-the same numbers. Images that stay on the host (`ltjax.training.prefetch`) are handed to
-the device a step at a time.
+the same numbers. Images that stay on the host (`ltjax.training.prefetch`) are
+handed to the device a step at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -99,20 +101,25 @@ def fit(
     unroll=unroll,
   )
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
+  whole = sharding.replicated(mesh)
   state = sharding.place(state, mesh)
 
+  # Compiling moves the constants of a program; after that, what is not on its
+  # devices yet would be copied in each step.
+  guard: Any = contextlib.nullcontext()
   start, last = int(state.step), None
   now, later = itertools.tee(_chunks(stage, stream, start, steps_per_call))
   given = prefetch.ahead(arrays, (chunk[0] for _, chunk in later), mesh)
   for (step, chunk), read in zip(now, given):
-    if steps_per_call == 1:
-      index = sharding.put(chunk[0], batch_sharding)
-      state, read_now = call(state, index, read)
-    else:
-      padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
-      padded[: len(chunk)] = chunk
-      index = sharding.put(padded, batch_sharding)
-      state, read_now = call(state, index, read, len(chunk))
+    indices, count = chunk[0], ()
+    if steps_per_call > 1:
+      indices = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
+      indices[: len(chunk)] = chunk
+      count = (sharding.put(np.int32(len(chunk)), whole),)
+    index = sharding.put(indices, batch_sharding)
+    with guard:
+      state, read_now = call(state, index, read, *count)
+    guard = jax.transfer_guard("disallow")
     step += len(chunk)
     done = step % stage.steps_per_epoch == 0
     # An epoch's end reads its own metrics, all other calls the ones before.
@@ -173,7 +180,9 @@ def outline(
   placed = sharding.batched(mesh, int(many))
   index = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=placed)
   read = prefetch.outline(arrays, size, mesh)
-  return (sharding.shaped(state, mesh), index, read, *((count,) * many))
+  whole = sharding.replicated(mesh)
+  valid = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+  return (sharding.shaped(state, mesh), index, read, *((valid,) * many))
 
 
 def steps_in_call(

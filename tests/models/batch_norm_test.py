@@ -68,6 +68,7 @@ def test_golden():
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@jax.numpy_dtype_promotion("standard")  # Flax's bfloat16 needs it.
 def test_equals_flax(train, dtype):
   x, scale, bias = draw((8, 4, 4, 3))
   x = jnp.asarray(x, dtype)
