@@ -44,6 +44,12 @@ def codes(
   Raises:
     ValueError: if `epsilon` is not above 0 or `iterations` below 1.
 
+  Example:
+    >>> cosines = jnp.array([[0.9, 0.1], [0.8, 0.2]])
+    >>> clustering.codes(cosines)
+    Array([[0.88, 0.12],
+           [0.12, 0.88]], dtype=float32)
+
   Source: Cuturi (2013), "Sinkhorn distances"; Caron et al. (2020),
     "Unsupervised learning of visual features by contrasting cluster
     assignments" (SwAV), Section 3.1, with equal portions, epsilon 0.05 and 3
@@ -100,6 +106,12 @@ def swapped_prediction(
 
   Raises:
     ValueError: if a number `temperature` is not above 0.
+
+  Example:
+    >>> one, other = jnp.array([[0.9, 0.1]]), jnp.array([[0.2, 0.4]])
+    >>> q = jnp.array([[1.0, 0.0]])
+    >>> clustering.swapped_prediction(one, other, q, q, temperature=0.1)
+    Array([1.06], dtype=float32)
 
   Source: Caron et al. (2020), "Unsupervised learning of visual features by
     contrasting cluster assignments" (SwAV), Equation 2; its code takes the mean

@@ -28,6 +28,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   Returns:
     fp32 `[B]`, 0 or more.
 
+  Example:
+    >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
+    >>> sigmoid.cross_entropy(logits, jnp.array([0, 1]))
+    Array([0.82, 2.82], dtype=float32)
+
   Source: Cui et al. (2019), "Class-balanced loss based on effective number of
     samples", Section 4, without its weight.
   """
@@ -53,6 +58,11 @@ def focal_cross_entropy(
 
   Raises:
     ValueError: if gamma is negative or not finite.
+
+  Example:
+    >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
+    >>> sigmoid.focal_cross_entropy(logits, jnp.array([0, 1]))
+    Array([0.36, 2.22], dtype=float32)
 
   Source: Lin et al. (2017), "Focal loss for dense object detection", equation
     4; Cui et al. (2019), Section 4, without its weight.

@@ -61,6 +61,11 @@ def make(
     ValueError: The name is unknown or a value out of range.
 
   Source: Loshchilov & Hutter (2017), "SGDR", equation 5 without restarts, for
+  Example:
+    >>> rate = schedules.make("cosine", learning_rate=0.1, total_steps=100)
+    >>> rate(jnp.array([0, 25, 50]))
+    Array([0.1   , 0.0854, 0.05  ], dtype=float32)
+
     "cosine"; Cao et al. (2019), "LDAM", and their code for the warm-up.
   """
   if name not in NAMES:
@@ -183,6 +188,10 @@ def sigmoid(step: jax.Array, *, length: float) -> jax.Array:
     fp32 `[]`.
 
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
+  Example:
+    >>> schedules.sigmoid(jnp.array(50), length=100)
+    Array(0.2865, dtype=float32)
+
     learning", Appendix A; Mean Teacher uses the same.
   """
   assert length >= 0, length
@@ -217,6 +226,10 @@ def cosine_wave(
     ValueError: if `period` is not above 0.
 
   Source: Kukleva et al. (2023), "Temperature schedules for self-supervised
+  Example:
+    >>> schedules.cosine_wave(200, low=0.1, high=1.0, period=400)
+    Array(0.1, dtype=float32)
+
     contrastive methods on long-tail data".
   """
   if not period > 0:
