@@ -1,4 +1,4 @@
-"""Colour tables: for each image and channel, what becomes of each of 256 values.
+"""Colour tables: for each image and channel, what becomes of 256 values.
 
 Many changes of colour look at one byte at a time: inverting, thresholds,
 stretching, equalising. Such a change is a table of 256 bytes, made from the

@@ -1,8 +1,8 @@
 """Swapped prediction: one view tells the cluster that the other one has.
 
 The clusters are prototypes; a view's *code* says how much it belongs to each.
-Codes are made from all of a batch at once (`ltjax.losses.clustering`), which keeps them
-from falling into one cluster, and are then targets like soft labels.
+Codes are made from all of a batch at once (`ltjax.losses.clustering`), which
+keeps them from falling into one cluster, and are then targets like soft labels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a step minimizes: a loss, its class weights, and how a batch is averaged.
+"""What a step minimizes: a loss, class weights, and how a batch is averaged.
 
 The block `loss` of a config becomes an `Objective`. Margins, priors and class
 weights follow from the class counts inside the step, where the counts are an

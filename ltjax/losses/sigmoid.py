@@ -1,10 +1,10 @@
 """Sigmoid losses: one yes-or-no question a class, without competition.
 
-Each logit is that of a binary classifier "this class or not", and the loss of an
-example sums over the classes. No softmax ties them together, so many frequent
-classes cannot push a rare one down through the normalizer; but every example
-asks for a "no" of C - 1 classes. The head's bias therefore best starts at
-`-log(C - 1)`, where each answer begins at 1 / C.
+Each logit is that of a binary classifier "this class or not", and the loss of
+an example sums over the classes. No softmax ties them together, so many
+frequent classes cannot push a rare one down through the normalizer; but every
+example asks for a "no" of C - 1 classes. The head's bias therefore best starts
+at `-log(C - 1)`, where each answer begins at 1 / C.
 """
 
 from __future__ import annotations

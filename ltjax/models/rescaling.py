@@ -82,8 +82,9 @@ def max_norm(
 ) -> heads.HeadParams:
   """Shortens each class's vector that is too long: `min(1, d / |w_c|) w_c`.
 
-  The nearest head all of whose vectors lie in a ball of radius d: the projection
-  after each step is projected gradient descent. Biases are not bounded.
+  The nearest head all of whose vectors lie in a ball of radius d: the
+  projection after each step is projected gradient descent. Biases are not
+  bounded.
 
   Args:
     head: of a linear head.
