@@ -3,9 +3,9 @@
 Each piece is a program of its own, timed on the shapes of the step: the
 augmentation, every convolution forward and in its two gradients, the optimizer,
 and a call that does nothing with the whole state (dispatch). What the network
-takes beyond its convolutions (normalisation, activations, shortcuts, head, loss)
-is the difference. A whole step may take less than its pieces, as XLA fuses over
-their borders, so the sum is told beside it.
+takes beyond its convolutions (normalisation, activations, shortcuts, head,
+loss) is the difference. A whole step may take less than its pieces, as XLA
+fuses over their borders, so the sum is told beside it.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def text(result: Mapping[str, Any]) -> str:
       [
         [
           f"{row['input'][1]}x{row['input'][2]}, {row['kernel'][0]}x"
-          f"{row['kernel'][1]}, {row['kernel'][2]} to {row['kernel'][3]}, stride"
-          f" {row['stride']}",
+          f"{row['kernel'][1]}, {row['kernel'][2]} to {row['kernel'][3]},"
+          f" stride {row['stride']}",
           str(row["count"]),
           *(
             f"{row[way]['flops_per_second'] / 1e9:,.0f}" if way in row else ""

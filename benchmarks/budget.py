@@ -1,8 +1,8 @@
 """A time budget: how much of it is left, and what happens at its end.
 
-What is measured takes long and is told as it is found, so it may be stopped at any
-time: when its seconds are over, by SIGTERM, by Ctrl-C. A compiler that does not
-look up is not waited for.
+What is measured takes long and is told as it is found, so it may be stopped at
+any time: when its seconds are over, by SIGTERM, by Ctrl-C. A compiler that does
+not look up is not waited for.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def limit(
 
   Args:
     seconds: the budget; 0 for none.
-    last_words: called if the process must be ended while it hangs, in a thread of
-      its own; it ends with exit code 0.
+    last_words: called if the process must be ended while it hangs, in a thread
+      of its own; it ends with exit code 0.
     grace: seconds after which something hangs.
 
   Yields:

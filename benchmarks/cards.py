@@ -1,8 +1,8 @@
 """What known cards promise: the peak of dense matrix products, by their makers.
 
-Beside the peak that a machine is *seen* to reach (`peak`) stands the one of the data
-sheet, which others report shares of. Cards of before 2020 have no bfloat16; theirs is
-that of float16.
+Beside the peak that a machine is *seen* to reach (`peak`) stands the one of the
+data sheet, which others report shares of. Cards of before 2020 have no
+bfloat16; theirs is that of float16.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def peak(device: str, dtype: str) -> float:
 
   Args:
     device: its kind, as JAX tells it, such as `NVIDIA H200`.
-    dtype: of the products; only `bfloat16` is known, as float32 may run as TF32.
+    dtype: of the products; only `bfloat16` is known, as float32 may run as
+      TF32.
   """
   if dtype != "bfloat16":
     return 0.0

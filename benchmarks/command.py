@@ -1,14 +1,14 @@
 """Measures speed: `python -m benchmarks.command --model=resnet8`.
 
 Tells how fast ltjax trains, labels and refits, beside a bare jitted loop of the
-same network and the machine's own peak; with `--peer=torch` also beside PyTorch.
-`--breakdown` tells where the time of a step goes,
-`--launches` what a step costs whatever its batch, `--variants` what flags of XLA
-and other means change, `--seeds` how several seeds are best trained at a time.
+same network and the machine's own peak; with `--peer=torch` also beside
+PyTorch. `--breakdown` tells where the time of a step goes, `--launches` what a
+step costs whatever its batch, `--variants` what flags of XLA and other means
+change, `--seeds` how several seeds are best trained at a time.
 
-Figures are printed as soon as they are there. With `--json` each of these lines is
-all that is known so far, and the last one the result. `--seconds` bounds the time;
-then, after SIGTERM and after Ctrl-C, what was measured is the result.
+Figures are printed as soon as they are there. With `--json` each of these lines
+is all that is known so far, and the last one the result. `--seconds` bounds the
+time; then, after SIGTERM and after Ctrl-C, what was measured is the result.
 """
 
 from __future__ import annotations

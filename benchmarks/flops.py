@@ -4,9 +4,9 @@ What counts are convolutions and matrix products, two operations a multiply-add.
 XLA's own count (`compiled.cost_analysis()`) would follow how a gradient is
 computed: a convolution cut in pieces, or one turned into another, would count
 otherwise although the mathematics is the same. So the count is taken from the
-traced program of the forward pass, and training is three times that: the output,
-the gradient of the input and that of the kernel are three contractions of one
-size. The border is counted as if it were full, as is usual.
+traced program of the forward pass, and training is three times that: the
+output, the gradient of the input and that of the kernel are three contractions
+of one size. The border is counted as if it were full, as is usual.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What a compiled step is made of: how many kernels, of what kinds and layouts.
 
-XLA's text of a compiled program names what is launched: fusions, calls of libraries,
-convolutions, copies. Each costs a launch, whatever it computes; where they are small
-and many, launches are what a step costs. Transposes tell that a layout is not kept
-from end to end, and the labels of the convolutions which one it is (`b01f` is NHWC).
+XLA's text of a compiled program names what is launched: fusions, calls of
+libraries, convolutions, copies. Each costs a launch, whatever it computes;
+where they are small and many, launches are what a step costs. Transposes tell
+that a layout is not kept from end to end, and the labels of the convolutions
+which one it is (`b01f` is NHWC).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 
 # What is not launched: it names, selects or waits.
 _NO_KERNEL = frozenset(
-  "parameter constant get-tuple-element tuple bitcast after-all while conditional"
-  " call opt-barrier partition-id replica-id async-done async-update copy-done"
+  "parameter constant get-tuple-element tuple bitcast after-all while"
+  " conditional call opt-barrier partition-id replica-id async-done"
+  " async-update copy-done"
   " add-dependency".split()
 )
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")

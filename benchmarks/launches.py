@@ -1,9 +1,10 @@
 """What a step costs whatever its batch: launches and small kernels.
 
-A step of a batch of B takes about a + b * B seconds. What is left as B goes to zero,
-a, is spent on launching kernels and on kernels too small for the card; beside it stand
-how many kernels a step has, and how long one takes on average. Where that is a few
-microseconds, fewer and larger kernels, or graphs of them, are what makes it faster.
+A step of a batch of B takes about a + b * B seconds. What is left as B goes to
+zero, a, is spent on launching kernels and on kernels too small for the card;
+beside it stand how many kernels a step has, and how long one takes on average.
+Where that is a few microseconds, fewer and larger kernels, or graphs of them,
+are what makes it faster.
 """
 
 from __future__ import annotations

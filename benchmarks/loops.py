@@ -1,7 +1,8 @@
 """The loops that are timed: ltjax's own stages, and a bare jitted one.
 
 Every loop is compiled when it is made, which gives its compile time and its
-memory; what it then runs is the very same program. A turn of a loop is an epoch.
+memory; what it then runs is the very same program. A turn of a loop is an
+epoch.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Program(NamedTuple):
     call: runs it.
     seconds: of tracing and compilation.
     memory_bytes: what it needs on a device.
-    made_of: its kernels, see `kernels.count`; and `xla_flops`, XLA's own count of
-      the operations of a step, 0 if it does not tell.
+    made_of: its kernels, see `kernels.count`; and `xla_flops`, XLA's own count
+      of the operations of a step, 0 if it does not tell.
   """
 
   call: Any
@@ -56,8 +57,8 @@ class Loop:
     images: images of a turn.
     run: a turn; what it returns is waited for.
     flops: of the network, for each image; 0 where it hardly takes part.
-    program: the compiled step, nothing cached; None if only the first turn tells
-      how long it took to compile.
+    program: the compiled step, nothing cached; None if only the first turn
+      tells how long it took to compile.
   """
 
   name: str
@@ -138,8 +139,8 @@ def epoch(subject: Subject, *, turns: int) -> Loop:
 def augmented_ahead(subject: Subject, *, turns: int) -> Loop:
   """As `epoch`, but one program draws and augments all its images beforehand.
 
-  What it takes shows what augmentation inside the step costs; the images are held
-  as floats, in the step's dtype.
+  What it takes shows what augmentation inside the step costs; the images are
+  held as floats, in the step's dtype.
 
   Args:
     subject: what to train.
@@ -267,7 +268,10 @@ def compile_stage(
   index = sharding.put(
     np.zeros(shape, np.int32), sharding.batched(mesh, int(many))
   )
-  rest = (stage.steps_per_epoch,) if many else ()
+  count = sharding.put(
+    np.int32(stage.steps_per_epoch), sharding.replicated(mesh)
+  )
+  rest = (count,) if many else ()
   return _compile(
     call,
     sharding.place(state, mesh),

@@ -1,7 +1,7 @@
 """Measures everything in turns, and says what was found as JSON values.
 
-Each figure is told as soon as it is there, first of one turn and then of all, so
-that what stops the process costs only what was not measured yet.
+Each figure is told as soon as it is there, first of one turn and then of all,
+so that what stops the process costs only what was not measured yet.
 """
 
 from __future__ import annotations
@@ -101,11 +101,12 @@ def measure(
     JSON values: the settings; `machine`; `peak`; `loops`, by name, each with
     `images`, `turns`, and the spreads (median, min, max over the turns) of
     `images_per_second`, with `flops_per_second`, `mfu` and, of a known card,
-    `mfu_of_card` where the network takes part, `compile_seconds`, `memory_bytes`
-    and what the step is `made_of`; `ltjax_over_bare` and `processor_ratio`, of
-    the speeds by wall and by processor time; `peers`, by name, `how` each ran,
-    and the spreads of its `images_per_second` and of `ratio`, ltjax's speed over
-    its; `process`, the most memory it held; and `stopped`, why it was, if it was.
+    `mfu_of_card` where the network takes part, `compile_seconds`,
+    `memory_bytes` and what the step is `made_of`; `ltjax_over_bare` and
+    `processor_ratio`, of the speeds by wall and by processor time; `peers`, by
+    name, `how` each ran, and the spreads of its `images_per_second` and of
+    `ratio`, ltjax's speed over its; `process`, the most memory it held; and
+    `stopped`, why it was, if it was.
 
   Raises:
     ValueError: if a setting is out of range, or a name unknown.

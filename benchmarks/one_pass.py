@@ -1,4 +1,4 @@
-"""BatchNorm's statistics in one pass over the images, as a variant to be timed."""
+"""BatchNorm's statistics in one pass over the images, as a variant to time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ltjax.models import batch_norm
 def statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns the mean and the biased variance of each channel.
 
-  `s + E[x - s]` and `E[(x - s)^2] - E[x - s]^2`, with the first of the values as the
-  shift s, which keeps the digits that `E[x^2] - E[x]^2` loses: both sums are over the
-  same values, so that one reading of them is enough.
+  `s + E[x - s]` and `E[(x - s)^2] - E[x - s]^2`, with the first of the values
+  as the shift s, which keeps the digits that `E[x^2] - E[x]^2` loses: both sums
+  are over the same values, so that one reading of them is enough.
 
   Args:
     x: `[B, ..., D]`, any float dtype.

@@ -1,4 +1,4 @@
-"""The passes that are timed: pseudo labels, features, and a classifier refit."""
+"""The passes that are timed: pseudo labels, features, a classifier refit."""
 
 from __future__ import annotations
 

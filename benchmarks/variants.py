@@ -1,8 +1,9 @@
 """Means that may make a GPU faster, each with its figure.
 
-XLA reads its flags once, when it starts: each variant is a process of its own, after
-the other, which times an epoch. An XLA that does not know a flag ends its process; that
-row says so, and the others go on. Flags of XLA's GPU compiler are given on GPUs only.
+XLA reads its flags once, when it starts: each variant is a process of its own,
+after the other, which times an epoch. An XLA that does not know a flag ends its
+process; that row says so, and the others go on. Flags of XLA's GPU compiler are
+given on GPUs only.
 """
 
 from __future__ import annotations
@@ -108,10 +109,10 @@ def measure(
     **settings: flags of `benchmarks.command`: `model`, `batch_size` and so on.
 
   Returns:
-    JSON values: the settings; `machine`, of the base; `rows`, by name, each with
-    `flags` and either its `images_per_second` and their `ratio` to the base's,
-    `mfu` and what a step is `made_of`, or an `error` that says why not; and
-    `stopped`, why it was, if it was.
+    JSON values: the settings; `machine`, of the base; `rows`, by name, each
+    with `flags` and either its `images_per_second` and their `ratio` to the
+    base's, `mfu` and what a step is `made_of`, or an `error` that says why not;
+    and `stopped`, why it was, if it was.
 
   Raises:
     ValueError: if a name is unknown, or the base cannot be measured.

@@ -1,13 +1,15 @@
 """Self-supervised learning on CIFAR-100-LT, ResNet-18: the tables of FASSL.
 
-    python -m ltjax.main --config=configs/cifar100_fassl.py:row=fassl --workdir=runs/fassl100
+    python -m ltjax.main --config=configs/cifar100_fassl.py:row=fassl \
+      --workdir=runs/fassl100
 
 Arguments, as in `:row=sdclr,split=1`: those of configs/cifar10_fassl.py.
 
-The data are those of SDCLR: 450 images in the first class of a permuted order, 4 in the
-last, 9,754 in all, without labels; 50 of each class are held out for validation; a
-linear probe is fitted to the labels of 400 of each class, and to 4 a class of the
-long-tailed set. Lengths and rates are those of configs/cifar10_fassl.py.
+The data are those of SDCLR: 450 images in the first class of a permuted order,
+4 in the last, 9,754 in all, without labels; 50 of each class are held out for
+validation; a linear probe is fitted to the labels of 400 of each class, and to
+4 a class of the long-tailed set. Lengths and rates are those of
+configs/cifar10_fassl.py.
 
 Not yet measured at full size: no accuracy or time is claimed here. The paper
 reports, as the mean of the three groups, 49.76 % (SimCLR), 54.94 % (SDCLR) and

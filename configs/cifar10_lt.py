@@ -1,6 +1,7 @@
 """Class-imbalanced learning on CIFAR-10, ResNet-32: the tables of Yang & Xu.
 
-    python -m ltjax.main --config=configs/cifar10_lt.py:row=ldam_drw --workdir=runs/lt
+    python -m ltjax.main --config=configs/cifar10_lt.py:row=ldam_drw \
+      --workdir=runs/lt
 
 Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
   row: a row of their Tables 1 and 2, see `ltjax/config/rows.py`: `ce`, `cb_ce`,
@@ -13,18 +14,19 @@ Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
   pool: an external unlabeled pool, `pickle:PATH` of a Tiny Images selection.
   variant: `paper` or `author_code`.
 
-The whole training set is labeled by its profile, as in Table 2 and the supervised
-rows of Table 1. The rows with unlabeled images (`..._du`) take five times as many
-from Tiny Images in the paper, which is withdrawn: name your `pool`, or let both
-parts come from CIFAR-10 with `max_count=833`, which is another protocol (714 where
-the unlabeled images are twice as imbalanced as the labeled ones, at any rho).
+The whole training set is labeled by its profile, as in Table 2 and the
+supervised rows of Table 1. The rows with unlabeled images (`..._du`) take five
+times as many from Tiny Images in the paper, which is withdrawn: name your
+`pool`, or let both parts come from CIFAR-10 with `max_count=833`, which is
+another protocol (714 where the unlabeled images are twice as imbalanced as the
+labeled ones, at any rho).
 
 Schedule of Cao et al. (2019): 200 epochs, batch 128, learning rate 0.1 with a
 warm-up of 5 epochs, x 0.01 at epochs 160 and 180, weight decay 2e-4.
 
 Not yet measured at full size: no accuracy or time is claimed here. The paper
-reports errors of 29.64 % (CE), 22.97 % (LDAM-DRW), 22.17 % (with SSP) and 15.33 %
-(with unlabeled images) at rho 100.
+reports errors of 29.64 % (CE), 22.97 % (LDAM-DRW), 22.17 % (with SSP) and 15.33
+% (with unlabeled images) at rho 100.
 """
 
 from ltjax import config as configs

@@ -2,11 +2,12 @@
 
     python -m ltjax.main --config=configs/cifar10_sslt.py --workdir=runs/sslt
 
-Arguments, as in `--config=configs/cifar10_sslt.py:rho=1000,variant=author_code`:
+Arguments, as in
+`--config=configs/cifar10_sslt.py:rho=1000,variant=author_code`:
   rho: imbalance ratio, 100 or 1000 in the paper.
-  row: a row of the paper's tables, see `ltjax/config/rows.py`: `sslt`, `decoupling`,
-    `pseudo_label_d`, `pseudo_label_d_finetuned`, `ldam_drw`, `pseudo_label_l`,
-    `mean_teacher_l`, ...
+  row: a row of the paper's tables, see `ltjax/config/rows.py`: `sslt`,
+    `decoupling`, `pseudo_label_d`, `pseudo_label_d_finetuned`, `ldam_drw`,
+    `pseudo_label_l`, `mean_teacher_l`, ...
   variant: `paper` or `author_code`.
   pool: an external unlabeled pool, `pickle:PATH` of a Tiny Images selection.
 
@@ -18,12 +19,12 @@ without one; the first class then has rho labeled images and the rest of it is
 unlabeled, four times as many at rho 1000. With `pool` the paper's own setting
 returns: 5000 labeled images in the first class and the pool's images unlabeled.
 
-At full size there is one seed on an H200 in bf16, of code before 2026-11-30: SSLT
-39.5 % at rho 100 and 34.2 at rho 1000, Decoupling 37.7 and 33.1
-(experiments/sslt_gain/results_cpu.md), so nothing is claimed. The paper
-reports 71.3 and 66.7 %, with 5000 labeled images in the first class and Tiny Images.
-Classifier stages have no least number of steps here: validation images of two smaller
-sets disagree on it.
+At full size there is one seed on an H200 in bf16, of code before 2026-11-30:
+SSLT 39.5 % at rho 100 and 34.2 at rho 1000, Decoupling 37.7 and 33.1
+(experiments/sslt_gain/results_cpu.md), so nothing is claimed. The paper reports
+71.3 and 66.7 %, with 5000 labeled images in the first class and Tiny Images.
+Classifier stages have no least number of steps here: validation images of two
+smaller sets disagree on it.
 """
 
 import math

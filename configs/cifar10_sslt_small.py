@@ -1,11 +1,12 @@
 """SSLT on CIFAR-10, long-tailed, at the size of a small CPU.
 
-    python -m ltjax.main --config=configs/cifar10_sslt_small.py --workdir=runs/small
+    python -m ltjax.main --config=configs/cifar10_sslt_small.py \
+      --workdir=runs/small
 
 500 labeled images in the first class and 5 in the last (rho 100), five times as
-many unlabeled ones, all from the training set; ResNet-8 instead of ResNet-18; 60
-epochs, then 4 loops of 8 + 10, instead of 200 and 5 of 40 + 10. The test set is
-whole. `:rho=50` changes the imbalance.
+many unlabeled ones, all from the training set; ResNet-8 instead of ResNet-18;
+60 epochs, then 4 loops of 8 + 10, instead of 200 and 5 of 40 + 10. The test set
+is whole. `:rho=50` changes the imbalance.
 
 Measured, 3 seeds, test accuracy (few-shot) in %: CE 31.3 (3.6), Decoupling 35.3
 (21.5), SSLT after the last loop 35.5 (23.8). A run took 14.1 to 16.8 minutes on

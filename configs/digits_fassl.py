@@ -1,19 +1,21 @@
 """FASSL on scikit-learn's digits, long-tailed and without labels: embedded.
 
-    python -m ltjax.main --config=configs/digits_fassl.py --workdir=runs/digits_fassl
+    python -m ltjax.main --config=configs/digits_fassl.py \
+      --workdir=runs/digits_fassl
 
 Arguments, as in `:row=sdclr,split=1`: those of configs/cifar10_fassl.py.
 
 1,797 grey images of 8 x 8 pixels, which come with scikit-learn: nothing is
 downloaded. 100 images in the first class, 10 in the last (rho 10); ResNet-8;
-20 images of each class for validation, a probe on the labels of the others, at a
-learning rate of 0.3 and not 30: its features are larger than those of a ResNet-18.
+20 images of each class for validation, a probe on the labels of the others, at
+a learning rate of 0.3 and not 30: its features are larger than those of a
+ResNet-18.
 
-Measured, splits 0 to 2: FASSL 92.4, 89.4 and 84.4 % by sdclr_full, 88.7 in the mean,
-and 86.5 few-shot; on the validation images 94.0, 88.5 and 91.0. (With a student's rate of
-0.025: 91.6, 87.6 and 91.0, 90.1 in the mean.) A run at that rate took 1.4 minutes,
-compiling included, on an idle 2-core CPU machine, 1.8 minutes of processor time (JAX
-0.10.2).
+Measured, splits 0 to 2: FASSL 92.4, 89.4 and 84.4 % by sdclr_full, 88.7 in the
+mean, and 86.5 few-shot; on the validation images 94.0, 88.5 and 91.0. (With a
+student's rate of 0.025: 91.6, 87.6 and 91.0, 90.1 in the mean.) A run at that
+rate took 1.4 minutes, compiling included, on an idle 2-core CPU machine, 1.8
+minutes of processor time (JAX 0.10.2).
 """
 
 from ltjax import config as configs

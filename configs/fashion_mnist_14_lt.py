@@ -1,6 +1,7 @@
 """The tables of Yang & Xu on Fashion-MNIST at 14 x 14 pixels: minutes on a CPU.
 
-    python -m ltjax.main --config=configs/fashion_mnist_14_lt.py:row=ldam_drw --workdir=runs/f14lt
+    python -m ltjax.main \
+      --config=configs/fashion_mnist_14_lt.py:row=ldam_drw --workdir=runs/f14lt
 
 Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
   row: a row of their Tables 1 and 2, see `ltjax/config/rows.py`: `ce`, `cb_ce`,
@@ -11,14 +12,14 @@ Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
     others are CIFAR-10's, grey and as small.
   variant: `paper` or `author_code`.
 
-250 labeled images in the first class; where a row uses unlabeled images, five times
-as many, from the rest of the training set; images halved to 14 x 14; ResNet-8;
-batches of 64; 60 epochs on the labeled images, 32 on everything. The test set is
-whole. The shape of the schedule is that of configs/cifar10_lt.py.
+250 labeled images in the first class; where a row uses unlabeled images, five
+times as many, from the rest of the training set; images halved to 14 x 14;
+ResNet-8; batches of 64; 60 epochs on the labeled images, 32 on everything. The
+test set is whole. The shape of the schedule is that of configs/cifar10_lt.py.
 
-Measured, 3 seeds, test error in % at rho 100: CE 43.3, CB-CE 35.7, LDAM-DRW 37.0,
-LDAM-DRW + SSP 35.6. A run took 0.5 to 1.1 minutes on one core of a 2-core CPU machine
-that was busy with other work (JAX 0.10.2). All rows:
+Measured, 3 seeds, test error in % at rho 100: CE 43.3, CB-CE 35.7, LDAM-DRW
+37.0, LDAM-DRW + SSP 35.6. A run took 0.5 to 1.1 minutes on one core of a 2-core
+CPU machine that was busy with other work (JAX 0.10.2). All rows:
 experiments/yang_xu_table2/results_cpu.md.
 """
 
@@ -58,8 +59,8 @@ def get_config(arg=None):
   config.glmc.weight_decay = 5e-4
   presets.ldam_schedule(config)
   presets.apply(config, arg.row)
-  # A run has some 1,500 steps (pre-training 500): of these an average with 0.999
-  # would still hold what came before the learning rate fell.
+  # A run has some 1,500 steps (pre-training 500): of these an average with
+  # 0.999 would still hold what came before the learning rate fell.
   if config.method == "mean_teacher":
     config.semi.ema = 0.99
   if config.pretrain.name == "moco":

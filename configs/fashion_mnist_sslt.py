@@ -1,10 +1,11 @@
 """SSLT on Fashion-MNIST, long-tailed, at the size of a small CPU.
 
-    python -m ltjax.main --config=configs/fashion_mnist_sslt.py --workdir=runs/fashion
+    python -m ltjax.main --config=configs/fashion_mnist_sslt.py \
+      --workdir=runs/fashion
 
 500 labeled images in the first class and 5 in the last (rho 100), five times as
-many unlabeled ones, all from the training set; ResNet-8; 60 epochs, then 4 loops
-of 8 + 10. The test set is whole. `:rho=50` changes the imbalance.
+many unlabeled ones, all from the training set; ResNet-8; 60 epochs, then 4
+loops of 8 + 10. The test set is whole. `:rho=50` changes the imbalance.
 
 Measured, 3 seeds, test accuracy (few-shot) in %: CE 64.3 (33.6), Decoupling
 73.8 (60.3), SSLT after the last loop 76.8 (68.1). A run took 10.9 to 26.4

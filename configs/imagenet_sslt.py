@@ -1,6 +1,7 @@
 """SSLT on ImageNet-SSLT, ResNet-18 or 50: Table 2 of the paper.
 
-    python -m ltjax.main --config=configs/imagenet_sslt.py:root=IMAGENET --workdir=runs/imagenet
+    python -m ltjax.main --config=configs/imagenet_sslt.py:root=IMAGENET \
+      --workdir=runs/imagenet
 
 IMAGENET holds `train/CLASS/*.JPEG` and, sorted into the same classes, the
 50,000 validation pictures of ILSVRC-2012 as `test/CLASS/*.JPEG` (a link will

@@ -1,21 +1,23 @@
 """Class-imbalanced learning on SVHN, ResNet-32: Table 1 (b) of Yang & Xu.
 
-    python -m ltjax.main --config=configs/svhn_lt.py:row=ldam_drw_du --workdir=runs/svhn
+    python -m ltjax.main --config=configs/svhn_lt.py:row=ldam_drw_du \
+      --workdir=runs/svhn
 
 Arguments, as in `:row=ldam_drw_du,rho=50,rho_u=100`:
-  row: a row of their Table 1, see `ltjax/config/rows.py`: `ce`, `ce_du`, `ldam_drw`,
-    `ldam_drw_du`, ...
+  row: a row of their Table 1, see `ltjax/config/rows.py`: `ce`, `ce_du`,
+    `ldam_drw`, `ldam_drw_du`, ...
   rho: imbalance ratio, 100, 50 or 10 in the paper.
   rho_u: imbalance ratio of the unlabeled set; 0 for that of the labeled one.
-  variant: `paper`, or `author_code`, which orders the classes 1, 2, ..., 9, 0 (so
-    that 1 is the first class, not 0) and mirrors the digits in training.
+  variant: `paper`, or `author_code`, which orders the classes 1, 2, ..., 9, 0
+    (so that 1 is the first class, not 0) and mirrors the digits in training.
 
-1000 labeled images in the first class, as in the authors' code (the paper does not
-say); five times as many unlabeled ones from SVHN's extra set. Put train_32x32.mat,
-test_32x32.mat and extra_32x32.mat where docs/data.md says.
+1000 labeled images in the first class, as in the authors' code (the paper does
+not say); five times as many unlabeled ones from SVHN's extra set. Put
+train_32x32.mat, test_32x32.mat and extra_32x32.mat where docs/data.md says.
 
-Not yet measured: no accuracy or time is claimed here. The paper reports errors of
-19.98 % (CE), 14.65 % (with unlabeled images) and 16.66 % (LDAM-DRW) at rho 100.
+Not yet measured: no accuracy or time is claimed here. The paper reports errors
+of 19.98 % (CE), 14.65 % (with unlabeled images) and 16.66 % (LDAM-DRW) at rho
+100.
 """
 
 from ltjax import config as configs

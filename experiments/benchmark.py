@@ -2,14 +2,15 @@
 
     python -m experiments.benchmark [--peer=torch] [--only=PREFIX,...] [--print]
 
-The shapes are those of the machine: small ResNets on a CPU; on a GPU ResNet-18 and
-WRN-28-2 at batches of 128 to 1024. Each shape is a process of its own and a command
-anyone can run. What `results_DEVICE.jsonl` has is not measured again, unless it is
-named with `--again`. What is known of a measurement is written as it comes, so
-that a process that is killed, or bounded by `--seconds`, leaves what it had; that is
-`partial`, and measured again. `--out=DIR` writes elsewhere, `--merge=FILE` takes in
-what was measured there. From the speeds follows how long the paper's full schedule
-takes. On a machine that does other things as well, wait: `load` is noted.
+The shapes are those of the machine: small ResNets on a CPU; on a GPU ResNet-18
+and WRN-28-2 at batches of 128 to 1024. Each shape is a process of its own and a
+command anyone can run. What `results_DEVICE.jsonl` has is not measured again,
+unless it is named with `--again`. What is known of a measurement is written as
+it comes, so that a process that is killed, or bounded by `--seconds`, leaves
+what it had; that is `partial`, and measured again. `--out=DIR` writes
+elsewhere, `--merge=FILE` takes in what was measured there. From the speeds
+follows how long the paper's full schedule takes. On a machine that does other
+things as well, wait: `load` is noted.
 """
 
 from __future__ import annotations

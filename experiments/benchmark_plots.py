@@ -72,7 +72,7 @@ def speeds(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _plain(axis: Any) -> None:
-  """Labels a logarithmic axis at 1, 2 and 5 of each decade, in plain numbers."""
+  """Labels a logarithmic axis at 1, 2 and 5 of each decade, plainly."""
   from matplotlib import ticker
 
   axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))

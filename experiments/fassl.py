@@ -1,12 +1,13 @@
 """What the tables of FASSL share: their runs, their protocols, what differs.
 
-A run pre-trains once and is then judged by all protocols, so that Tables 1 and 2
-and the ablation are read off the same runs. The seed of a run is also its split:
-which classes are frequent.
+A run pre-trains once and is then judged by all protocols, so that Tables 1 and
+2 and the ablation are read off the same runs. The seed of a run is also its
+split: which classes are frequent.
 
 In the results at CPU scale, runs of FASSL with one split were resumed from one
-checkpoint of the stages that they share, SDCLR and, where they do not differ, the
-prototypes (on plankton: `fassl_uniform` from `fassl`). Their seconds leave it out.
+checkpoint of the stages that they share, SDCLR and, where they do not differ,
+the prototypes (on plankton: `fassl_uniform` from `fassl`). Their seconds leave
+it out.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ PROTOCOLS = "knn,cached_adam,sdclr_fewshot,sdclr_full"
 DIFFERS = {
   "cpu": (
     "CIFAR-10 at 16 x 16 pixels, 500 images in the first class and not 4500,"
-    " ResNet-8 and not ResNet-18, 40 epochs of pre-training and not 2000 (FASSL: 15"
-    " and 40 more for its own stages), probes on 300 images of each class, SDCLR's"
-    " at a learning rate of 0.3 and not 30, the student's of 0.5 and not 0.1. The"
-    " paper's numbers stand beside ours for orientation."
+    " ResNet-8 and not ResNet-18, 40 epochs of pre-training and not 2000"
+    " (FASSL: 15 and 40 more for its own stages), probes on 300 images of each"
+    " class, SDCLR's at a learning rate of 0.3 and not 30, the student's of 0.5"
+    " and not 0.1. The paper's numbers stand beside ours for orientation."
   ),
   "full": (
-    "three splits of our own and not one of the authors'; the lengths of FASSL's"
-    " stages, which the paper does not tell."
+    "three splits of our own and not one of the authors'; the lengths of"
+    " FASSL's stages, which the paper does not tell."
   ),
 }
 

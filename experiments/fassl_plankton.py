@@ -1,13 +1,15 @@
 """FASSL and its rivals on a set that is long-tailed by nature: plankton.
 
-    python -m experiments.fassl_plankton [--scale=cpu|full] [--only=fassl] [--print]
+    python -m experiments.fassl_plankton [--scale=cpu|full] [--only=fassl] \
+      [--print]
 
-The training images of the National Data Science Bowl (Kaggle, 2015): 30,336 pictures
-of plankton in 121 classes, from 1,979 down to 9. They are not ours to pass on: put
-them, padded to squares and brought to one size, as `plankton_64.npz` (`x` uint8
-[N, H, W], `y`, `classes`) into the current folder. A fifth of each class is tested,
-so that the test set is as skewed as the training set: read the means over classes.
-Another seed is another split. No paper has this table.
+The training images of the National Data Science Bowl (Kaggle, 2015): 30,336
+pictures of plankton in 121 classes, from 1,979 down to 9. They are not ours to
+pass on: put them, padded to squares and brought to one size, as
+`plankton_64.npz` (`x` uint8 [N, H, W], `y`, `classes`) into the current folder.
+A fifth of each class is tested, so that the test set is as skewed as the
+training set: read the means over classes. Another seed is another split. No
+paper has this table.
 """
 
 from __future__ import annotations

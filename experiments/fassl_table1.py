@@ -1,12 +1,13 @@
 """Table 1 of FASSL: a linear probe on all labels, and the ablation it lacks.
 
-    python -m experiments.fassl_table1 [--scale=cpu|full] [--only=fassl] [--print]
+    python -m experiments.fassl_table1 [--scale=cpu|full] [--only=fassl] \
+      [--print]
 
 `full` is ResNet-18 on CIFAR-10-LT and CIFAR-100-LT (configs/cifar10_fassl.py,
 configs/cifar100_fassl.py), `cpu` ResNet-8 on CIFAR-10-LT at 16 x 16 pixels
 (configs/cifar10_fassl_small.py). The second table judges the same
-embeddings by other protocols, the third tells what each part of FASSL brings: its
-paper compares with BYOL from scratch, where FASSL starts from SDCLR.
+embeddings by other protocols, the third tells what each part of FASSL brings:
+its paper compares with BYOL from scratch, where FASSL starts from SDCLR.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Table 3 of FASSL: the number of prototypes and the teacher's decay.
 
-    python -m experiments.fassl_table3 [--scale=cpu|full] [--only=decay] [--print]
+    python -m experiments.fassl_table3 [--scale=cpu|full] [--only=decay] \
+      [--print]
 
 At its defaults (128 prototypes, decay 0.99) the runs are those of
 experiments/fassl_table1.py.
@@ -44,7 +45,7 @@ def decays(scale: str) -> tuple[float, ...]:
 
 
 def name(field: str, value: float) -> str:
-  """Returns the name of the runs at a value, those of Table 1 at the default."""
+  """Returns the runs' name at a value, those of Table 1 at the default."""
   default = {"count": 128, "decay": 0.99}[field]
   return "fassl" if value == default else f"{field}{value:g}"
 

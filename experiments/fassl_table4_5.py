@@ -1,11 +1,12 @@
 """Tables 4 and 5 of FASSL: which classes the prototypes are near.
 
-    python -m experiments.fassl_table4_5 [--scale=cpu|full] [--only=rho] [--print]
+    python -m experiments.fassl_table4_5 [--scale=cpu|full] [--only=rho] \
+      [--print]
 
-Beside the shares of the groups stand what they have to be compared with: the base
-rate of the images, and the same number of random directions. A last table tells
-whether the weights that the prototypes give favour the tail: the correlation of an
-image's weight with 1 / count of its class, seed by seed.
+Beside the shares of the groups stand what they have to be compared with: the
+base rate of the images, and the same number of random directions. A last table
+tells whether the weights that the prototypes give favour the tail: the
+correlation of an image's weight with 1 / count of its class, seed by seed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def rhos(scale: str) -> tuple[int, ...]:
 
 
 def runs(scale: str) -> Iterator[sweep.Run]:
-  """Yields the runs: those of Table 3, and others that end after the prototypes."""
+  """Yields the runs: those of Table 3, and some that end at the prototypes."""
   for run in fassl_table3.runs(scale):
     if not run.name.startswith("decay"):
       yield run

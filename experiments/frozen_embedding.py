@@ -7,11 +7,11 @@ Two questions to the model of a finished run, without training `f` again:
   (summed over features), a new image of the same distribution has the expected
   squared distance `s^2 (1 + 1/n)` from `m`. The root of found over expected is
   1 where `f` generalises, and large where it has memorised.
-- Which classifier suits it: `views` augmented views or the plain image, how many
-  steps, class-balanced sampling or random sampling with the balanced softmax
-  (the loss told of the prior), or `g'` corrected after the fact. The classifier
-  of 10 views, class-balanced, is drawn and begun as the stage `classifier` of
-  the run is.
+- Which classifier suits it: `views` augmented views or the plain image, how
+  many steps, class-balanced sampling or random sampling with the balanced
+  softmax (the loss told of the prior), or `g'` corrected after the fact. The
+  classifier of 10 views, class-balanced, is drawn and begun as the stage
+  `classifier` of the run is.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 Cross-entropy, MixUp, LDAM-DRW and Decoupling beside GLMC, its second stages and
 its ablations. `full` is CIFAR-10-LT and CIFAR-100-LT (configs/cifar10_lt.py,
-configs/cifar100_lt.py) with ResNet-32, the authors' settings with their wide one
-as well, and balanced CIFAR with ResNet-50; `cpu` is ResNet-8 on Fashion-MNIST at
-14 x 14 (configs/fashion_mnist_14_lt.py), at rho 100 only.
+configs/cifar100_lt.py) with ResNet-32, the authors' settings with their wide
+one as well, and balanced CIFAR with ResNet-50; `cpu` is ResNet-8 on
+Fashion-MNIST at 14 x 14 (configs/fashion_mnist_14_lt.py), at rho 100 only.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ BALANCED = {
 }
 DIFFERS = {
   "cpu": (
-    "Fashion-MNIST at 14 x 14, 250 images in the first class, ResNet-8, 60 epochs;"
-    " GLMC and the rows with mixing from a learning rate of 0.1 by cosine, weight"
-    " decay 5e-4. The paper has none of these numbers."
+    "Fashion-MNIST at 14 x 14, 250 images in the first class, ResNet-8, 60"
+    " epochs; GLMC and the rows with mixing from a learning rate of 0.1 by"
+    " cosine, weight decay 5e-4. The paper has none of these numbers."
   ),
   "full": (
     "the usual ResNet-32 but in the last row; the paper's has four times the"
@@ -97,8 +97,8 @@ DIFFERS = {
     " CIFAR-100 is as printed. The second stages follow Alshammari et al."
   ),
   "balanced": (
-    "the recipe of the long tail, as the paper gives none; last epoch, where the"
-    " paper's rule is not said."
+    "the recipe of the long tail, as the paper gives none; last epoch, where"
+    " the paper's rule is not said."
   ),
 }
 

@@ -1,20 +1,23 @@
 """Everything that wants a GPU, in order of value, within some minutes.
 
-    python -m experiments.gpu_check --minutes=9 --data_dir=pack --out=gpu [--jobs=3]
+    python -m experiments.gpu_check --minutes=9 --data_dir=pack --out=gpu \
+      [--jobs=3]
     python -m experiments.gpu_check --collect --out=gpu --dtype=bfloat16
 
-A bare machine needs JAX for its GPU, ltjax's other dependencies and a data folder,
-such as a pack (`ltjax.pack`); no network. In this order:
+A bare machine needs JAX for its GPU, ltjax's other dependencies and a data
+folder, such as a pack (`ltjax.pack`); no network. In this order:
 
 1. smoke: every method's first steps (`experiments.gpu_smoke`);
 2. the benchmark beside PyTorch, where it is installed, and its variants
    (`experiments.benchmark`);
-3. full-size rows in bf16, some at a time, with checkpoints, until the time is up.
+3. full-size rows in bf16, some at a time, with checkpoints, until the time is
+  up.
 
-Each part is a process with a bound of its own. What hangs is ended, with all that it
-started, so that the whole ends within `--minutes`. The same command goes on: what the
-files in `--out` have is not done again. `--collect`, where the repository lies, takes
-the results into `experiments/`. `--scale=cpu` does a little of all on a CPU.
+Each part is a process with a bound of its own. What hangs is ended, with all
+that it started, so that the whole ends within `--minutes`. The same command
+goes on: what the files in `--out` have is not done again. `--collect`, where
+the repository lies, takes the results into `experiments/`. `--scale=cpu` does a
+little of all on a CPU.
 """
 
 from __future__ import annotations

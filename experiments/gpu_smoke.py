@@ -1,13 +1,14 @@
 """The first steps of every method, compiled and run on tiny data.
 
-    python -m experiments.gpu_smoke --out=FILE [--scale=full|cpu] [--seconds=200]
+    python -m experiments.gpu_smoke --out=FILE [--scale=full|cpu] \
+      [--seconds=200]
 
-A case is a row of the presets on a backbone: every stage of its run takes an epoch of
-a few steps, with the passes between them. `full` begins with ResNet-18 in bf16 and in
-fp32, the networks of the full-size runs, and goes on with all other rows on the
-smallest; `cpu` is a few rows on 8 x 8 pixels. All cases share a child process; one that
-aborts, as a compiler may, costs its own case and no other. What FILE has is not done
-again; a case that failed is.
+A case is a row of the presets on a backbone: every stage of its run takes an
+epoch of a few steps, with the passes between them. `full` begins with ResNet-18
+in bf16 and in fp32, the networks of the full-size runs, and goes on with all
+other rows on the smallest; `cpu` is a few rows on 8 x 8 pixels. All cases share
+a child process; one that aborts, as a compiler may, costs its own case and no
+other. What FILE has is not done again; a case that failed is.
 """
 
 from __future__ import annotations

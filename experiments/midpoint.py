@@ -91,7 +91,8 @@ def estimates(
     trials: how many estimates.
 
   Returns:
-    float64 `[trials]`; the expectation is `(mu1 + mu2 + (p - q) (mu1 - mu2)) / 2`.
+    float64 `[trials]`; the expectation is
+    `(mu1 + mu2 + (p - q) (mu1 - mu2)) / 2`.
   """
   right_plus = rng.binomial(n_plus, p, trials) / n_plus
   right_minus = rng.binomial(n_minus, q, trials) / n_minus

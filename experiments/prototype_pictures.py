@@ -88,8 +88,9 @@ def collect(
   # Of all training images, or of the labeled ones, which come first.
   if row["images"] not in (len(task.images), task.num_labeled):
     raise ValueError(
-      f"The prototypes of {workdir} were compared with {row['images']:,} images,"
-      f" and its data has {len(task.images):,}. Put back the files of one run."
+      f"The prototypes of {workdir} were compared with {row['images']:,}"
+      f" images, and its data has {len(task.images):,}. Put back the files of"
+      " one run."
     )
   counts = np.asarray(task.split.labeled_counts)
   return Pictures(

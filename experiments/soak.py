@@ -1,16 +1,15 @@
-"""A soak: runs that are killed again and again end bit for bit as if never killed.
+"""A soak: runs killed again and again end bit for bit as if never killed.
 
     python -m experiments.soak --minutes=30 --seed=0 [--only=growth|soak]
 
 A run is started through the command line and killed after a random time, by
 SIGKILL, SIGTERM or Ctrl-C, sometimes as a checkpoint is being written; the same
 command is started again, until it finishes; then another folder, until the
-minutes are over. Each must end with the files of a run that nobody disturbed: the
-same model, summary and metrics.
-All moments come from `--seed`.
+minutes are over. Each must end with the files of a run that nobody disturbed:
+the same model, summary and metrics. All moments come from `--seed`.
 
-Before that, the undisturbed run is watched: the memory of its process, second by
-second, must not grow once all programs are compiled. Results go to
+Before that, the undisturbed run is watched: the memory of its process, second
+by second, must not grow once all programs are compiled. Results go to
 `experiments/soak/`.
 """
 
@@ -33,8 +32,9 @@ from experiments import interruptions
 
 # The share of a run between compiling and, at its end, evaluating and drawing.
 WARM = (0.5, 0.9)
-# One stage of equal epochs, for as long as its process is watched. No checkpoints:
-# each leaves some KiB behind that are TensorStore's, see docs/runs.md.
+# One stage of equal epochs, for as long as its process is watched. No
+# checkpoints: each leaves some KiB behind that are TensorStore's, see
+# docs/runs.md.
 GROWTH = (
   "--config.method=supervised",
   "--config.embedding.epochs=10000",
@@ -92,10 +92,11 @@ def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
     samples: (seconds, bytes).
 
   Returns:
-    `samples` and `seconds` of the warm part; `first` and `last` bytes (medians of
-    its first and last tenth), `least_first` and `least_last` (the least of its first
-    and last fifth: what is taken for a moment does not count), and
-    `bytes_per_minute`, the slope of the line; None where there are too few samples.
+    `samples` and `seconds` of the warm part; `first` and `last` bytes (medians
+    of its first and last tenth), `least_first` and `least_last` (the least of
+    its first and last fifth: what is taken for a moment does not count), and
+    `bytes_per_minute`, the slope of the line; None where there are too few
+    samples.
   """
   end = samples[-1][0] if samples else 0.0
   warm = [(t, b) for t, b in samples if WARM[0] * end <= t <= WARM[1] * end]
@@ -192,8 +193,8 @@ def to_markdown(record: dict[str, Any]) -> str:
     "# Soak",
     "",
     f"`{record['config']}`, {soaked['minutes']:g} minutes, seed"
-    f" {soaked['seed']}, on {record['cores']} CPU cores. An undisturbed run took"
-    f" {soaked['reference']:.0f} s.",
+    f" {soaked['seed']}, on {record['cores']} CPU cores. An undisturbed run"
+    f" took {soaked['reference']:.0f} s.",
     "",
     f"- {soaked['runs']} runs in {soaked['lives']} processes; interrupted by"
     f" {kinds}, {soaked['in_save']} of them while a checkpoint was written.",

@@ -12,13 +12,14 @@ of a run without. Rows of a data set:
   decoupling_labels         more labeled images, no pool: at `cpu` as many as
                             images of the pool and labeled ones together, at
                             `full` the paper's 5000 in the first class.
-  sslt_0 ... sslt_1920      classifiers of 10 epochs, but at least so many steps.
+  sslt_0 ... sslt_1920      classifiers of 10 epochs, but at least so many
+                            steps.
   sslt_balanced             classifiers with the balanced softmax on random
                             draws instead of cross-entropy on balanced ones.
   sslt_e10 ... sslt_e50     SSLT from a less trained `f`.
   pl_scratch_d, pl_base_all ...  Pseudo-Label + Decoupling, trained from scratch
-                            or fine-tuned from the base, its classifier fitted on
-                            D or on D and U'.
+                            or fine-tuned from the base, its classifier fitted
+                            on D or on D and U'.
   logit_adjustment          the loss of Menon et al. instead of resampling.
 
 Where not told otherwise classifiers take at least 960 steps: 10 epochs of the

@@ -88,8 +88,8 @@ def _sections(runs: dict[str, list[Record]], scale: str) -> Iterator[str]:
   yield (
     "Ratio: root of the mean squared distance to the mean of the labeled images"
     " of the class, over what their own variance leads one to expect; 1 where"
-    " held-out images are of the same distribution. Control: as many test images"
-    " in place of the labeled ones. g has 960 steps.\n"
+    " held-out images are of the same distribution. Control: as many test"
+    " images in place of the labeled ones. g has 960 steps.\n"
   )
   yield _features(runs, names)
   yield "### (b, d) Other classifiers on the f of Decoupling\n"

@@ -2,13 +2,13 @@
 
     python -m experiments.sslt_small [--only=digits] [--print]
 
-Three seeds each on digits (embedded), Fashion-MNIST and CIFAR-10, long-tailed by
-subsampling. The seed moves initialization, batches and augmentation; the split
-is the same. On digits also the questions behind SSLT's schedule: a lower
+Three seeds each on digits (embedded), Fashion-MNIST and CIFAR-10, long-tailed
+by subsampling. The seed moves initialization, batches and augmentation; the
+split is the same. On digits also the questions behind SSLT's schedule: a lower
 learning rate in Stage 2, no consistency, a memory that starts each loop from
-uniform rows. Pseudo-Label + Decoupling is SSLT with one loop of as many epochs and
-lambda 0, which is the row `pseudo_label_d_finetuned`: from the base on, g fitted
-to D. `experiments/sslt_table1.py` has the other kind, from scratch, too.
+uniform rows. Pseudo-Label + Decoupling is SSLT with one loop of as many epochs
+and lambda 0, which is the row `pseudo_label_d_finetuned`: from the base on, g
+fitted to D. `experiments/sslt_table1.py` has the other kind, from scratch, too.
 
 Not the paper's setting: its numbers (ResNet-18, 200 + 5 * 40 epochs, unlabeled
 images from Tiny Images) stand beside ours for orientation only.

@@ -1,4 +1,4 @@
-"""Table 1 of Liu et al.: six methods, one of them in two kinds, on CIFAR-10-SSLT, rho 100 and 1000.
+"""Table 1 of Liu et al.: six methods on CIFAR-10-SSLT, rho 100 and 1000.
 
     python -m experiments.sslt_table1 [--scale=cpu|full] [--only=sslt] [--print]
 
@@ -58,17 +58,19 @@ PAPER = {
 }
 # Said where the numbers of Pseudo-Label + D stand.
 EITHER = (
-  'The paper\'s model of Pseudo-Label + D is "trained or fine-tuned", it does not'
-  " say which, nor what its classifier is fitted to: its numbers stand beside both."
+  'The paper\'s model of Pseudo-Label + D is "trained or fine-tuned", it does'
+  " not"
+  " say which, nor what its classifier is fitted to: its numbers stand beside"
+  " both."
 )
 DIFFERS = {
   "cpu": (
     "Fashion-MNIST at 14 x 14 instead of CIFAR-10, ResNet-8 instead of"
-    " ResNet-18, a third of the epochs and less; 250 labeled images in the first"
-    " class (1000 at rho 1000); unlabeled images from the same set instead of"
-    " Tiny Images. Mean Teacher averages with 0.99, as the runs are short; with"
-    " 0.999, tried first, it had 56.7 % at rho 100 (3 seeds) and 63.9 % at rho"
-    " 1000 (2 seeds). The paper's column is for orientation."
+    " ResNet-18, a third of the epochs and less; 250 labeled images in the"
+    " first class (1000 at rho 1000); unlabeled images from the same set"
+    " instead of Tiny Images. Mean Teacher averages with 0.99, as the runs are"
+    " short; with 0.999, tried first, it had 56.7 % at rho 100 (3 seeds) and"
+    " 63.9 % at rho 1000 (2 seeds). The paper's column is for orientation."
   ),
   "full": (
     "unlabeled images from CIFAR-10 itself, so that the first class has 833"

@@ -61,8 +61,8 @@ LOMAX = (
 DIFFERS = {
   "cpu": (
     "everything but the profile and the methods: ten classes of Fashion-MNIST"
-    " at 14 x 14 instead of a thousand of ImageNet, ResNet-8. The paper's column"
-    " (ResNet-18) is for orientation."
+    " at 14 x 14 instead of a thousand of ImageNet, ResNet-8. The paper's"
+    " column (ResNet-18) is for orientation."
   ),
   "full": (
     "the batch size, the crops and the settings of Mean Teacher and LDAM-DRW,"

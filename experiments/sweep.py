@@ -7,8 +7,9 @@ again, a sweep skips what is finished and resumes what is not.
     python -m experiments.NAME [--scale=cpu|full] [--only=PREFIX] [--jobs=N]
 
 On a GPU `--dtype=bfloat16` runs all of it in bf16, with results of their own
-(`results_full_bfloat16.jsonl`). Where the runs are made elsewhere, `--results=DIR`
-names where their results go there, and `--merge=FILE` takes them in here.
+(`results_full_bfloat16.jsonl`). Where the runs are made elsewhere,
+`--results=DIR` names where their results go there, and `--merge=FILE` takes
+them in here.
 
 A run leaves its folder and its log in `runs/` (with scales `runs/cpu/`,
 `runs/full/`), the sweep its results beside the experiment: `results.jsonl` and
@@ -136,8 +137,8 @@ def main(
       scales each has its `scale`.
     draw: `(records, folder)`, draws the pictures.
     argv: the arguments; those of the process by default.
-    examine: `(run, folder, data_dir)`, what a finished run's record gets besides;
-      asked once and kept in the folder's `examined.json`.
+    examine: `(run, folder, data_dir)`, what a finished run's record gets
+      besides; asked once and kept in the folder's `examined.json`.
 
   Returns:
     The exit status: 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM.
@@ -145,7 +146,8 @@ def main(
   scales = dict(runs) if isinstance(runs, Mapping) else {"": runs}
   options = _parser(list(scales)).parse_args(argv)
   scale, dtype = getattr(options, "scale", ""), options.dtype
-  # Runs in two precisions are different runs, in folders and files of their own.
+  # Runs in two precisions are different runs, in folders and files of their
+  # own.
   label = "_".join(filter(None, (scale, dtype)))
   root = options.root / label
   ours = [_in_dtype(run, dtype) for run in scales[scale]]

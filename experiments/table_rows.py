@@ -83,7 +83,8 @@ class Row:
     names = [name for name, value in chosen.items() if value]
     if len(names) > 1:
       raise ValueError(
-        f"The row {self.title!r} has both {names[0]} and {names[1]}; choose one."
+        f"The row {self.title!r} has both {names[0]} and {names[1]}; choose"
+        " one."
       )
 
 

@@ -4,10 +4,10 @@
 
 Test error of self-training with cross-entropy at rho 50, over the relevance of
 the unlabeled images (Figure 2: the relevant ones with rho_u 50) and, at a
-relevance of 60 %, over rho_u of the relevant ones (Figure 3). The dashed line is
-plain cross-entropy. `full` is ResNet-32 on CIFAR-10-LT with CIFAR-100 as the
-irrelevant images, `cpu` ResNet-8 on Fashion-MNIST at 14 x 14 with CIFAR-10, grey
-and as small. The paper prints its figures without numbers.
+relevance of 60 %, over rho_u of the relevant ones (Figure 3). The dashed line
+is plain cross-entropy. `full` is ResNet-32 on CIFAR-10-LT with CIFAR-100 as the
+irrelevant images, `cpu` ResNet-8 on Fashion-MNIST at 14 x 14 with CIFAR-10,
+grey and as small. The paper prints its figures without numbers.
 """
 
 from __future__ import annotations

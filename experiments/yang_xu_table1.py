@@ -1,12 +1,13 @@
 """Table 1 of Yang & Xu: what unlabeled images add, by their own imbalance.
 
-    python -m experiments.yang_xu_table1 [--scale=cpu|full] [--only=ce] [--print]
+    python -m experiments.yang_xu_table1 [--scale=cpu|full] [--only=ce] \
+      [--print]
 
 Cross-entropy and LDAM-DRW, without and with five times as many unlabeled images
 of imbalance rho_u, whose total is fixed. `full` is ResNet-32 on CIFAR-10-LT and
 SVHN-LT (configs/cifar10_lt.py, configs/svhn_lt.py), `cpu` ResNet-8 on
-Fashion-MNIST at 14 x 14, at rho 100 only, with the other semi-supervised methods
-of their Appendix E.1 (whose numbers are not in the paper's main text).
+Fashion-MNIST at 14 x 14, at rho 100 only, with the other semi-supervised
+methods of their Appendix E.1 (whose numbers are not in the paper's main text).
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ DIFFERS = {
   ),
   "cifar10_714": (
     "labeled and unlabeled images both from CIFAR-10, as Tiny Images is"
-    " withdrawn; so 714 labeled images in the first class instead of 5000, in all"
-    " rows: the most that rho 10 with rho_u 20 leaves room for."
+    " withdrawn; so 714 labeled images in the first class instead of 5000, in"
+    " all rows: the most that rho 10 with rho_u 20 leaves room for."
   ),
   "svhn": (
     "1000 labeled images in the first class, as in the authors' code; classes"
@@ -141,10 +142,11 @@ def intro(scale: str) -> str:
   if scale != "cpu":
     return ""
   return (
-    "![Embeddings by t-SNE](tsne_unlabeled.png)\n\nAs Figure 1 of the paper, seed 0:"
-    " `python -m ltjax.plots.tsne runs/cpu/ce-fashion_mnist_14-rho100-seed0"
-    " runs/cpu/ce_du-fashion_mnist_14-rho100-rho_u100-seed0 --titles='CE,CE + unlabeled'"
-    " --out=experiments/yang_xu_table1/tsne_unlabeled.png`."
+    "![Embeddings by t-SNE](tsne_unlabeled.png)\n\nAs Figure 1 of the paper,"
+    " seed 0: `python -m ltjax.plots.tsne"
+    " runs/cpu/ce-fashion_mnist_14-rho100-seed0"
+    " runs/cpu/ce_du-fashion_mnist_14-rho100-rho_u100-seed0 --titles='CE,CE +"
+    " unlabeled' --out=experiments/yang_xu_table1/tsne_unlabeled.png`."
   )
 
 

@@ -1,6 +1,7 @@
-"""Table 2 of Yang & Xu: self-supervised pre-training before any supervised rule.
+"""Table 2 of Yang & Xu: self-supervised pre-training before supervised rules.
 
-    python -m experiments.yang_xu_table2 [--scale=cpu|full] [--only=ldam] [--print]
+    python -m experiments.yang_xu_table2 [--scale=cpu|full] [--only=ldam] \
+      [--print]
 
 `full` is ResNet-32 on CIFAR-10-LT and CIFAR-100-LT (configs/cifar10_lt.py,
 configs/cifar100_lt.py), `cpu` ResNet-8 on Fashion-MNIST at 14 x 14, at rho 100

@@ -96,7 +96,7 @@ draws a point:
   they have p − q = {cut["centre"]:.3f}, so the theorem's centre is
   {cut["centre"]:.3f}, but θ̂ tends to {cut["limit"]:.3f} (measured
   {cut["mean"]:.3f}). Self-training then moves the cut from 0.5 to there, a step
-  of 2-means: better than the cut, worse than the theorem's centre."""
+  of 2-means: better than the cut, worse than the theorem's centre."""  # noqa: E501
 
 
 def _theorem2(rows: Sequence[Record]) -> str:
@@ -140,7 +140,7 @@ p₋/2 ≥ 1/4: {_below(inside)} of {len(inside)} such points are below 1/4, and
 - What is true for every b: the *balanced* error (p₋ = 1/2) is above 1/4.
 - **1/4 is not reached.** It is the limit for p₋ = 1/2 and β → ∞. The least error
   has b² = 2 ‖θ‖²σ₁² log(√β p₊/p₋) / (1 − 1/β); where p₋ ≥ √β p₊ it is 1/2, at
-  b = 0: under strong imbalance the best allowed linear classifier is a coin."""
+  b = 0: under strong imbalance the best allowed linear classifier is a coin."""  # noqa: E501
 
 
 def _theorem3(rows: Sequence[Record]) -> str:
@@ -184,7 +184,7 @@ with 95%:
   imbalance f_ss is worse than calling everything −1, beyond an imbalance of about
   5 with d = 10 and of about 55 with d = 50 (right panel); Theorem 2 forbids its
   linear rivals that answer by b ≥ 0.
-- β > 3 is needed for the second case only; the first holds for every β > 1."""
+- β > 3 is needed for the second case only; the first holds for every β > 1."""  # noqa: E501
 
 
 def _enough(p_plus: float) -> int:

@@ -32,8 +32,9 @@ from ltjax.evaluation import metrics
 from ltjax.report import page as report
 from ltjax.runs import trained as trained_lib
 
-# Up to so many labeled images a method has the lengths of configs/digits_sslt.py
-# and configs/digits_fassl.py; with more those of its paper.
+# Up to so many labeled images a method has the lengths of
+# configs/digits_sslt.py and configs/digits_fassl.py; with more those of its
+# paper.
 SMALL = 5000
 EPOCHS = {
   "embedding": 40,
@@ -68,9 +69,10 @@ def fit(
 ) -> Trained:
   """Trains a recogniser on images and labels.
 
-  A method learns from all images that are neither for testing nor for validation,
-  from as many of a class as there are. Batches, the network and the lengths of
-  training follow from the size of the set; `settings` overrides any of them.
+  A method learns from all images that are neither for testing nor for
+  validation, from as many of a class as there are. Batches, the network and the
+  lengths of training follow from the size of the set; `settings` overrides any
+  of them.
 
   Args:
     method: a row of the papers' tables, a name in `presets.ROWS` such as
@@ -78,19 +80,19 @@ def fit(
       for where images come from.
     images: uint8 `[N, H, W, C]` or `[N, H, W]`, C of 1 or 3.
     labels: `[N]`, class numbers 0 ... C-1 or names.
-    unlabeled: uint8 `[M, H, W, C]` for methods that learn from unlabeled images;
-      or a pair of them and their labels, -1 where unknown, which serve the
-      diagnostics of the report and train nothing.
+    unlabeled: uint8 `[M, H, W, C]` for methods that learn from unlabeled
+      images; or a pair of them and their labels, -1 where unknown, which serve
+      the diagnostics of the report and train nothing.
     test: images and labels to test on. Or the share of each class that is held
       out of `images` for it, which `echo` tells; None for the config's, 0.2.
     validation: images of each class held out of `images` to choose by; None for
       the config's, 0.
-    class_names: a name a class, in the order of the class numbers. Without, names
-      in `labels` are numbered in alphabetic order.
+    class_names: a name a class, in the order of the class numbers. Without,
+      names in `labels` are numbered in alphabetic order.
     workdir: the run's folder, where a run that was interrupted goes on and a
       finished one is opened; None for a temporary one, see `Trained.save`.
-    seed: of initialization, of batches, of augmentation and of what is held out;
-      None for the config's, 0.
+    seed: of initialization, of batches, of augmentation and of what is held
+      out; None for the config's, 0.
     settings: further settings by dotted name, `{"embedding.epochs": 20}`.
     echo: where tables and results are printed.
 
@@ -131,8 +133,8 @@ def fit(
     config.data.test_fraction = float(test)
   if held_out:
     echo(
-      f"No test images were given: {100 * config.data.test_fraction:g} % of each"
-      " class are held out of images to test on, and not trained on."
+      f"No test images were given: {100 * config.data.test_fraction:g} % of"
+      " each class are held out of images to test on, and not trained on."
     )
   if workdir is not None:
     train.train(config, str(workdir), given=arrays, echo=echo)
@@ -230,8 +232,8 @@ class Trained:
 
     Args:
       images: uint8 `[N, H, W, C]`, or `[N, H, W]`, of the size trained on.
-      head: `balanced` for the class-balanced classifier g, `random` for g', where
-        the method has both.
+      head: `balanced` for the class-balanced classifier g, `random` for g',
+        where the method has both.
 
     Returns:
       `[N]`: names where classes have names, else class numbers, int32.
@@ -289,7 +291,7 @@ class Trained:
     return metrics.classification(found, true, groups=self.groups)
 
   def report(self) -> str:
-    """Returns the run's report as Markdown; its plots lie in the run's folder."""
+    """Returns the report as Markdown; its plots lie in the run's folder."""
     path = self.workdir / "report.md"
     if not path.exists():
       report.write(self.workdir)

@@ -78,8 +78,8 @@ def memory_table(
 ) -> Iterator[str]:
   """Draws what each stage needs on a device, and says what does not fit.
 
-  Programs are compiled from shapes, and nothing of a stage is computed or put on
-  the device: there are the images only.
+  Programs are compiled from shapes, and nothing of a stage is computed or put
+  on the device: there are the images only.
 
   Args:
     stages: of a method, made with a learner that is `outlined`.

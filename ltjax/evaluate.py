@@ -1,8 +1,8 @@
 """Tests a finished run again: `python -m ltjax.evaluate --workdir=DIR`.
 
-The data is loaded and split anew as `config.json` says, and must be what the run
-saw; the model is the saved one. On the machine of the run every number is the
-one in its summary, and where a number differs, that is told.
+The data is loaded and split anew as `config.json` says, and must be what the
+run saw; the model is the saved one. On the machine of the run every number is
+the one in its summary, and where a number differs, that is told.
 """
 
 from __future__ import annotations

@@ -105,8 +105,9 @@ def _run_seeds(workdir: str | None) -> None:
   if _CHECK.value and not _DRY_RUN.value:
     _fail(
       "--check is of one run, on the devices that it will have: give it"
-      " --config.seeds=1, and of several GPUs one (CUDA_VISIBLE_DEVICES=0). On an"
-      " accelerator each seed compiles its programs before its first stage anyway."
+      " --config.seeds=1, and of several GPUs one (CUDA_VISIBLE_DEVICES=0). On"
+      " an accelerator each seed compiles its programs before its first stage"
+      " anyway."
     )
   if _DRY_RUN.value or not workdir:
     # The plan first: then this process takes the device.

@@ -2,13 +2,13 @@
 
     python -m ltjax.pack --config=FILE[:ARGS] ... --out=DIR [--data_dir=DIR]
 
-For a machine without a network and with little room for uploads: of the training
-images only those that the configs' splits name (labeled, unlabeled, validation,
-probe) go into DIR, and all test images, as lossless WebP, a little more than half
-their bytes. There `--data_dir=DIR` stands for the whole set; another config says
-which images it lacks. `--config` may be given again and again, `--split_seeds=0,1`
-packs other splits of each too. What a config reads beside its set (pools, index
-files) is not packed.
+For a machine without a network and with little room for uploads: of the
+training images only those that the configs' splits name (labeled, unlabeled,
+validation, probe) go into DIR, and all test images, as lossless WebP, a little
+more than half their bytes. There `--data_dir=DIR` stands for the whole set;
+another config says which images it lacks. `--config` may be given again and
+again, `--split_seeds=0,1` packs other splits of each too. What a config reads
+beside its set (pools, index files) is not packed.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def check(
   data_dir: str | None = None,
   echo: Callable[[str], None] = print,
 ) -> None:
-  """Compiles every program of a run, from its first stage on, and trains nothing.
+  """Compiles every program of a run, from its first stage on; trains nothing.
 
   Args:
     config: as a config file gives it.

@@ -322,7 +322,8 @@ def test_imagenet_sslt_is_the_papers_set(imagenet):
 
 @pytest.mark.parametrize(
   "row",
-  "sslt decoupling pseudo_label_d ldam_drw pseudo_label_l mean_teacher_l".split(),
+  "sslt decoupling pseudo_label_d ldam_drw pseudo_label_l"
+  " mean_teacher_l".split(),
 )
 @pytest.mark.parametrize("model", ["resnet18", "resnet50"])
 def test_imagenet_sslt_has_the_rows_of_table_2(row, model):
@@ -420,7 +421,7 @@ def test_rows_of_fassl_build(name, row, official):
 
 
 def test_any_natural_set_builds():
-  """Every image that is not a test image trains, and the probe sees the same."""
+  """All but test images train, and the probe sees the same."""
   task, stages = built(load("natural_fassl", "classes=10,size=8"))
   assert task.num_labeled == len(task.probe_labels) > 1200
   assert [stage.name for stage in stages[-2:]] == [

@@ -2,9 +2,9 @@
 
 A case is a stage alone or a whole method, those of `methods.METHODS` and the
 worked example of docs/add_a_method.md, on the toy task, run by `run.Run` as a
-user's run is. Most of the time goes into compiling, so there is one run of a case
-that most tests look at or go on with; what all cases owe to the loop and to the
-run alone is tested with a few of them.
+user's run is. Most of the time goes into compiling, so there is one run of a
+case that most tests look at or go on with; what all cases owe to the loop and
+to the run alone is tested with a few of them.
 """
 
 import collections
@@ -243,7 +243,8 @@ def test_learns_the_toy(case, baseline):
   assert last["accuracy"] >= 0.9
 
 
-# Epochs of the toy have 5 steps (labeled) and 10 (all), which 3 does not divide.
+# Epochs of the toy have 5 steps (labeled) and 10 (all), which 3 does not
+# divide.
 @every_step
 def test_loop_equals_scan(case, baseline, tmp_path, steps_per_call=3):
   """And many steps in a call are traced once, whatever the chunks' lengths."""
@@ -379,7 +380,7 @@ def test_killed_between_chunks(tmp_path):
 
 
 def test_killed_while_the_head_changes_its_structure(tmp_path):
-  """Class means between two trainings, then corrected: each time other arrays."""
+  """Class means between two trainings, then corrected: always other arrays."""
 
   def make():
     learner = toys.learner(validation=3)

@@ -19,11 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["LTJAX_COMPILATION_CACHE"] = "off"
 
 # Tests compile much and compute little: XLA optimizes little, and what was
-# compiled once is shared by all processes of the session, those that tests start
-# among them. Set JAX_DISABLE_MOST_OPTIMIZATIONS=0 to test what users run.
+# compiled once is shared by all processes of the session, those that tests
+# start among them. Set JAX_DISABLE_MOST_OPTIMIZATIONS=0 to test what users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# One piece of code a program, as all are small; and by LLVM alone, which takes a
-# third of the time of MLIR's passes, as long as XLA has a flag for it.
+# One piece of code a program, as all are small; and by LLVM alone, which takes
+# a third of the time of MLIR's passes, as long as XLA has a flag for it.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
 if importlib.metadata.version("jaxlib").startswith(("0.9.", "0.10.")):
   os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
@@ -39,6 +39,7 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_legacy_prng_key", "error")
 
 
@@ -51,15 +52,15 @@ def key_reuse():
 
 @pytest.fixture
 def optimized():
-  """Compiles as users do: two programs of one sum are then equal in its bits."""
+  """Compiles as users do: two programs of one sum are then equal in bits."""
   few = jax.config.values["jax_disable_most_optimizations"]
   jax.config.update("jax_disable_most_optimizations", False)
   yield
   jax.config.update("jax_disable_most_optimizations", few)
 
 
-# Folders and modules that compile networks or start processes. All other tests, and
-# one conformance case, are `-m quick`.
+# Folders and modules that compile networks or start processes. All other tests,
+# and one conformance case, are `-m quick`.
 SLOW = {
   *("augment", "benchmarks", "evaluation", "experiments", "methods", "models"),
   *("plots/tsne_test.py", "self_supervised", "semi_supervised", "stages"),
@@ -103,8 +104,8 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_teardown(item, nextitem):
   """Forgets the programs of a module, or conformance case, that has ended.
 
-  Linux gives a process 65,530 memory mappings and a compiled program takes several:
-  33,000 were taken half-way through tests/stages.
+  Linux gives a process 65,530 memory mappings and a compiled program takes
+  several: 33,000 were taken half-way through tests/stages.
   """
   yield
   following = nextitem and (nextitem.path, _case(nextitem))

@@ -1,4 +1,4 @@
-"""The documents are true: links lead somewhere, settings exist, examples run."""
+"""The documents are true: links lead on, settings exist, examples run."""
 
 import doctest
 import pathlib

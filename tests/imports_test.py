@@ -110,7 +110,7 @@ FLOORS = (
 
 
 def floor(module: str) -> int:
-  """Returns the place of a module's folder in `FLOORS`, the root's above all."""
+  """Returns the place of a module's folder in `FLOORS`, the root's on top."""
   parts = module.removeprefix("ltjax.").split(".")
   for depth in (2, 1):
     folder = ".".join(parts[:depth])

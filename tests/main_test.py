@@ -35,7 +35,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-  """Compiles once for all children, who must not read what others still write."""
+  """Compiles once for all children, who must not read what others write."""
   return {
     "JAX_COMPILATION_CACHE_DIR": tmp_path_factory.mktemp("compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
@@ -314,7 +314,7 @@ def test_the_live_line_on_a_terminal(tmp_path, cache):
 
 @pytest.fixture
 def several(monkeypatch):
-  """Sets the flags for two seeds; returns what `seeds` and `train` were asked."""
+  """Sets flags for two seeds; returns what `seeds` and `train` were asked."""
   asked = []
 
   def call(name, result):

@@ -1,4 +1,4 @@
-"""Thousands of small JPEG files in a second, for tests: few contents, repeated."""
+"""Thousands of small JPEG files in a second: few contents, repeated."""
 
 import io
 

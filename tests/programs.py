@@ -9,7 +9,7 @@ from jax import monitoring
 
 @contextlib.contextmanager
 def compilations():
-  """Collects the names of what is compiled: steps, passes over images, the rest.
+  """Collects the names of what is compiled: steps, passes over images, others.
 
   A program that JAX finds in the cache on the disk is one of them.
   """

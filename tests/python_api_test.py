@@ -1,4 +1,4 @@
-"""docs/python_api.md: its code runs, and the parts that it names need no config."""
+"""docs/python_api.md: its code runs, and the parts it names need no config."""
 
 import importlib
 import pathlib

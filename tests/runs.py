@@ -54,7 +54,7 @@ def patch_model(monkeypatch):
 
 
 def place(tmp_path, monkeypatch):
-  """Goes to a folder with the toys' set, and puts their network for any model."""
+  """Goes to a folder with the toys' set, whose network is any model's."""
   monkeypatch.chdir(tmp_path)
   write_set(SET)
   patch_model(monkeypatch)

@@ -57,7 +57,7 @@ def stage(
 
 
 def steps(stage, start, count):
-  """Returns the states before, after 1 ... `count` steps, and what they read."""
+  """Returns the states before, after 1 ... `count` steps, and their arrays."""
   arrays, stream = stage.prepare(start)
   found = [stage.init(start)]
   indices = []

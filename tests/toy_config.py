@@ -1,9 +1,9 @@
 """The toys as a config file, for child processes of tests.
 
-A config file is Python, so this one also puts the toys' network in place, leaves
-out the report (plots take longer than the run), saves after every step, and,
-asked by KILL_IN_SAVE=COUNT,SECONDS, kills the process so many seconds into its
-COUNT-th save.
+A config file is Python, so this one also puts the toys' network in place,
+leaves out the report (plots take longer than the run), saves after every step,
+and, asked by KILL_IN_SAVE=COUNT,SECONDS, kills the process so many seconds into
+its COUNT-th save.
 """
 
 import os

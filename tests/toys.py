@@ -561,7 +561,7 @@ def train(stage, state, steps):
 
 
 def one_step(stage, state):
-  """Returns (state before the first step, its arrays, the batch, state after)."""
+  """Returns (state before the first step, its arrays, batch, state after)."""
   (before, after), arrays, indices = train(stage, state, 1)
   return before, arrays, indices[0], after
 

@@ -33,8 +33,8 @@ class TorchLoop:
       `compile_seconds`.
 
   Attributes:
-    how: what it chose (layout, precision, compilation, PyTorch's version) once it
-      is made; before that and if it is stopped, what it `tried` so far.
+    how: what it chose (layout, precision, compilation, PyTorch's version) once
+      it is made; before that and if it is stopped, what it `tried` so far.
 
   Raises:
     ValueError: if there is no such interpreter, or no PyTorch.

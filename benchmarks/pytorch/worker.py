@@ -1,11 +1,11 @@
 """A process of PyTorch that trains an epoch whenever it is told to.
 
-It reads a line of JSON with the settings of one loop and answers which PyTorch it
-has; told to `make` the loop it tells what it tries, a line each, and then how the
-loop runs; told to take a `turn` it answers the seconds of an epoch. At the end of
-its input it ends. `torch_client` starts it. A process of its own keeps the two
-libraries apart: their threads, and on a GPU their versions of cuDNN. It needs no
-JAX.
+It reads a line of JSON with the settings of one loop and answers which PyTorch
+it has; told to `make` the loop it tells what it tries, a line each, and then
+how the loop runs; told to take a `turn` it answers the seconds of an epoch. At
+the end of its input it ends. `torch_client` starts it. A process of its own
+keeps the two libraries apart: their threads, and on a GPU their versions of
+cuDNN. It needs no JAX.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
   """Answers until the lines end.
 
   Args:
-    lines: first the settings, the `name` of the loop among them; then `make`, and
-      `turn` again and again.
+    lines: first the settings, the `name` of the loop among them; then `make`,
+      and `turn` again and again.
     answers: gets lines of JSON.
   """
 

@@ -1,10 +1,11 @@
 """Several seeds at a time: in turn, vmapped, or in a process each.
 
 A step is a pure function of its state, so S seeds can train in one program by
-`jax.vmap`, whose convolutions then have a kernel for each seed and become grouped
-ones; or in turn; or in S processes, each with its place (`ltjax.launch.machine_shares`). All of
-them are child processes here, so that this one takes no accelerator. They wait
-for each other: a turn of the one follows a turn of the other.
+`jax.vmap`, whose convolutions then have a kernel for each seed and become
+grouped ones; or in turn; or in S processes, each with its place
+(`ltjax.launch.machine_shares`). All of them are child processes here, so that
+this one takes no accelerator. They wait for each other: a turn of the one
+follows a turn of the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A process that trains some seeds for a turn, in one way or another, when told.
+"""A process that trains some seeds for a turn, one way or another, when told.
 
 It reads a line of JSON with the settings, and then answers each name of a way
 when that turn is over; at the end of its input it ends. `seeds` starts it.

@@ -1,4 +1,4 @@
-"""Colour tables: what becomes of each of 256 values, by image and channel.
+"""Colour tables: for each image and channel, what becomes of 256 values.
 
 Many changes of colour look at one byte at a time: inverting, thresholds,
 stretching, equalising. Such a change is a table of 256 bytes, made from the
@@ -103,7 +103,8 @@ def equalize(counts: jax.Array) -> jax.Array:
 def solarize(images: jax.Array, threshold: jax.Array) -> jax.Array:
   """Returns tables that invert values that are not below a threshold."""
   plain = identity(images)
-  return jnp.where(plain < threshold[:, None, None], plain, 255 - plain)
+  below = plain.astype(threshold.dtype) < threshold[:, None, None]
+  return jnp.where(below, plain, 255 - plain)
 
 
 def posterize(images: jax.Array, bits: jax.Array) -> jax.Array:

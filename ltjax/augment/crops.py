@@ -1,4 +1,4 @@
-"""Crops of larger images on the device: a random window, rescaled, or the middle.
+"""Crops of larger images: a random window, rescaled, or the middle.
 
 Photographs do not fill a fixed square as CIFAR's do. For training, a window of
 random area and shape is cut out and rescaled to the network's input, so that
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from ltjax import require
 
-# Names in jax.image; "cubic" is Keys' kernel with a = -1/2, as Pillow's BICUBIC.
+# Names in jax.image; "cubic" is Keys' kernel with a = -1/2, as Pillow's
+# BICUBIC.
 INTERPOLATIONS = ("linear", "cubic")
 
 _TRIES = 10

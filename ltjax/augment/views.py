@@ -135,8 +135,8 @@ def two(
     images: `[B, H, W, C]`.
     *strength: what else the view depends on, the same for both: nothing, or for
       `boosted` the strength `[B]` in [0, 1].
-    view: `(key, images, *strength) -> views`, such as `contrastive` or `boosted`
-      with its settings.
+    view: `(key, images, *strength) -> views`, such as `contrastive` or
+      `boosted` with its settings.
 
   Returns:
     Two arrays as `view` gives them.

@@ -47,8 +47,8 @@ class Task:
     augment: how training augments, see `ltjax.augment.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
     resize: how pictures were brought to `H` and `W`, `stretch` or `crop`.
-    probe_images: uint8 `[P, H, W, C]`, labeled images for evaluation alone; they
-      may be those of `images` again. P may be 0.
+    probe_images: uint8 `[P, H, W, C]`, labeled images for evaluation alone;
+      they may be those of `images` again. P may be 0.
     probe_labels: int32 `[P]` on the host, all of them true classes.
   """
 

@@ -47,8 +47,9 @@ def folder(chosen: str | None = None) -> Path | None:
   """Returns where compiled programs are kept; None for nowhere.
 
   Args:
-    chosen: a folder, `off` or an empty text for none; None for the environment's
-      LTJAX_COMPILATION_CACHE, or else a folder of the user's cache.
+    chosen: a folder, `off` or an empty text for none; None for the
+      environment's LTJAX_COMPILATION_CACHE, or else a folder of the user's
+      cache.
   """
   if chosen is None:
     chosen = os.environ.get("LTJAX_COMPILATION_CACHE")

@@ -1,10 +1,10 @@
 """Several processes as one run: on a TPU pod, or on several GPU hosts.
 
 Each process runs the same program on the same config and holds some of the
-devices. Together they compute one global step (`ltjax.devices.sharding`), so whatever
-decides what is computed next must be the same in all of them: where to resume,
-when to save, when to stop. What depends on a clock, a signal or a file is
-therefore decided by the first process, or by all together, and told to the
+devices. Together they compute one global step (`ltjax.devices.sharding`), so
+whatever decides what is computed next must be the same in all of them: where to
+resume, when to save, when to stop. What depends on a clock, a signal or a file
+is therefore decided by the first process, or by all together, and told to the
 others here. A single process asks nobody.
 
 The first process alone writes metrics, tables and the report. All write their

@@ -7,8 +7,8 @@ per device, so the results equal those of one device up to the order of
 summation.
 
 The devices may belong to several processes, on several hosts (see
-`ltjax.devices.distributed`). Each process then holds a part of every array; what it
-puts there comes from its own memory, and nothing is sent.
+`ltjax.devices.distributed`). Each process then holds a part of every array;
+what it puts there comes from its own memory, and nothing is sent.
 """
 
 from __future__ import annotations

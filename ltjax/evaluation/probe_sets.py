@@ -53,9 +53,9 @@ def choose(
   if not counts.all():
     name = task.class_names[int(np.argmin(counts))]
     raise ValueError(
-      f"The protocol {protocol} needs a labeled image of every class; {name} has"
-      " none. Change data.labeled or data.probe, or leave the class out of the"
-      " set."
+      f"The protocol {protocol} needs a labeled image of every class; {name}"
+      " has none. Change data.labeled or data.probe, or leave the class out of"
+      " the set."
     )
   if kind == "few_shot":
     index = few_shot(

@@ -181,8 +181,9 @@ def rows(
     * `count`: K; `images`: N; `distinct`: how many different images are nearest
       to a prototype; `known`: how many of the prototypes are nearest to an
       image of known class.
-    * `shares`: by group, see `distribution`; `base_rate`: of the images of known
-      class; `random`, `matched`: the same for ten times K such directions.
+    * `shares`: by group, see `distribution`; `base_rate`: of the images of
+      known class; `random`, `matched`: the same for ten times K such
+      directions.
     * `nearest`: `[K]` images; `classes`: `[K]` theirs, -1 where unknown.
 
   Raises:

@@ -28,6 +28,10 @@ def prior(counts: jax.Array) -> jax.Array:
   Returns:
     fp32 `[C]`, above 0, summing to 1. A class without images is taken to have
     one, so that its log-prior is finite.
+
+  Example:
+    >>> adjustment.prior(jnp.array([30.0, 10.0]))
+    Array([0.75, 0.25], dtype=float32)
   """
   counts = _at_least_some(counts)
   return counts / jnp.sum(counts)
@@ -50,6 +54,12 @@ def logit_adjustment(
 
   Returns:
     fp32 `[B]`, 0 or more.
+
+  Example:
+    >>> pi = jnp.array([0.9, 0.1])
+    >>> logits, labels = jnp.zeros((2, 2)), jnp.array([0, 1])
+    >>> adjustment.logit_adjustment(logits, labels, prior=pi)
+    Array([0.11, 2.3 ], dtype=float32)
 
   Source: Menon et al. (2021), "Long-tail learning via logit adjustment",
     equation 10; Ren et al. (2020), "Balanced meta-softmax", for tau = 1.
@@ -77,6 +87,13 @@ def pairwise(
 
   Returns:
     fp32 `[B]`, 0 or more.
+
+  Example:
+    >>> pi = jnp.array([0.9, 0.1])
+    >>> logits, labels = jnp.zeros((2, 2)), jnp.array([0, 1])
+    >>> even = jnp.array([0.5, 0.5])
+    >>> adjustment.pairwise(logits, labels, delta=even, prior=pi)
+    Array([0.39, 3.47], dtype=float32)
 
   Source: Menon et al. (2021), "Long-tail learning via logit adjustment",
     equation 11 and Theorem 1.
@@ -115,6 +132,11 @@ def vs(
 
   Returns:
     fp32 `[B]`, 0 or more.
+
+  Example:
+    >>> logits, labels = jnp.ones((2, 2)), jnp.array([0, 1])
+    >>> adjustment.vs(logits, labels, counts=jnp.array([90.0, 10.0]))
+    Array([0.07, 2.75], dtype=float32)
 
   Source: Kini et al. (2021), "Label-imbalanced and group-sensitive
     classification under overparameterization"; Ye et al. (2020),

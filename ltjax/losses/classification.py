@@ -23,6 +23,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Returns:
     fp32 `[B]`, 0 or more.
+
+  Example:
+    >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
+    >>> classification.cross_entropy(logits, jnp.array([0, 1]))
+    Array([0.13, 2.13], dtype=float32)
   """
   chex.assert_rank([logits, labels], [2, 1])
   chex.assert_equal_shape_prefix([logits, labels], 1)
@@ -55,6 +60,11 @@ def focal(
   Raises:
     ValueError: if gamma is negative or not finite.
 
+  Example:
+    >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
+    >>> classification.focal(logits, jnp.array([0, 1]), gamma=2.0)
+    Array([0.  , 1.65], dtype=float32)
+
   Source: Lin et al. (2017), "Focal loss for dense object detection", equation
     4, on the softmax in place of the sigmoid as Cao et al. (2019) use it.
   """
@@ -79,6 +89,10 @@ def modulate(losses: jax.Array, *, gamma: float) -> jax.Array:
 
   Raises:
     ValueError: if gamma is negative or not finite.
+
+  Example:
+    >>> classification.modulate(jnp.array([0.1, 2.0]), gamma=1.0)
+    Array([0.01, 1.73], dtype=float32)
   """
   check_gamma(gamma)
   chex.assert_rank(losses, 1)

@@ -1,8 +1,8 @@
 """Swapped prediction: one view tells the cluster that the other one has.
 
 The clusters are prototypes; a view's *code* says how much it belongs to each.
-Codes are made from all of a batch at once (`ltjax.losses.clustering`), which keeps them
-from falling into one cluster, and are then targets like soft labels.
+Codes are made from all of a batch at once (`ltjax.losses.clustering`), which
+keeps them from falling into one cluster, and are then targets like soft labels.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ def codes(
 
   Raises:
     ValueError: if `epsilon` is not above 0 or `iterations` below 1.
+
+  Example:
+    >>> cosines = jnp.array([[0.9, 0.1], [0.8, 0.2]])
+    >>> clustering.codes(cosines)
+    Array([[0.88, 0.12],
+           [0.12, 0.88]], dtype=float32)
 
   Source: Cuturi (2013), "Sinkhorn distances"; Caron et al. (2020),
     "Unsupervised learning of visual features by contrasting cluster
@@ -100,6 +106,12 @@ def swapped_prediction(
 
   Raises:
     ValueError: if a number `temperature` is not above 0.
+
+  Example:
+    >>> one, other = jnp.array([[0.9, 0.1]]), jnp.array([[0.2, 0.4]])
+    >>> q = jnp.array([[1.0, 0.0]])
+    >>> clustering.swapped_prediction(one, other, q, q, temperature=0.1)
+    Array([1.06], dtype=float32)
 
   Source: Caron et al. (2020), "Unsupervised learning of visual features by
     contrasting cluster assignments" (SwAV), Equation 2; its code takes the mean

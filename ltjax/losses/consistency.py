@@ -31,6 +31,11 @@ def kl_divergence(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
   Returns:
     fp32 `[B]`, 0 or more up to rounding.
 
+  Example:
+    >>> before = jnp.array([[0.5, 0.5], [0.0, 0.0]])
+    >>> consistency.kl_divergence(before, jnp.array([[2.0, 0.0]] * 2))
+    Array([0.43, 0.  ], dtype=float32)
+
   Source: Liu et al. (2021), "Semi-supervised long-tailed recognition using
     alternate sampling", the consistency term of the embedding stage.
   """
@@ -60,6 +65,11 @@ def mean_squared_error(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
   Returns:
     fp32 `[B]`, 0 or more.
 
+  Example:
+    >>> before, logits = jnp.array([[1.0, 0.0]]), jnp.zeros((1, 2))
+    >>> consistency.mean_squared_error(before, logits)
+    Array([0.25], dtype=float32)
+
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
     learning", Algorithms 1 and 2; Tarvainen & Valpola (2017), "Mean teachers
     are better role models", whose published code divides by C, too.
@@ -83,6 +93,11 @@ def normalized_distance(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
   Returns:
     fp32 `[B]`, in [0, 4].
+
+  Example:
+    >>> p, t = jnp.array([[2.0, 0.0]] * 2), jnp.array([[5.0, 0.0], [0.0, 1.0]])
+    >>> consistency.normalized_distance(p, t)
+    Array([0., 2.], dtype=float32)
 
   Source: Grill et al. (2020), "Bootstrap your own latent" (BYOL), Equation 2;
     Lin et al. (2023), "Frequency-aware self-supervised long-tailed learning"

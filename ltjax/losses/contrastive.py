@@ -36,13 +36,20 @@ def info_nce_logits(
     queries: q, `[B, D]`, of unit length; any float dtype.
     keys: k, `[B, D]`, of unit length; row i belongs to query i.
     queue: n, `[K, D]`, of unit length, the negatives of every query.
-    temperature: above 0, a number or a traced fp32 `[]`; the smaller, the more the nearest negatives count.
+    temperature: above 0, a number or a traced fp32 `[]`; the smaller, the more
+      the nearest negatives count.
 
   Returns:
     fp32 `[B, 1 + K]`; the positive is in column 0.
 
   Raises:
     ValueError: if `temperature` is not above 0.
+
+  Example:
+    >>> q, k = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8]])
+    >>> queue = jnp.array([[0.0, 1.0], [0.8, 0.6]])
+    >>> contrastive.info_nce_logits(q, k, queue)
+    Array([[3., 0., 4.]], dtype=float32)
 
   Source: He et al. (2020), "Momentum contrast for unsupervised visual
     representation learning", Algorithm 1.
@@ -86,6 +93,12 @@ def info_nce(
   Raises:
     ValueError: if `temperature` is not above 0.
 
+  Example:
+    >>> q, k = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8]])
+    >>> queue = jnp.array([[0.0, 1.0], [0.8, 0.6]])
+    >>> contrastive.info_nce(q, k, queue)
+    Array([1.33], dtype=float32)
+
   Source: He et al. (2020), Equation 1; van den Oord et al. (2018),
     "Representation learning with contrastive predictive coding".
   """
@@ -115,6 +128,11 @@ def nt_xent(
 
   Raises:
     ValueError: if B is 1 or a number `temperature` not above 0.
+
+  Example:
+    >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
+    >>> contrastive.nt_xent(first, second, temperature=0.5)
+    Array([0.46, 0.59], dtype=float32)
 
   Source: Chen et al. (2020), "A simple framework for contrastive learning of
     visual representations" (SimCLR), Equation 1 and Algorithm 1.
@@ -148,6 +166,11 @@ def focal_nt_xent(
   Raises:
     ValueError: if B is 1, a number `temperature` not above 0, or `gamma`
       negative or not finite.
+
+  Example:
+    >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
+    >>> contrastive.focal_nt_xent(first, second, temperature=0.5)
+    Array([0.06, 0.15], dtype=float32)
 
   Source: Lin et al. (2017), "Focal loss for dense object detection", applied to
     NT-Xent as in the published code of Zhou et al. (2023), "Combating
@@ -187,6 +210,12 @@ def sup_con(
   Raises:
     ValueError: if B is 1 or a number `temperature` not above 0.
 
+  Example:
+    >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
+    >>> y = jnp.array([1, 1])
+    >>> contrastive.sup_con(first, second, y, temperature=0.5)
+    Array([1.39, 1.26], dtype=float32)
+
   Source: Khosla et al. (2020), "Supervised contrastive learning", Equation 2,
     with the sum outside of the logarithm.
   """
@@ -200,7 +229,8 @@ def sup_con(
   positives = same & ~jnp.eye(len(labels), dtype=bool)
   # Masked before the sum: the anchor's own log-probability is -inf.
   total = jnp.sum(jnp.where(positives, log_probs, 0.0), axis=1)
-  return _mean_of_views(-total / jnp.sum(positives, axis=1))
+  count = jnp.sum(positives, axis=1).astype(jnp.float32)
+  return _mean_of_views(-total / count)
 
 
 def _log_probabilities(

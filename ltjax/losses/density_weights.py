@@ -61,6 +61,11 @@ def scores(
   Raises:
     ValueError: if `score` is none of the three.
 
+  Example:
+    >>> z, prototypes = jnp.eye(2), jnp.array([[0.6, 0.8]])
+    >>> density_weights.scores(z, prototypes, score="energy")
+    Array([-0.36, -0.64], dtype=float32)
+
   Source: `paper`: Lin et al. (2023), "Frequency-aware self-supervised
     long-tailed learning" (FASSL), Equation 3, whose weight is `exp(-s)`.
   """
@@ -125,6 +130,10 @@ def weights(
   Raises:
     ValueError: if `clip` or `temperature` is not above 0.
 
+  Example:
+    >>> density_weights.weights(jnp.array([1.0, 2.0, 3.0]))
+    Array([2.17, 0.64, 0.19], dtype=float32)
+
   Source: Lin et al. (2023), Section 4.2: "clip outliers and normalize the
     weights in each mini-batch"; how is not said there.
   """
@@ -152,6 +161,10 @@ def effective_sample_size(w: jax.Array) -> jax.Array:
   Returns:
     fp32 `[]`, in [1, B]; 0 where all weights are 0.
 
+  Example:
+    >>> density_weights.effective_sample_size(jnp.array([1.0, 1.0, 0.0]))
+    Array(2., dtype=float32)
+
   Source: Kish (1965), "Survey sampling".
   """
   chex.assert_rank(w, 1)
@@ -174,6 +187,11 @@ def correlation(w: jax.Array, x: jax.Array, mask: jax.Array) -> jax.Array:
   Returns:
     fp32 `[]`, in [-1, 1]; 0 where it is not defined: fewer than two images, or
     one of the numbers the same for all, up to rounding.
+
+  Example:
+    >>> w, x = jnp.array([1.0, 2.0, 9.0]), jnp.array([0.1, 0.3, 0.0])
+    >>> density_weights.correlation(w, x, jnp.array([True, True, False]))
+    Array(1., dtype=float32)
   """
   chex.assert_rank([w, x, mask], 1)
   chex.assert_equal_shape([w, x, mask])

@@ -33,6 +33,10 @@ def from_counts(counts: jax.Array, *, largest: float = 0.5) -> jax.Array:
     fp32 `[C]`. A class without images has the largest margin, as the rarest
     that has some; it does not change the margins of the others.
 
+  Example:
+    >>> margins.from_counts(jnp.array([160.0, 10.0]))
+    Array([0.25, 0.5 ], dtype=float32)
+
   Source: Cao et al. (2019), "Learning imbalanced datasets with
     label-distribution-aware margin loss", Section 3.2; scaled as in their
     code.
@@ -65,6 +69,12 @@ def ldam(
   Returns:
     fp32 `[B]`, 0 or more.
 
+  Example:
+    >>> cosines, labels = jnp.array([[0.5, 0.1], [0.5, 0.1]]), jnp.array([0, 1])
+    >>> m = margins.from_counts(jnp.array([160.0, 10.0]))
+    >>> margins.ldam(10.0 * cosines, labels, margins=m, scale=10.0)
+    Array([0.2, 9. ], dtype=float32)
+
   Source: Cao et al. (2019), "Learning imbalanced datasets with
     label-distribution-aware margin loss", Section 3.2.
   """
@@ -96,6 +106,12 @@ def ldam_hinge(
 
   Returns:
     fp32 `[B]`, 0 or more; 0 where the label leads by its margin.
+
+  Example:
+    >>> cosines, labels = jnp.array([[0.5, 0.1], [0.5, 0.1]]), jnp.array([0, 1])
+    >>> m = margins.from_counts(jnp.array([160.0, 10.0]))
+    >>> margins.ldam_hinge(10.0 * cosines, labels, margins=m, scale=10.0)
+    Array([0., 9.], dtype=float32)
 
   Source: Cao et al. (2019), "Learning imbalanced datasets with
     label-distribution-aware margin loss", Section 3.2.

@@ -24,6 +24,10 @@ def start(num_images: int) -> jax.Array:
 
   Returns:
     fp32 `[N]`: no image has been seen.
+
+  Example:
+    >>> memorization.start(3)
+    Array([-1., -1., -1.], dtype=float32)
   """
   return jnp.full(num_images, UNSEEN, jnp.float32)
 
@@ -52,6 +56,12 @@ def update(
 
   Raises:
     ValueError: if `decay` is outside [0, 1).
+
+  Example:
+    >>> losses, index = jnp.array([2.0, 1.0]), jnp.array([2, 0])
+    >>> memory = memorization.start(3)
+    >>> memorization.update(memory, losses, index, decay=0.97, first=True)
+    Array([ 1., -1.,  2.], dtype=float32)
 
   Source: Zhou et al. (2022), "Contrastive learning with boosted memorization"
     (BCL).
@@ -88,6 +98,10 @@ def strengths(memory: jax.Array) -> jax.Array:
     fp32 `[N]`, in [0, 1]; 0, no more than the usual augmentation, for images
     not seen yet.
 
+  Example:
+    >>> memorization.strengths(jnp.array([1.0, 2.0, 3.0, -1.0]))
+    Array([0. , 0.5, 1. , 0. ], dtype=float32)
+
   Source: Zhou et al. (2022) and their code.
   """
   chex.assert_rank(memory, 1)
@@ -95,7 +109,7 @@ def strengths(memory: jax.Array) -> jax.Array:
   memory = memory.astype(jnp.float32)
   seen = memory >= 0
   total = jnp.sum(jnp.where(seen, memory, 0.0))
-  mean = total / jnp.maximum(jnp.sum(seen), 1)
+  mean = total / jnp.maximum(jnp.sum(seen), 1).astype(jnp.float32)
   away = jnp.where(seen, memory - mean, 0.0)
   farthest = jnp.max(jnp.abs(away))
   # What rounding leaves of equal losses is no distance.

@@ -1,4 +1,4 @@
-"""What a step minimizes: a loss, its class weights, and how a batch is averaged.
+"""What a step minimizes: a loss, class weights, and how a batch is averaged.
 
 The block `loss` of a config becomes an `Objective`. Margins, priors and class
 weights follow from the class counts inside the step, where the counts are an
@@ -172,6 +172,13 @@ def make(
   Raises:
     ValueError: if a setting is unknown, out of range, without effect, or does
       not fit the head or the number of classes.
+
+  Example:
+    >>> loss = objective.make({"name": "focal", "gamma": 2.0}, head="linear",
+    ...   head_scale=1.0, num_classes=2)
+    >>> loss(jnp.zeros((1, 2)), jnp.array([1]), counts=jnp.array([9.0, 1.0]),
+    ...   epoch=0, epochs=1)
+    Array(0.17, dtype=float32)
   """
   if not isinstance(settings, loss_settings.Settings):
     settings = loss_settings.of(settings)

@@ -31,7 +31,8 @@ def _of(field: str) -> dict[str, tuple[str, ...]]:
 _ALIASES = {
   "ce": "loss.name=cross_entropy",
   "balanced_softmax": "loss.name=logit_adjustment with loss.tau=1",
-  "class_balanced": "loss.name=cross_entropy with loss.weights=effective_number",
+  "class_balanced": "loss.name=cross_entropy with"
+  " loss.weights=effective_number",
   "cdt": "loss.name=vs with loss.tau=0",
   "ldam_drw": "loss.name=ldam with loss.weights=effective_number and"
   " loss.defer=0.8",
@@ -243,8 +244,8 @@ def _check_delta(settings: Settings, num_classes: int) -> None:
   if len(delta) != num_classes:
     raise ValueError(
       f"loss.delta has {len(delta)} numbers, but the task has {num_classes}"
-      " classes; give one for each. All equal is the balanced cross-entropy, the"
-      " class counts are logit adjustment."
+      " classes; give one for each. All equal is the balanced cross-entropy,"
+      " the class counts are logit adjustment."
     )
   values = np.array(delta, np.float64)
   if not (np.isfinite(values) & (values > 0)).all():
@@ -301,8 +302,8 @@ def check_counts(
   plain = {"name": "cross_entropy", "weights": "none"}[field]
   raise ValueError(
     f"loss.{field}={getattr(settings, field)!r} takes {rows[field].counts} from"
-    f" the images of each class, but {len(empty)} of {num_classes} classes have none: class"
-    f" {', '.join(shown)}{more}. Give each class an image (a lower"
+    f" the images of each class, but {len(empty)} of {num_classes} classes have"
+    f" none: class {', '.join(shown)}{more}. Give each class an image (a lower"
     " --config.data.labeled.rho, or a higher --config.data.labeled.max_count),"
     f" or set --config.loss.{field}={plain}."
   )

@@ -1,10 +1,10 @@
 """Sigmoid losses: one yes-or-no question a class, without competition.
 
-Each logit is that of a binary classifier "this class or not", and the loss of an
-example sums over the classes. No softmax ties them together, so many frequent
-classes cannot push a rare one down through the normalizer; but every example
-asks for a "no" of C - 1 classes. The head's bias therefore best starts at
-`-log(C - 1)`, where each answer begins at 1 / C.
+Each logit is that of a binary classifier "this class or not", and the loss of
+an example sums over the classes. No softmax ties them together, so many
+frequent classes cannot push a rare one down through the normalizer; but every
+example asks for a "no" of C - 1 classes. The head's bias therefore best starts
+at `-log(C - 1)`, where each answer begins at 1 / C.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Returns:
     fp32 `[B]`, 0 or more.
+
+  Example:
+    >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
+    >>> sigmoid.cross_entropy(logits, jnp.array([0, 1]))
+    Array([0.82, 2.82], dtype=float32)
 
   Source: Cui et al. (2019), "Class-balanced loss based on effective number of
     samples", Section 4, without its weight.
@@ -53,6 +58,11 @@ def focal_cross_entropy(
 
   Raises:
     ValueError: if gamma is negative or not finite.
+
+  Example:
+    >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
+    >>> sigmoid.focal_cross_entropy(logits, jnp.array([0, 1]))
+    Array([0.36, 2.22], dtype=float32)
 
   Source: Lin et al. (2017), "Focal loss for dense object detection", equation
     4; Cui et al. (2019), Section 4, without its weight.

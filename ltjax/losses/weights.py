@@ -39,6 +39,10 @@ def effective_number(counts: jax.Array, *, beta: float = 0.9999) -> jax.Array:
   Raises:
     ValueError: if beta is outside [0, 1).
 
+  Example:
+    >>> weights.effective_number(jnp.array([90.0, 10.0]), beta=0.99)
+    Array([0.28, 1.72], dtype=float32)
+
   Source: Cui et al. (2019), "Class-balanced loss based on effective number of
     samples", Sections 3 and 4; scaled as in their code.
   """
@@ -61,6 +65,10 @@ def inverse(counts: jax.Array) -> jax.Array:
   Returns:
     fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
     class has images.
+
+  Example:
+    >>> weights.inverse(jnp.array([30.0, 10.0]))
+    Array([0.5, 1.5], dtype=float32)
   """
   counts = _counts(counts)
   some = counts > 0
@@ -77,6 +85,10 @@ def power(counts: jax.Array, *, exponent: float) -> jax.Array:
   Returns:
     fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
     class has images.
+
+  Example:
+    >>> weights.power(jnp.array([90.0, 10.0]), exponent=0.5)
+    Array([0.5, 1.5], dtype=float32)
 
   Source: Zhang et al. (2021), "Distribution alignment", Equation 9; Du et al.
     (2023), GLMC, Equation 7.
@@ -96,6 +108,10 @@ def normalize(values: jax.Array) -> jax.Array:
 
   Returns:
     fp32 `[C]`, summing to C; all 0 if all are.
+
+  Example:
+    >>> weights.normalize(jnp.array([3.0, 1.0]))
+    Array([1.5, 0.5], dtype=float32)
   """
   chex.assert_rank(values, 1)
   chex.assert_type(values, float)
@@ -113,6 +129,10 @@ def of_labels(values: jax.Array, labels: jax.Array) -> jax.Array:
 
   Returns:
     `values[labels]`, `[B]`, of the dtype of `values`.
+
+  Example:
+    >>> weights.of_labels(jnp.array([0.5, 1.5]), jnp.array([1, 1, 0]))
+    Array([1.5, 1.5, 0.5], dtype=float32)
   """
   chex.assert_rank([values, labels], [1, 1])
   chex.assert_type([values, labels], [float, int])
@@ -145,6 +165,10 @@ def mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
   Returns:
     fp32 `[]`.
+
+  Example:
+    >>> weights.mean(jnp.array([1.0, 3.0]), jnp.array([1.5, 0.5]))
+    Array(1.5, dtype=float32)
   """
   losses, weights = _widen(losses, weights)
   return jnp.mean(weights * losses)
@@ -159,6 +183,10 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
   Returns:
     fp32 `[]`; 0 where all weights are 0.
+
+  Example:
+    >>> weights.weighted_mean(jnp.array([1.0, 3.0]), jnp.array([3.0, 1.0]))
+    Array(1.5, dtype=float32)
   """
   losses, weights = _widen(losses, weights)
   total = jnp.sum(weights)

@@ -40,10 +40,10 @@ class Model(NamedTuple):
     init: `init(key) -> (params, batch_stats)`, with
       `params = {"backbone": ..., "head": ...}`, all fp32.
     apply: `apply(params, batch_stats, images, train) -> (features, logits,
-      batch_stats)`. Images are normalised, `[B, H, W, C]`; features `[B, D]` and
-      logits `[B, num_classes]` are fp32. Training uses the statistics of the
-      batch and returns updated running ones; evaluation returns the very object
-      it was given.
+      batch_stats)`. Images are normalised, `[B, H, W, C]`; features
+      `[B, D]` and logits `[B, num_classes]` are fp32. Training uses the
+      statistics of the batch and returns updated running ones; evaluation
+      returns the very object it was given.
     head_init: `head_init(key) -> head_params`, a fresh head.
     head_apply: `head_apply(head_params, features [..., D]) -> logits`.
     feature_dim: D.

@@ -1,14 +1,15 @@
 """Batch normalisation (Ioffe & Szegedy, 2015), with a gradient of its own.
 
-The mathematics and the names of parameters and statistics are the usual ones; its
-own is the gradient, the closed formula over the input, the mean and the inverse
-spread. Derived step by step it keeps and reads more arrays of the input's size: on
-a CPU a step of ResNet-32 then needs half as much memory again (docs/performance.md).
+The mathematics and the names of parameters and statistics are the usual ones;
+its own is the gradient, the closed formula over the input, the mean and the
+inverse spread. Derived step by step it keeps and reads more arrays of the
+input's size: on a CPU a step of ResNet-32 then needs half as much memory again
+(docs/performance.md).
 
-Constants are PyTorch's. One difference is left: the running variance averages the
-*biased* batch variance, where PyTorch averages the unbiased one, n / (n - 1) times
-larger with n = B * H * W (below 0.2 % at a 4x4 map and batch 32). Under jit on
-several devices the statistics are those of the global batch.
+Constants are PyTorch's. One difference is left: the running variance averages
+the *biased* batch variance, where PyTorch averages the unbiased one,
+n / (n - 1) times larger with n = B * H * W (below 0.2 % at a 4x4 map and batch
+32). Under jit on several devices the statistics are those of the global batch.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def with_statistics(
     scale, bias, mean, var: fp32 `[D]`.
 
   Returns:
-    `(x - mean) / sqrt(var + 1e-5) * scale + bias`, of the shape and dtype of `x`.
+    `(x - mean) / sqrt(var + 1e-5) * scale + bias`, of the shape and dtype of
+    `x`.
   """
   factor = scale * jax.lax.rsqrt(var + EPSILON)
   y = _less(x, mean) * _wide(factor, x) + _wide(bias, x)
@@ -83,9 +85,9 @@ def with_statistics(
 
 
 def _apart(tree: Any) -> Any:
-  # XLA:CPU would see that `x - mean` is needed again, and keep it from the forward
-  # pass for the backward one beside `x`: half as much memory again. It is made
-  # anew. What other compilers fuse is left to them.
+  # XLA:CPU would see that `x - mean` is needed again, and keep it from the
+  # forward pass for the backward one beside `x`: half as much memory again. It
+  # is made anew. What other compilers fuse is left to them.
   barrier = jax.lax.optimization_barrier
   return jax.lax.platform_dependent(tree, cpu=barrier, default=lambda x: x)
 

@@ -1,11 +1,12 @@
 """The convolution under every backbone.
 
-Its mathematics is the usual one; what is its own is how a CPU computes it, and the
-gradients above all, where XLA:CPU is slow: kernels of one pixel as products, 3x3
-kernels of many channels by Winograd's method, strided ones by dense convolutions
-and products, and the gradient of any other kernel as the sum over small
-sub-batches, two to four times as fast as over a batch that does not fit the cache.
-Accelerators have XLA's own convolutions, whatever the kernel, and so do grouped ones.
+Its mathematics is the usual one; what is its own is how a CPU computes it, and
+the gradients above all, where XLA:CPU is slow: kernels of one pixel as
+products, 3x3 kernels of many channels by Winograd's method, strided ones by
+dense convolutions and products, and the gradient of any other kernel as the sum
+over small sub-batches, two to four times as fast as over a batch that does not
+fit the cache. Accelerators have XLA's own convolutions, whatever the kernel,
+and so do grouped ones.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _MAX_PIECES = 32
 # Where XLA:CPU multiplies matrices by YNNPACK. Before, its own convolutions are
 # faster than what is made of products here.
 _BY_PRODUCTS = jax.__version_info__ >= (0, 11)
-# Input and output channels from which that is faster on 2 cores: Winograd's method
-# forward, and the gradients, strided or not.
+# Input and output channels from which that is faster on 2 cores: Winograd's
+# method forward, and the gradients, strided or not.
 _FORWARD_CHANNELS = 128
 _GRADIENT_CHANNELS = 64
 
@@ -101,8 +102,8 @@ def _product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _apart(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  # Two convolutions, their activations and a mean as one fusion of YNNPACK, as at
-  # the end of a network, give NaN (JAX 0.11 and 0.12).
+  # Two convolutions, their activations and a mean as one fusion of YNNPACK, as
+  # at the end of a network, give NaN (JAX 0.11 and 0.12).
   return jax.lax.optimization_barrier(_plain(x, kernel, stride))
 
 

@@ -32,8 +32,8 @@ class Head(NamedTuple):
 
   Attributes:
     init: `init(key) -> params`.
-    apply: `apply(params, features [..., D]) -> logits [..., C]`, in fp32, by the
-      structure of `params`.
+    apply: `apply(params, features [..., D]) -> logits [..., C]`, in fp32, by
+      the structure of `params`.
   """
 
   init: Callable[[jax.Array], HeadParams]

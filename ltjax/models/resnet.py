@@ -8,9 +8,9 @@ The 50-layer bottleneck is "v1.5": the stride sits in the 3x3 convolution.
 
 The *CIFAR family* (ResNet-8/14/20/32/44/56) has three stages of width 16, 32
 and 64 and the parameter-free "option A" shortcut: every second pixel, new
-channels zero. Most published long-tail numbers on CIFAR are of its ResNet-32; those of
-GLMC are of one with 64, 128 and 256 channels under the same name, which has 16
-times as many parameters and is `resnet32_x4` here.
+channels zero. Most published long-tail numbers on CIFAR are of its ResNet-32;
+those of GLMC are of one with 64, 128 and 256 channels under the same name,
+which has 16 times as many parameters and is `resnet32_x4` here.
 
 Padding is written out, because "SAME" pads a strided convolution on the other
 side than PyTorch does, and weights could then not be compared.

@@ -105,9 +105,16 @@ def adam(
   Source: Kingma & Ba (2015), "Adam", Algorithm 1.
   """
   _check(momentum, weight_decay, nesterov=False)
-  return optax.chain(
+  coupled = optax.chain(
     optax.add_decayed_weights(weight_decay), optax.adam(schedule, b1=momentum)
   )
+
+  def update(updates, state, params=None):
+    # optax takes a float to the power of the integer count of steps.
+    with jax.numpy_dtype_promotion("standard"):
+      return coupled.update(updates, state, params)
+
+  return optax.GradientTransformation(coupled.init, update)
 
 
 def lars(

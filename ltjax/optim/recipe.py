@@ -64,8 +64,8 @@ class Recipe:
       raise ValueError(f"epochs is {self.epochs}; a stage needs 1 or more.")
     if not 0 <= self.warmup_epochs < self.epochs:
       raise ValueError(
-        f"warmup_epochs is {self.warmup_epochs}; it must be 0 or more, and below"
-        f" the {self.epochs} epochs of the stage."
+        f"warmup_epochs is {self.warmup_epochs}; it must be 0 or more, and"
+        f" below the {self.epochs} epochs of the stage."
       )
     require.choice("warmup_every", self.warmup_every, WARMUPS)
 

@@ -52,7 +52,8 @@ def make(
     warmup_every: E, a divisor of W: the warm-up rises every E steps. With the
       steps of an epoch it is that of code which sets the rate once an epoch.
     milestones: Only for "step": where to decay, as fractions of T between 0 and
-      1, rising. The step `round(fraction * T)` is the first with the lower rate.
+      1, rising. The step `round(fraction * T)` is the first with the lower
+      rate.
     factor: Only for "step": what to multiply by, in (0, 1].
     final_learning_rate: Only for "exponential": `final`, in (0, lr].
 
@@ -61,6 +62,11 @@ def make(
 
   Raises:
     ValueError: The name is unknown or a value out of range.
+
+  Example:
+    >>> rate = schedules.make("cosine", learning_rate=0.1, total_steps=100)
+    >>> rate(jnp.array([0, 25, 50]))
+    Array([0.1   , 0.0854, 0.05  ], dtype=float32)
 
   Source: Loshchilov & Hutter (2017), "SGDR", equation 5 without restarts, for
     "cosine"; Cao et al. (2019), "LDAM", and their code for the warm-up.
@@ -88,8 +94,8 @@ def make(
     after = _step(learning_rate, total_steps, tuple(milestones), factor)
   elif milestones:
     raise ValueError(
-      f"Milestones {tuple(milestones)} have no meaning in the schedule {name!r}; "
-      "leave them empty or choose 'step'."
+      f"Milestones {tuple(milestones)} have no meaning in the schedule"
+      f" {name!r}; leave them empty or choose 'step'."
     )
   elif name == "cosine":
     after = _cosine(learning_rate, total_steps, warmup_steps)
@@ -177,6 +183,10 @@ def sigmoid(step: jax.Array, *, length: float) -> jax.Array:
   Returns:
     fp32 `[]`.
 
+  Example:
+    >>> schedules.sigmoid(jnp.array(50), length=100)
+    Array(0.2865, dtype=float32)
+
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
     learning", Appendix A; Mean Teacher uses the same.
   """
@@ -210,6 +220,10 @@ def cosine_wave(
 
   Raises:
     ValueError: if `period` is not above 0.
+
+  Example:
+    >>> schedules.cosine_wave(200, low=0.1, high=1.0, period=400)
+    Array(0.1, dtype=float32)
 
   Source: Kukleva et al. (2023), "Temperature schedules for self-supervised
     contrastive methods on long-tail data".

@@ -170,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     if len(titles) != len(runs):
       raise ValueError(
-        f"--titles has {len(titles)} titles for {len(runs)} runs; give one each."
+        f"--titles has {len(titles)} titles for {len(runs)} runs; give one"
+        " each."
       )
     found = [
       project(

@@ -145,8 +145,8 @@ def prototypes(summary: Mapping[str, Any]) -> list[str]:
     ]
     unknown = row["count"] - row["known"]
     parts += [
-      f"After the stage `{row['stage']}`: {row['count']} prototypes, nearest to "
-      f"{row['distinct']} different images of {row['images']:,}"
+      f"After the stage `{row['stage']}`: {row['count']} prototypes, nearest to"
+      f" {row['distinct']} different images of {row['images']:,}"
       + (
         f"; {unknown} of them to an image of unknown class, left out below.\n"
         if unknown
@@ -158,11 +158,11 @@ def prototypes(summary: Mapping[str, Any]) -> list[str]:
     return []
   return [
     "## Prototypes\n",
-    "The share of the prototypes whose nearest training image (by cosine) is of "
-    "a class of each group. Beside it, the share of the images themselves, and "
-    "of two controls that learned nothing from the prototypes' loss: uniformly "
-    "random directions, and draws from a Gaussian with the mean and the "
-    "covariance of the features.\n",
+    "The share of the prototypes whose nearest training image (by cosine) is of"
+    " a class of each group. Beside it, the share of the images themselves, and"
+    " of two controls that learned nothing from the prototypes' loss: uniformly"
+    " random directions, and draws from a Gaussian with the mean and the"
+    " covariance of the features.\n",
     *parts,
   ]
 

@@ -1,7 +1,7 @@
 """A finished run with its data, to look at again.
 
-The data is loaded and split anew as `config.json` says, and must be what the run
-saw; the model is the saved one. Nothing in the run's folder is changed.
+The data is loaded and split anew as `config.json` says, and must be what the
+run saw; the model is the saved one. Nothing in the run's folder is changed.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:
 
   Raises:
     FileNotFoundError: if there is no run, or its data is gone.
-    ValueError: if the run is not finished, its files are damaged, or the data is
-      not what it was.
+    ValueError: if the run is not finished, its files are damaged, or the data
+      is not what it was.
   """
   folder = Path(workdir)
   trained = trained_lib.load(folder)

@@ -1,8 +1,9 @@
 """The content of `model.json`: what the variables of a run mean.
 
-The network, the classes, the transform of an image and the arrays of the head `g`
-where it is of another structure than the network's own. It is read by whoever has
-the folder, and may have been edited, so that every field is checked.
+The network, the classes, the transform of an image and the arrays of the head
+`g` where it is of another structure than the network's own. It is read by
+whoever has the folder, and may have been edited, so that every field is
+checked.
 """
 
 from __future__ import annotations

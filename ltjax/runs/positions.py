@@ -1,7 +1,7 @@
 """Where a run stands: a stage, a step in it, and the checkpoint taken there.
 
-A position is `(index of the stage, step in it)`; a run that is over stands before
-step 0 of the stage after the last, named `end`.
+A position is `(index of the stage, step in it)`; a run that is over stands
+before step 0 of the stage after the last, named `end`.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Positions:
     """Returns the position to go on from, and both states there.
 
     Args:
-      state: the state before the first stage; its shapes are expected, and it is
-        returned, with None as the position, where nothing was saved.
+      state: the state before the first stage; its shapes are expected, and it
+        is returned, with None as the position, where nothing was saved.
 
     Raises:
       CheckpointError: if there are checkpoints, but none can be read.

@@ -1,11 +1,11 @@
 """A rehearsal: every program of a run is compiled before its first stage.
 
 A fault of a compiler then costs a minute, and not the stages before. The stages
-are gone through in order, as a run does, but no step is taken: each hands on what
-it began with, which is of the same shapes. Steps and passes over images are
-compiled and not run, features are random numbers; what else stages do between
-them is done. The run uses the very programs, and those that are kept on disk
-(`ltjax.devices.compilation`) serve other processes too.
+are gone through in order, as a run does, but no step is taken: each hands on
+what it began with, which is of the same shapes. Steps and passes over images
+are compiled and not run, features are random numbers; what else stages do
+between them is done. The run uses the very programs, and those that are kept on
+disk (`ltjax.devices.compilation`) serve other processes too.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def rehearse(
 
     once(name, (call, args, options), compile_it)
 
-  # Caches of features tell networks by their arrays: these are none of the run's.
+  # Caches of features tell networks by their arrays: these are none of the
+  # run's.
   state = state.replace(  # type: ignore[attr-defined]
     backbone=states.copy(state.backbone),
     batch_stats=states.copy(state.batch_stats),

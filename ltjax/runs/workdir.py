@@ -1,4 +1,4 @@
-"""The folder of a run: one config, one process at a time, nothing overwritten."""
+"""The folder of a run: one config, a process at a time, nothing overwritten."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The embedding `f` with a projection behind it, as self-supervised losses see it.
+"""The embedding `f` and a projection, as self-supervised losses see it.
 
-Parameters and BatchNorm statistics are each a dictionary of `backbone`, which is
-`f`, and `projection`. Stages that follow each other may go on with the same
+Parameters and BatchNorm statistics are each a dictionary of `backbone`, which
+is `f`, and `projection`. Stages that follow each other may go on with the same
 projection: it is handed on in `ModelState.pretrained`.
 """
 

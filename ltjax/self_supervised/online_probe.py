@@ -1,9 +1,9 @@
-"""Online probe: a linear classifier on the features, trained beside a pretext task.
+"""Online probe: a linear classifier on features, beside a pretext task.
 
 It tells while an embedding is learned without labels how well a line separates
-the classes in it. `f` does not feel it: the gradient stops at the features. They
-are brought to length 4, so that a learning rate of contrastive learning does not
-make it diverge.
+the classes in it. `f` does not feel it: the gradient stops at the features.
+They are brought to length 4, so that a learning rate of contrastive learning
+does not make it diverge.
 """
 
 from __future__ import annotations

@@ -2,15 +2,16 @@
 
 Images are compared by their similarities to K learned prototypes, `h = P z`,
 instead of by their embeddings z: SimCLR with one more linear layer, whose rows
-are the prototypes. The layer and the network are trained together. Where classes
-are frequent there are many images to describe, and most prototypes come to lie
-there, so that how similar an image is to the prototypes tells, without labels,
-how common its like is.
+are the prototypes. The layer and the network are trained together. Where
+classes are frequent there are many images to describe, and most prototypes come
+to lie there, so that how similar an image is to the prototypes tells, without
+labels, how common its like is.
 
-One thing the loss does not settle. It sees P only through cosines of `P z`, that
-is through `P^T P` up to a factor: it is the same for P, for -P, for any rotation
-O P and for 3 P. The sum of an image's similarities, which the paper's second
-stage reads, is not. See `ltjax.losses.density_weights` for a measure that is.
+One thing the loss does not settle. It sees P only through cosines of `P z`,
+that is through `P^T P` up to a factor: it is the same for P, for -P, for any
+rotation O P and for 3 P. The sum of an image's similarities, which the paper's
+second stage reads, is not. See `ltjax.losses.density_weights` for a measure
+that is.
 """
 
 from __future__ import annotations
@@ -133,8 +134,8 @@ def make(
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square,
-      the batch is larger than the set, or there are fewer images than prototypes
-      to be made of them.
+      the batch is larger than the set, or there are fewer images than
+      prototypes to be made of them.
 
   Source: Lin et al. (2023), Section 3.2.1 and Algorithm 1; K and temperature of
     Section 4.2.
@@ -176,7 +177,8 @@ def _check(
 ) -> None:
   if count < 1:
     raise ValueError(
-      f"{name}.count is {count}; there must be 1 prototype or more, such as 128."
+      f"{name}.count is {count}; there must be 1 prototype or more, such as"
+      " 128."
     )
   if not 0 < temperature < float("inf"):
     raise ValueError(
@@ -189,6 +191,6 @@ def _check(
   if init == "features" and count > num_images:
     raise ValueError(
       f"{name}.count is {count} and {name}.init is 'features', but there are"
-      f" only {num_images} images to make prototypes of; lower the count, or set"
-      f" --config.{name}.init=random."
+      f" only {num_images} images to make prototypes of; lower the count, or"
+      f" set --config.{name}.init=random."
     )

@@ -8,10 +8,10 @@ That the teacher is slow, and the predictor between the two, keep it from
 happening; the spread of the features is in the log.
 
 In a long tail the loss is mostly that of frequent classes. FASSL weights each
-image by how unlike it is to the prototypes of its first stage, so that rare ones
-count more; no labels are needed. With the score `uniform` all weights are 1, and
-the step is that of BYOL: from scratch it is BYOL, after the first stage of FASSL
-the ablation of its weights.
+image by how unlike it is to the prototypes of its first stage, so that rare
+ones count more; no labels are needed. With the score `uniform` all weights are
+1, and the step is that of BYOL: from scratch it is BYOL, after the first stage
+of FASSL the ablation of its weights.
 
 The loss is the mean over both directions (BYOL has their sum), and each view is
 normalised by its own batch, as in the code of BYOL.
@@ -50,8 +50,8 @@ def task(
   with w_i made of `z_T(x'_i)`, a constant.
 
   Its params are those of the encoder and `predictor`. Its extra holds what
-  `teacher` does; with weights the `prototypes`, which stay as they are, and with
-  `score_from="frozen"` the `frozen` encoder's params and stats.
+  `teacher` does; with weights the `prototypes`, which stay as they are, and
+  with `score_from="frozen"` the `frozen` encoder's params and stats.
 
   Args:
     network: `f` and a projection, of student and teacher.
@@ -184,10 +184,10 @@ def make(
 
   It leaves the student's `f`, its projection, and the prototypes as they were.
   Its rows have, beside the loss, `alignment`, the mean distance without
-  weights; `effective_sample_size`, how many images of a batch the weights amount
-  to, as a share of it; and `weight_correlation`, of an image's weight with
-  1 / count of its class, where labels are known: below 0, the weights favour
-  frequent classes.
+  weights; `effective_sample_size`, how many images of a batch the weights
+  amount to, as a share of it; and `weight_correlation`, of an image's weight
+  with 1 / count of its class, where labels are known: below 0, the weights
+  favour frequent classes.
 
   Args:
     name: the stage's name.
@@ -207,9 +207,9 @@ def make(
   chosen = teacher.Settings(**settings)
   if chosen.weighted and not inherit:
     raise ValueError(
-      f"student.score is {chosen.score!r}, which needs the prototypes of FASSL's"
-      " first stage, but this stage begins from scratch; set pretrain.name to"
-      " 'fassl', or --config.student.score=uniform."
+      f"student.score is {chosen.score!r}, which needs the prototypes of"
+      " FASSL's first stage, but this stage begins from scratch; set"
+      " pretrain.name to 'fassl', or --config.student.score=uniform."
     )
   encoder.check_square("fassl" if inherit else "byol", model.image_shape)
   projection_key, predictor_key, step_key = jax.random.split(setup.key, 3)

@@ -7,9 +7,10 @@ the same code, a batch as a whole has to spread over the prototypes; Sinkhorn's
 algorithm finds the assignment that does. In which shares is a choice, see
 `ltjax.self_supervised.swav`.
 
-A batch much smaller than K cannot spread. Then the embeddings of earlier batches
-are kept in a queue and take part in the assignment, not in the loss. There are
-two views of equal size; the small views of the paper's multi-crop are left out.
+A batch much smaller than K cannot spread. Then the embeddings of earlier
+batches are kept in a queue and take part in the assignment, not in the loss.
+There are two views of equal size; the small views of the paper's multi-crop are
+left out.
 """
 
 from __future__ import annotations

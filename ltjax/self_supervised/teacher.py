@@ -28,7 +28,7 @@ SCORE_FROM = ("teacher", "frozen")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a student can be told; names and defaults are those of `config.student`.
+  """What a student can be told; names and defaults are `config.student`'s.
 
   Attributes:
     predictor_hidden: width of the hidden layer of the student's predictor, the
@@ -39,7 +39,8 @@ class Settings:
     teacher_batch_norm: the teacher normalises by its own `batch`, or in
       evaluation mode by an `ema` of the student's running statistics.
     score: how common an image is, `paper` or `energy`, see
-      `ltjax.losses.density_weights`; or `uniform`: all images count the same, BYOL.
+      `ltjax.losses.density_weights`; or `uniform`: all images count the same,
+      BYOL.
     standardize: whether scores are standardised in a batch, and clipped, before
       they become weights; otherwise these are `exp(-s)` over its mean.
     clip: standard deviations at which scores are cut off, above 0.

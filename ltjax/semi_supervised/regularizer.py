@@ -47,8 +47,8 @@ class Regularizer:
   """A consistency term and what it carries from step to step.
 
   Attributes:
-    penalty: `(forward, params, train_state, views) -> (losses [B], changes)`. It
-      is differentiated by params; `train_state` is that before the step;
+    penalty: `(forward, params, train_state, views) -> (losses [B], changes)`.
+      It is differentiated by params; `train_state` is that before the step;
       `forward(params, batch_stats, view, train=True) -> (logits, batch_stats)`.
       `changes` are fields of the step's `Outcome`: `memory` or `found`.
     extra: `model_state -> extra` before the first step.

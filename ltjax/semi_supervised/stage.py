@@ -1,12 +1,12 @@
-"""Semi-supervised training of `f` and its head on labels and a consistency term.
+"""Semi-supervised training of `f` and its head: labels and consistency.
 
 Each step draws labeled and unlabeled images and minimizes
 
     L = objective(labeled) + weight * ramp(t) * mean consistency(all),
 
 where the objective is any supervised loss and the consistency term is one of
-`ltjax.semi_supervised.regularizer`. The mean is over the labeled and the unlabeled images of
-the batch.
+`ltjax.semi_supervised.regularizer`. The mean is over the labeled and the
+unlabeled images of the batch.
 
 BatchNorm: labeled and unlabeled images are two batches in every pass, each
 normalised by its own statistics, and the labeled one of the first pass alone

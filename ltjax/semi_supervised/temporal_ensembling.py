@@ -9,8 +9,8 @@ paper, without a second memory.
 
 The correction divides by the weights that went into `Z`, as in Adam. The paper
 counts t in epochs. Here an image can miss an epoch (the last, partial batch) or
-come twice (a balanced sampler), so t is the image's own count of visits, and the
-sum of its weights, `1 - alpha^t`, is kept beside `Z`.
+come twice (a balanced sampler), so t is the image's own count of visits, and
+the sum of its weights, `1 - alpha^t`, is kept beside `Z`.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Virtual adversarial training: be smooth in the direction where it is hardest.
 
-Around each image the divergence of the predictions, `D(r) = KL(p(x) || p(x + r))`,
-has its minimum at r = 0, so it is a quadratic form there. Its worst direction is
-found by power iteration; the product of its matrix with a unit vector `d` is, by
-finite differences, the gradient of D at `xi d` (divided by `xi`, which the
-normalisation makes needless).
+Around each image the divergence of the predictions,
+`D(r) = KL(p(x) || p(x + r))`, has its minimum at r = 0, so it is a quadratic
+form there. Its worst direction is found by power iteration; the product of its
+matrix with a unit vector `d` is, by finite differences, the gradient of D at
+`xi d` (divided by `xi`, which the normalisation makes needless).
 
 xi must be large enough to be seen. Spread over a whole image, the 1e-6 of the
 paper is below the last bit of a pixel in fp32, and the gradient is the rounding
 error of the softmax: on a ResNet-8 and images of 32 x 32 the direction has
-nothing to do with that of xi = 0.01, while that of 0.1 has a cosine of 0.99 with
-it. A network in bf16 sees less; there 1 is better.
+nothing to do with that of xi = 0.01, while that of 0.1 has a cosine of 0.99
+with it. A network in bf16 sees less; there 1 is better.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def worst_direction(
     iterations: of the power method, 1 or more.
 
   Returns:
-    fp32 `[B, H, W, C]`, of norm 1 for each image (0 where no direction matters).
+    fp32 `[B, H, W, C]`, of norm 1 for each image (0 where no direction
+    matters).
 
   Source: Miyato et al. (2018), "Virtual adversarial training", Section 3.3.
   """

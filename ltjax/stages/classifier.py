@@ -38,7 +38,7 @@ LOSSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a classifier stage can be told; names are those of the config's blocks.
+  """What a classifier stage can be told; names are those of config blocks.
 
   Attributes:
     field: the config block, for errors.

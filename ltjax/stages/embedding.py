@@ -40,10 +40,10 @@ def pseudo_label_terms(
   *   `examples`: over the batch, in which a pseudo-labeled example counts omega
       times. At omega 1 it is the authors' code, which concatenates both sets;
       with five pseudo labels to a label, labels have a sixth of the gradient.
-  *   `parts`: each L over its own part of the batch, as the formula reads. Labels
-      have the share `1 / (1 + omega)` of the gradient, however many they are.
-      The loss is then the sum of `1 + omega` means, and a step as much longer:
-      at omega 1 half the learning rate has the length of `examples`.
+  *   `parts`: each L over its own part of the batch, as the formula reads.
+      Labels have the share `1 / (1 + omega)` of the gradient, however many they
+      are. The loss is then the sum of `1 + omega` means, and a step as much
+      longer: at omega 1 half the learning rate has the length of `examples`.
 
   Args:
     omega: weight of the pseudo labels, 0 or more.
@@ -73,7 +73,8 @@ def pseudo_label_terms(
 
   def of_part(part: jax.Array) -> jax.Array:
     # The objective's mean divides by B, and this undoes it.
-    return part * (len(part) / jnp.maximum(jnp.sum(part), 1))
+    part = part.astype(jnp.float32)
+    return part * (len(part) / jnp.maximum(jnp.sum(part), 1.0))
 
   def terms(index: jax.Array) -> Terms:
     labeled = index < num_labeled

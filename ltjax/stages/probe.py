@@ -56,8 +56,8 @@ def make(
     protocol: of a linear classifier.
     images: uint8 `[P, H, W, C]`, what to learn from.
     labels: int32 `[P]`.
-    validation_features: `model_state -> float32 [V, D]`, of the images to choose
-      on; not asked where V = 0: then the last epoch counts.
+    validation_features: `model_state -> float32 [V, D]`, of the images to
+      choose on; not asked where V = 0: then the last epoch counts.
     validation_labels: `[V]` integers.
     num_classes: C.
     seed: the run's seed, for the index streams.
@@ -74,9 +74,9 @@ def make(
   head = jax.eval_shape(predictor.model.head_init, jax.random.key(0))
   if not rescaling.is_linear(head):
     raise ValueError(
-      f"The protocol {protocol.name} fits a linear classifier, but the network's"
-      f" head is one of {', '.join(sorted(head))}; set --config.model.head="
-      "linear."
+      f"The protocol {protocol.name} fits a linear classifier, but the"
+      f" network's head is one of {', '.join(sorted(head))}; set"
+      " --config.model.head=linear."
     )
   stage = classifier.Maker(
     predictor,

@@ -14,6 +14,7 @@ handed to the device a step at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -92,23 +93,28 @@ def fit(
   sharding.check_batch(stage.batch_size, mesh, stage.batch.field.split(".")[0])
   steps_per_call = steps_in_call(stage, arrays, mesh, steps_per_call)
   batch_sharding = sharding.batched(mesh, int(steps_per_call > 1))
+  whole = sharding.replicated(mesh)
   state = sharding.place(state, mesh)
   call, shapes = program(stage, state, arrays, mesh, steps_per_call, unroll)
   compile_and_check(stage, call, shapes, mesh, memory_limit_gib)
 
+  # Compiling moves the constants of a program; after that, what is not on its
+  # devices yet would be copied in each step.
+  guard: Any = contextlib.nullcontext()
   start, last = int(state.step), None
   now, later = itertools.tee(_chunks(stage, stream, start, steps_per_call))
   given = prefetch.ahead(arrays, (chunk[0] for _, chunk in later), mesh)
   for (step, chunk), read in zip(now, given):
+    indices, count = chunk[0], ()
+    if steps_per_call > 1:
+      indices = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
+      indices[: len(chunk)] = chunk
+      count = (sharding.put(np.int32(len(chunk)), whole),)
+    index = sharding.put(indices, batch_sharding)
     with memory.explained(stage.batch):
-      if steps_per_call == 1:
-        index = sharding.put(chunk[0], batch_sharding)
-        state, read_now = call(state, index, read)
-      else:
-        padded = np.zeros((steps_per_call, chunk.shape[1]), np.int32)
-        padded[: len(chunk)] = chunk
-        index = sharding.put(padded, batch_sharding)
-        state, read_now = call(state, index, read, len(chunk))
+      with guard:
+        state, read_now = call(state, index, read, *count)
+      guard = jax.transfer_guard("disallow")
       step += len(chunk)
       done = step % stage.steps_per_epoch == 0
       # An epoch's end reads its own metrics, all other calls the ones before.
@@ -151,7 +157,10 @@ def program(
     sharding=sharding.batched(mesh, int(many)),
   )
   read = prefetch.outline(arrays, size, mesh)
-  shapes = (sharding.shaped(state, mesh), index, read, *((count,) * many))
+  valid = jax.ShapeDtypeStruct(
+    (), jnp.int32, sharding=sharding.replicated(mesh)
+  )
+  shapes = (sharding.shaped(state, mesh), index, read, *((valid,) * many))
   return compiled(stage.step, mesh, many, split, unroll), shapes
 
 

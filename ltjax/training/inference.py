@@ -105,7 +105,8 @@ class Predictor:
   def rehearsing(self, compile_pass: Compile) -> Iterator[None]:
     """Within this context passes are compiled and not run.
 
-    Features are random numbers then: of no use, but those who ask for them go on.
+    Features are random numbers then: of no use, but those who ask for them go
+    on.
     """
     self._compile = compile_pass
     try:

@@ -1,7 +1,8 @@
 """What a stage of a method is: an initial state, a pure step, and what to read.
 
 Methods are lists of stages. `ltjax.training.fit` trains one, `ltjax.runs.run`
-executes a list of them, `ltjax.dry_run` says what they need before they run.
+executes a list of them, `ltjax.dry_run` says what they need before they
+run.
 """
 
 from __future__ import annotations

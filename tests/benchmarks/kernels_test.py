@@ -43,7 +43,7 @@ ENTRY %main (a: f32[4,8,8,3]) -> f32[4,8,8,3] {
   %while.1 = (s32[], f32[4,8,8,3]{3,2,1,0}) while(%copy.2), condition=%inner_condition, body=%body
   ROOT %get = f32[4,8,8,3]{3,2,1,0} get-tuple-element(%while.1), index=1
 }
-"""
+"""  # noqa: E501
 
 
 def test_a_loop_over_steps():

@@ -9,17 +9,20 @@ from benchmarks import variants
 from ltjax.launch import machine_shares
 
 SETTINGS = {"model": "any", "steps": 2}
-# Stands for the interpreter: tells its flags, knows one of them not, hangs on one.
+# Stands for the interpreter: tells its flags, knows one of them not, hangs on
+# one.
 PYTHON = """
   #!{python}
   import json, os, sys, time
   flags = os.environ["XLA_FLAGS"]
   if "latency_hiding" in flags:
-    print("F1130 parse_flags_from_env.cc:234] Unknown flag in XLA_FLAGS: --xla_a",
+    print("F1130 parse_flags_from_env.cc:234] Unknown flag in XLA_FLAGS:"
+          " --xla_a",
           file=sys.stderr)
     os.abort()
   if "triton" in flags:
-    print("F1130 triton.cc:703] Check failed: a == b (256 vs. 32)", file=sys.stderr)
+    print("F1130 triton.cc:703] Check failed: a == b (256 vs. 32)",
+          file=sys.stderr)
     os.abort()
   speed = 300.0 if "--unroll=2" in sys.argv else 200.0
   loop = [a for a in sys.argv if a.startswith("--only=")][0][7:]
@@ -28,7 +31,8 @@ PYTHON = """
                         convolutions=dict())
   print(json.dumps(dict(machine=dict(device="cpu"), loops={{}})), flush=True)
   assert "--model=any" in sys.argv and "--json" in sys.argv
-  print(json.dumps(dict(machine=dict(device="cpu"), loops={{loop: row}})), flush=True)
+  found = dict(machine=dict(device="cpu"), loops={{loop: row}})
+  print(json.dumps(found), flush=True)
   if "nchw" in flags:
     time.sleep(100)
 """

@@ -15,7 +15,8 @@ flags = dict(flag[2:].split("=") for flag in sys.argv[1:])
 print("begun", flush=True)
 if "child" in flags:
   child = subprocess.Popen(
-    [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+    [sys.executable, "-c", "import time; time.sleep(60)"],
+    start_new_session=True,
   )
   print(f"pid {child.pid}", flush=True)
 if "abort" in flags:
@@ -124,7 +125,8 @@ def test_a_case_that_aborts_costs_only_itself(tmp_path, monkeypatch, capsys):
   child = tmp_path / "child"
   child.write_text(
     "#!/bin/sh\nwhile read case; do case $case in\n"
-    "  b*) echo 'F1 a.cc:7] Check failed: 1 == 2' >&2; echo end >&2; kill -6 $$;;\n"
+    "  b*) echo 'F1 a.cc:7] Check failed: 1 == 2' >&2; echo end >&2; kill -6"
+    " $$;;\n"
     '  c*) echo \'{"error": "ValueError: no", "machine": {}}\';;\n'
     '  *) echo \'{"stages": [], "machine": {}}\';;\n'
     "esac; done\n"

@@ -162,8 +162,8 @@ class TestDraw:
     figure = drawn(pictures([2, -1, 2, -1, 1]), tmp_path / "p.png")
     titles = [panel(axes)[0].partition("\n")[0] for axes in figure.axes]
     assert titles[0] == (
-      "many-shot: 2 of 5 prototypes (66.7 % of known class; 70.0 % of the images"
-      " of known class)"
+      "many-shot: 2 of 5 prototypes (66.7 % of known class; 70.0 % of the"
+      " images of known class)"
     )
     assert panel(figure.axes[3]) == (
       "class unknown: 2 of 5 prototypes",

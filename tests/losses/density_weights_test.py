@@ -153,7 +153,7 @@ def test_weights_equal_numpy(clip, temperature):
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 20.0])
 def test_without_standardizing_they_are_the_literal_formula(scale):
-  """exp(-s) over its mean, whatever the clip; their spread follows that of s."""
+  """exp(-s) over its mean, whatever the clip; the spread follows that of s."""
   s = scale * draw(40, 1)[:, 0]
   e = np.exp(-np.float64(s))
   for clip in (0.8, 3.0):

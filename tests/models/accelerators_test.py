@@ -1,7 +1,8 @@
-"""What an accelerator gets of a network: XLA's convolutions, and nothing of a CPU's.
+"""What an accelerator gets of a network: XLA's convolutions, none of a CPU's.
 
-The programs are lowered for it, not compiled, which takes no accelerator. XLA:GPU
-aborted the process on a strided slice in a product (JAX 0.11.2, an H200).
+The programs are lowered for it, not compiled, which takes no accelerator.
+XLA:GPU aborted the process on a strided slice in a product (JAX 0.11.2, an
+H200).
 """
 
 import re
@@ -75,8 +76,9 @@ def test_accelerators_convolve(name, dtype, head, monkeypatch):
     *(state.backbone, state.batch_stats, state.head, images, index, None),
     augment=False,
   )
-  # The output, the gradient of the kernel and that of the input, which the images
-  # need not; of the head as many. Of a pass for features just the output.
+  # The output, the gradient of the kernel and that of the input, which the
+  # images need not; of the head as many. Of a pass for features just the
+  # output.
   count = len(kernels)
   for program, convolved, multiplied in (
     (training, 3 * count - 1, 3),

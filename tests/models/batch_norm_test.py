@@ -68,6 +68,7 @@ def test_golden():
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@jax.numpy_dtype_promotion("standard")  # Flax's bfloat16 needs it.
 def test_equals_flax(train, dtype):
   x, scale, bias = draw((8, 4, 4, 3))
   x = jnp.asarray(x, dtype)
@@ -227,7 +228,7 @@ def test_only_the_input_waits_for_the_gradient(optimized):
   arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
   lowered = jax.jit(jax.grad(loss, (1, 2, 3))).lower(*arguments)
   planned = lowered.compile().memory_analysis().temp_size_in_bytes
-  # Each layer keeps what it convolves and what it normalises, and a gradient and
-  # its likes are on their way; a third array a layer would make it 19.
+  # Each layer keeps what it convolves and what it normalises, and a gradient
+  # and its likes are on their way; a third array a layer would make it 19.
   arrays = planned / (4 * arguments[0].size)
   assert 2 * layers <= arrays < 2 * layers + 3

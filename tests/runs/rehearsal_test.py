@@ -43,7 +43,7 @@ def on_host(learner):
 def test_a_run_compiles_nothing_large_afterwards(
   method, steps_per_call, tmp_path
 ):
-  """One device and a step at a time: in conformance_test.py, for every method."""
+  """One device and a step at a time: see conformance_test.py, all methods."""
   learner = toys.learner(mesh=sharding.make_mesh(4))
   if steps_per_call == 1:
     learner = on_host(learner)

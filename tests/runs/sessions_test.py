@@ -35,7 +35,7 @@ def test_each_session_is_noted_with_how_it_ended(folder):
 def test_a_source_folder_that_is_not_installed_has_no_version(
   folder, monkeypatch
 ):
-  """PYTHONPATH is enough to run from one; the note comes after the last stage."""
+  """PYTHONPATH is enough to run from one; the note follows the last stage."""
   real = importlib.metadata.version
 
   def version(name):

@@ -87,7 +87,7 @@ def test_two_branches_are_the_network_and_its_pruned_self(state):
   toys.assert_same(seen.first, embeddings)
   # The pruned one by hand: every other weight 0, other norms, whole projection.
   backbone = dict(params["backbone"])
-  backbone["kernel"] = backbone["kernel"] * masks["kernel"]
+  backbone["kernel"] = jnp.where(masks["kernel"], backbone["kernel"], 0.0)
   backbone |= params["pruned_norms"]["backbone"]
   projection = params["projection"] | params["pruned_norms"]["projection"]
   _, embeddings, pruned = network().apply(

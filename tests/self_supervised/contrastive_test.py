@@ -1,4 +1,4 @@
-"""Contrastive pre-training: the step against NumPy, masks, memory and limits."""
+"""Contrastive pre-training: the step against NumPy, masks, memory, limits."""
 
 import dataclasses
 import math

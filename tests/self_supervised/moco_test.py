@@ -1,4 +1,4 @@
-"""Momentum contrast: the step against NumPy, the queue, and the limits of ema."""
+"""Momentum contrast: the step against NumPy, the queue, the limits of ema."""
 
 import dataclasses
 

@@ -21,7 +21,7 @@ LEARNING_RATE = 0.05
 
 
 def task():
-  """Returns the pretext task of the tests; its `extra` says what it was told."""
+  """Returns the tests' pretext task; its `extra` says what it was told."""
 
   def init(state):
     params = {"backbone": state.backbone, "w": jnp.zeros(toys.D)}
@@ -221,7 +221,7 @@ def test_the_network_does_not_feel_the_online_probe(learner):
 
 
 def test_online_probe_equals_one_by_hand(learner):
-  """The first step, from zeros: softmax regression on directions of length 4."""
+  """The first step, from zeros: softmax regression on vectors of length 4."""
   labels = np.array(learner.task.labels)
   labels[::3] = -1  # unknown: no loss
   stage = make_stage(

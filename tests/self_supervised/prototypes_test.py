@@ -1,4 +1,4 @@
-"""FASSL's first stage: what its loss sees, the step against NumPy, the starts."""
+"""FASSL's first stage: what its loss sees, the step in NumPy, the starts."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Students: the step against NumPy, BYOL as its limit, and the teacher's tau."""
+"""Students: the step against NumPy, BYOL as its limit, the teacher's tau."""
 
 import dataclasses
 

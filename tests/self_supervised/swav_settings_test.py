@@ -10,7 +10,7 @@ Settings = swav.Settings
 
 
 def test_defaults_are_those_of_the_paper():
-  """Three iterations at 0.05, temperature 0.1, a queue after 15 of 100 epochs."""
+  """Three iterations at 0.05, temperature 0.1, a queue from epoch 15 of 100."""
   found = Settings()
   assert (found.epsilon, found.iterations, found.temperature) == (0.05, 3, 0.1)
   assert found.marginal == "uniform"

@@ -216,7 +216,7 @@ def test_a_fresh_head_has_no_lengths_to_be_bounded_by(learner):
 
 @pytest.mark.parametrize("data", ["labeled", "all"])
 def test_logit_adjustment_in_place_of_re_sampling(learner, trained, data):
-  """The loss of a batch of random draws, adjusted by the counts, written out."""
+  """The loss of a batch of random draws, adjusted by counts, written out."""
   stage = toys.classifier_stage(
     learner,
     choices={"loss": "logit_adjustment", "sampler": "random", "data": data},

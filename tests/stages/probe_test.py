@@ -1,4 +1,4 @@
-"""The probe stage: a linear classifier, and the best one on validation images."""
+"""The probe stage: a linear classifier, the best one on validation images."""
 
 import dataclasses
 

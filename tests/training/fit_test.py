@@ -193,6 +193,16 @@ def test_a_stage_without_schedule_has_no_learning_rate():
     list(run(bare))
 
 
+@pytest.mark.parametrize("steps_per_call", [1, 2])
+def test_what_is_left_on_the_host_is_refused(steps_per_call, monkeypatch):
+  """Nothing is copied by the way: the first call compiles, the next may not."""
+  ticks = run(steps_per_call=steps_per_call)
+  next(ticks)
+  monkeypatch.setattr(sharding, "put", lambda array, where: array)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="host-to-device"):
+    next(ticks)
+
+
 def test_a_batch_that_devices_cannot_share_is_refused():
   with pytest.raises(ValueError) as caught:
     next(run(stage(batch_size=6), mesh=sharding.make_mesh(4)))

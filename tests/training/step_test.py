@@ -114,7 +114,7 @@ def test_stages_of_one_loss_share_their_step(learner):
 
 
 def test_parts_follow_one_schedule(learner):
-  """The first has the rates of the first half, the second those of the other."""
+  """The first has the rates of the first half, the second of the other."""
   whole = toys.recipe(epochs=4).make_schedule(5)
   halves = [stage(learner, algorithm(), part=p, parts=2) for p in (0, 1)]
   assert halves[0].step is halves[1].step

@@ -1,4 +1,4 @@
-"""Puts a named set into the data folder: `python -m ltjax.data.download NAME`."""
+"""Puts a set into the data folder: `python -m ltjax.data.download NAME`."""
 
 import sys
 

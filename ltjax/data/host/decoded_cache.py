@@ -2,9 +2,9 @@
 
 Two files: the pixels, mapped into memory, and a byte for each image that says
 whether its pixels are whole. A byte is written only when the pixels before it
-are on the disk, so that a cache that was killed in the middle, or even a machine
-that lost power, loses images to decode again and never shows a torn one.
-Several processes may fill one cache: they write the same bytes.
+are on the disk, so that a cache that was killed in the middle, or even a
+machine that lost power, loses images to decode again and never shows a torn
+one. Several processes may fill one cache: they write the same bytes.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def describe(sets: Mapping[str, Images]) -> str:
   total = sum(int(np.prod(x.shape, dtype=np.int64)) for x in sets.values())
   on_host = any(isinstance(x, host_images.HostImages) for x in sets.values())
   lines = [
-    f"{name + ' images':<22} {len(x):>9,} of {' x '.join(map(str, x.shape[1:]))}"
+    f"{name + ' images':<22} {len(x):>9,} of"
+    f" {' x '.join(map(str, x.shape[1:]))}"
     for name, x in sets.items()
   ]
   where = "on the host" if on_host else "on each device"

@@ -1,8 +1,8 @@
 """Arrays that a program hands over, where a config names a source.
 
-They are checked here, and named by their content: `arrays:KIND:DIGEST` stands in
-`config.data.source`, so that a run goes on with the arrays it began with and with
-no others.
+They are checked here, and named by their content: `arrays:KIND:DIGEST` stands
+in `config.data.source`, so that a run goes on with the arrays it began with and
+with no others.
 """
 
 from __future__ import annotations

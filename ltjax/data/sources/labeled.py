@@ -9,10 +9,11 @@
     folder:PATH                class sub-folders of pictures
     list:PATH                  list files of pictures and classes, see `lists`
     arrayrecord:PATH           ArrayRecord files, see `array_records`
-    npz:PATH                   arrays x and y, optionally x_test, y_test, classes
+    npz:PATH                   arrays x, y, optionally x_test, y_test, classes
 
 Whatever the source, a set is uint8 images `[N, H, W, C]`, int32 labels and
-class names in host memory, or, of pictures, images to be read (`image_files`). No tail is cut here: `longtail` does that.
+class names in host memory, or, of pictures, images to be read (`image_files`).
+No tail is cut here: `longtail` does that.
 """
 
 from __future__ import annotations
@@ -128,8 +129,8 @@ def load(
     seed: Chooses which images those are.
     root: The folder that the paths in list files start from.
     pictures: Leaves the pictures of a folder, of lists or of ArrayRecord files
-      unread, to be read by this. The last two need it. `mean` and `std` are then
-      those of 1000 pictures, evenly spaced.
+      unread, to be read by this. The last two need it. `mean` and `std` are
+      then those of 1000 pictures, evenly spaced.
     given: The content of a set that is no source but arrays at hand, see
       `ltjax.data.sources.given`; `name` is what it is called.
 

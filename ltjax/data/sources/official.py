@@ -38,7 +38,7 @@ def read_digits() -> folders.Content:
 
 
 def read_cifar(name: str, data_dir: str | None = None) -> folders.Content:
-  """Reads the official pickled batches, in their folder or the .tar.gz, or a pack.
+  """Reads the official pickled batches, in a folder or the .tar.gz, or a pack.
 
   Args:
     name: `cifar10` or `cifar100` (the 100 fine classes).

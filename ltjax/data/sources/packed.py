@@ -1,9 +1,9 @@
 """Packs: the images of a named set that some configs need, in few bytes.
 
-A pack lies in the data folder where the set itself would. It holds all labels, the
-test images, and of the training images those that were packed, as lossless WebP
-strips; `pack.json` says what it was packed for and has the checksum of every
-strip and one of itself. `ltjax.pack` writes it.
+A pack lies in the data folder where the set itself would. It holds all labels,
+the test images, and of the training images those that were packed, as lossless
+WebP strips; `pack.json` says what it was packed for and has the checksum of
+every strip and one of itself. `ltjax.pack` writes it.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def read(path: pathlib.Path) -> tuple[Any, Any, tuple[str, ...]]:
 
 
 def checksum(record: Mapping[str, Any]) -> str:
-  """Returns the SHA-256 of all else that a record says, strips' sums with it."""
+  """Returns the SHA-256 of all else that a record says, sums of strips too."""
   rest = {k: v for k, v in record.items() if k != "checksum"}
   return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

@@ -4,8 +4,8 @@
     test_32x32.mat    26,032               y  [N, 1], 1 ... 9, and 10 for "0"
     extra_32x32.mat   531,131 easier ones, in use as unlabeled images
 
-Here digit `d` is class `d`: label 10 becomes 0. Code that counts from the files'
-order has the digits 1 ... 9, 0 as its classes 0 ... 9, so that the most
+Here digit `d` is class `d`: label 10 becomes 0. Code that counts from the
+files' order has the digits 1 ... 9, 0 as its classes 0 ... 9, so that the most
 populated class of its long tail is the digit 1, the least populated the 0;
 `data.labeled.class_order = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)` gives that tail.
 """

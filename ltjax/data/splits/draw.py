@@ -48,8 +48,8 @@ def build(
   """Draws a labeled, an unlabeled and a validation set from a training set.
 
   Settings left out keep the defaults of `settings.LABELED`, `UNLABELED`,
-  `VALIDATION` and `PROBE`; their names in a config are `data.labeled.rho` and so
-  on.
+  `VALIDATION` and `PROBE`; their names in a config are `data.labeled.rho` and
+  so on.
 
   Args:
     labels: `[N]` integers, the classes of the training images.

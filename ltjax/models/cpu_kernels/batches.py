@@ -27,7 +27,7 @@ def count(*arrays: jax.Array, least: int, most: int) -> int:
 def split(x: jax.Array, n: int) -> jax.Array:
   """`[B, ...]` as `[B / n, n, ...]`; piece i is `[:, i]`.
 
-  That is every n-th image from i on: where a batch is sharded over devices, each
-  then has its part of each piece.
+  That is every n-th image from i on: where a batch is sharded over devices,
+  each then has its part of each piece.
   """
   return x.reshape(x.shape[0] // n, n, *x.shape[1:])

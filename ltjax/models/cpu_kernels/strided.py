@@ -1,9 +1,10 @@
 """The gradients of a 3x3 convolution of stride 2, for a CPU.
 
-XLA:CPU gets them at a third of the speed of the convolution itself: by the input
-as a convolution of images that are three quarters zeros, by the kernel from images
-that it transposes one pixel at a time. Here the first is four dense convolutions,
-one for each parity of the rows and columns, and the second nine matrix products.
+XLA:CPU gets them at a third of the speed of the convolution itself: by the
+input as a convolution of images that are three quarters zeros, by the kernel
+from images that it transposes one pixel at a time. Here the first is four dense
+convolutions, one for each parity of the rows and columns, and the second nine
+matrix products.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def gradients(
 
 
 def _by_input(kernel: jax.Array, grad: jax.Array) -> jax.Array:
-  # Pixel r of the input is in window h at place r + 1 - 2 h: an even one only in
-  # the middle of window r / 2, an odd one at the end of a window and at the
+  # Pixel r of the input is in window h at place r + 1 - 2 h: an even one only
+  # in the middle of window r / 2, an odd one at the end of a window and at the
   # beginning of the next.
   taps = {0: kernel[1:2], 1: kernel[::-2]}
   rows = []

@@ -1,10 +1,11 @@
 """Convolutions of 3x3 kernels by fewer products, for a CPU.
 
 Winograd's minimal filtering takes 36 products for a tile of 4x4 outputs, where
-nine taps for each would be 144. What XLA:CPU is fast at are products of matrices,
-so every step is one: those 36, each over all channels, and the sums before and
-after them, with a banded matrix along the height and one along the width. The
-batch goes through in pieces, so that what one needs stays in the cache.
+nine taps for each would be 144. What XLA:CPU is fast at are products of
+matrices, so every step is one: those 36, each over all channels, and the sums
+before and after them, with a banded matrix along the height and one along the
+width. The batch goes through in pieces, so that what one needs stays in the
+cache.
 
 Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"
 (arXiv:1509.09308), Section 4.
@@ -21,8 +22,8 @@ import numpy as np
 from ltjax.models.cpu_kernels import batches
 
 _TILE = 4  # Outputs of a tile, along the height and along the width.
-# Where the polynomials of Toom and Cook are evaluated, infinity besides. Rounding
-# in fp32 is about 0.6 of what it is with the usual 0, 1, -1, 2 and -2.
+# Where the polynomials of Toom and Cook are evaluated, infinity besides.
+# Rounding in fp32 is about 0.6 of what it is with the usual 0, 1, -1, 2 and -2.
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 _TAPS = 3
 _N = len(_POINTS) + 1
@@ -212,7 +213,7 @@ def _images_first(x: jax.Array) -> jax.Array:
 def _along_both(
   matrices: tuple[np.ndarray, jax.Array], x: jax.Array
 ) -> jax.Array:
-  """Products with one matrix along the height, `[H, W, B, C]`, and the width."""
+  """Products with one matrix along height and width of `[H, W, B, C]`."""
   by_height, by_width = matrices
   rows = jax.lax.dot_general(by_height, x, (((1,), (0,)), ((), ())))
   return jax.lax.dot_general(by_width, rows, (((2,), (1,)), ((0,), (0,))))

@@ -1,4 +1,4 @@
-"""Examples: the bytes that the protocol buffers' own library reads and writes."""
+"""Examples: the bytes that protocol buffers' own library reads and writes."""
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 import numpy as np

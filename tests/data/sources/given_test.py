@@ -1,4 +1,4 @@
-"""Arrays handed over: what is taken, what is refused, and what they are called."""
+"""Arrays handed over: what is taken, what refused, what they are called."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Index files: the images they name, and each way in which they can be wrong."""
+"""Index files: the images they name, and each way to be wrong."""
 
 import json
 

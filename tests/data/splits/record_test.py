@@ -1,4 +1,4 @@
-"""A split on disk: the same when read, refused when it is not what was written."""
+"""A split on disk: the same when read, refused when not what was written."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The error of a class that runs out, and that its advice is the best there is."""
+"""The error of a class that runs out, and that its advice is the best."""
 
 import re
 
