@@ -35,6 +35,7 @@ from ltjax.self_supervised import (
   rotation,
   student_teacher,
   swav,
+  teacher,
 )
 from ltjax.stages import (
   classifier,
@@ -388,11 +389,16 @@ def prototypes_stage(learner, name="prototypes", *, choices=None, **changes):
 
 def student_stage(learner, name="student", *, choices=None, **changes):
   """With weights it goes on where `prototypes_stage` ended."""
-  settings = {"score": "energy", "predictor_hidden": 16, "ema": 0.9, "dim": 8}
-  settings |= {"views": two_views} | (choices or {})
-  settings["inherit"] = settings["score"] != "uniform"
+  settings = {"score": "energy", "hidden": 16, "ema": 0.9} | (choices or {})
   return pretrain(
-    student_teacher.make, learner, name, recipe=changes, **settings
+    student_teacher.make,
+    learner,
+    name,
+    recipe=changes,
+    settings=teacher.Settings(**settings),
+    dim=8,
+    views=two_views,
+    inherit=settings["score"] != "uniform",
   )
 
 

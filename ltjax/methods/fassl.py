@@ -30,12 +30,12 @@ from ltjax.methods.learner import Learner
 from ltjax.models import projections
 from ltjax.optim import recipe as recipes
 from ltjax.self_supervised import prototypes, student_teacher, teacher
+from ltjax.settings import fields
 from ltjax.settings.fields import setting
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState
 
 FASSL = {"pretrain.name": ("fassl",)}
-_WEIGHTED = FASSL | {"score": ("paper", "energy")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,52 +54,12 @@ class Prototypes:
   )
 
 
-@dataclasses.dataclass(frozen=True)
-class Student:
-  """Students that follow a teacher: FASSL and BYOL."""
-
-  ema: float = setting(
-    0.99, "what the teacher keeps of itself in a step", least=0, most=1
-  )
-  ema_schedule: str = setting(
-    "constant", "cosine: up to 1", choices=teacher.SCHEDULES
-  )
-  hidden: int = setting(512, "of the student's predictor", least=1, size=True)
-  teacher_batch_norm: str = setting(
-    "batch",
-    "ema: of the student's statistics",
-    choices=teacher.TEACHER_BATCH_NORMS,
-  )
-  score: str = setting(
-    "paper", "how common an image is", choices=teacher.SCORES, when=FASSL
-  )
-  standardize: bool = setting(
-    True, "scores in the batch; False: exp(-s) / mean", when=_WEIGHTED
-  )
-  clip: float = setting(
-    3.0,
-    "of standardised scores",
-    above=0,
-    when=_WEIGHTED | {"standardize": (True,)},
-  )
-  weight_temperature: float = setting(
-    1.0, "the higher, the more equal the weights", above=0, when=_WEIGHTED
-  )
-  normalize_prototypes: bool = setting(True, "in the score", when=_WEIGHTED)
-  score_from: str = setting(
-    "teacher",
-    "frozen: the network of the first stage",
-    choices=teacher.SCORE_FROM,
-    when=_WEIGHTED,
-  )
-
-
 PROTOTYPES = registry.Block(
   "prototypes", Prototypes, recipes.Recipe(epochs=200), when=FASSL
 )
 STUDENT = registry.Block(
   "student",
-  Student,
+  teacher.Settings,
   recipes.Recipe(epochs=500),
   when={"pretrain.name": ("byol", "fassl")},
 )
@@ -152,16 +112,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     pretext_tasks.setup_of(learner, config, name="student"),
     views=views,
     inherit=True,
-    predictor_hidden=second.hidden,
-    ema=second.ema,
-    ema_schedule=second.ema_schedule,
-    teacher_batch_norm=second.teacher_batch_norm,
-    score=second.score,
-    standardize=second.standardize,
-    clip=second.clip,
-    weight_temperature=second.weight_temperature,
-    normalize_prototypes=second.normalize_prototypes,
-    score_from=second.score_from,
+    settings=fields.of(teacher.Settings, "student", second),
     **shape,
   )
 

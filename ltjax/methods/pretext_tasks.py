@@ -7,6 +7,7 @@ probe, so that they can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -21,7 +22,9 @@ from ltjax.self_supervised import (
   rotation,
   student_teacher,
   swav,
+  teacher,
 )
+from ltjax.settings import fields
 from ltjax.stages import embedding
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState
@@ -133,7 +136,8 @@ def _contrastive(learner: Learner, config: Any, setup: pretext.Setup):
 
 
 def _byol(learner: Learner, config: Any, setup: pretext.Setup):
-  block, student = config.pretrain, config.student
+  block = config.pretrain
+  settings = fields.of(teacher.Settings, "student", config.student)
   return student_teacher.make(
     "pretrain",
     learner.model,
@@ -142,11 +146,7 @@ def _byol(learner: Learner, config: Any, setup: pretext.Setup):
     inherit=False,
     dim=block.dim,
     hidden=block.hidden,
-    predictor_hidden=student.hidden,
-    ema=student.ema,
-    ema_schedule=student.ema_schedule,
-    teacher_batch_norm=student.teacher_batch_norm,
-    score="uniform",
+    settings=dataclasses.replace(settings, score="uniform"),
   )
 
 

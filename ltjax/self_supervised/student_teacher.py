@@ -174,11 +174,11 @@ def make(
   model: models.Model,
   setup: pretext.Setup,
   *,
+  settings: teacher.Settings,
   views: Views,
   inherit: bool,
   dim: int = 128,
   hidden: int = 0,
-  **settings: Any,
 ) -> Stage:
   """Returns the stage that trains a student with the average of itself.
 
@@ -198,16 +198,15 @@ def make(
       stage before left; otherwise the projection is fresh, and that of BYOL.
     dim: D, of the embeddings.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    **settings: those of `Settings`.
+    settings: of the student and its teacher.
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square, or
       the batch is larger than the set.
   """
-  chosen = teacher.Settings(**settings)
-  if chosen.weighted and not inherit:
+  if settings.weighted and not inherit:
     raise ValueError(
-      f"student.score is {chosen.score!r}, which needs the prototypes of"
+      f"student.score is {settings.score!r}, which needs the prototypes of"
       " FASSL's first stage, but this stage begins from scratch; set"
       " pretrain.name to 'fassl', or --config.student.score=uniform."
     )
@@ -223,9 +222,9 @@ def make(
     task(
       network,
       projections.batch_norm_mlp(
-        dim, hidden=chosen.predictor_hidden, dim=dim, last_norm=False
+        dim, hidden=settings.hidden, dim=dim, last_norm=False
       ),
-      chosen,
+      settings,
       views=views,
       key=predictor_key,
     ),

@@ -17,84 +17,70 @@ import jax.numpy as jnp
 from ltjax.losses import density_weights
 from ltjax.optim import ema as averages
 from ltjax.self_supervised import encoder
+from ltjax.settings import fields
+from ltjax.settings.fields import setting
 
 PyTree = Any
 
-SCHEDULES = ("constant", "cosine")
-TEACHER_BATCH_NORMS = ("batch", "ema")
 SCORES = ("paper", "energy", "uniform")
-SCORE_FROM = ("teacher", "frozen")
+_FASSL = {"pretrain.name": ("fassl",)}
+_WEIGHTED = {**_FASSL, "score": ("paper", "energy")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a student can be told; names and defaults are `config.student`'s.
-
-  Attributes:
-    predictor_hidden: width of the hidden layer of the student's predictor, the
-      field `hidden` of the config.
-    ema: what the teacher keeps of itself in a step, in [0, 1]. At 1 it is
-      frozen; at 0 it is the student, and the embedding collapses.
-    ema_schedule: `constant`, or `cosine`: up to 1 at the end.
-    teacher_batch_norm: the teacher normalises by its own `batch`, or in
-      evaluation mode by an `ema` of the student's running statistics.
-    score: how common an image is, `paper` or `energy`, see
-      `ltjax.losses.density_weights`; or `uniform`: all images count the same,
-      BYOL.
-    standardize: whether scores are standardised in a batch, and clipped, before
-      they become weights; otherwise these are `exp(-s)` over its mean.
-    clip: standard deviations at which scores are cut off, above 0.
-    weight_temperature: above 0; the higher, the more equal the weights.
-    normalize_prototypes: whether scores are of embeddings and prototypes of
-      length 1.
-    score_from: scores are those of the `teacher` as it moves, which is the
-      paper's; or those of the `frozen` network of the first stage, which needs
-      another pass in each step.
+  """What a student and its teacher can be told: the block `student`.
 
   Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
     learning" (FASSL), Section 3.2.2; Grill et al. (2020), "Bootstrap your own
     latent" (BYOL).
   """
 
-  predictor_hidden: int = 512
-  ema: float = 0.99
-  ema_schedule: str = "constant"
-  teacher_batch_norm: str = "batch"
-  score: str = "paper"
-  standardize: bool = True
-  clip: float = 3.0
-  weight_temperature: float = 1.0
-  normalize_prototypes: bool = True
-  score_from: str = "teacher"
+  hidden: int = setting(512, "of the student's predictor", least=1, size=True)
+  # At 1 it is frozen; at 0 it is the student, and the embedding collapses.
+  ema: float = setting(
+    0.99, "what the teacher keeps of itself in a step", least=0, most=1
+  )
+  ema_schedule: str = setting(
+    "constant", "cosine: up to 1 at the end", choices=("constant", "cosine")
+  )
+  teacher_batch_norm: str = setting(
+    "batch",
+    "its own batch, or in evaluation mode an ema of the student's statistics",
+    choices=("batch", "ema"),
+  )
+  score: str = setting(
+    "paper",
+    "how common an image is, see `losses.density_weights`; uniform: all alike",
+    choices=SCORES,
+    when=_FASSL,
+  )
+  standardize: bool = setting(
+    True,
+    "scores in a batch, and clip them; False: weights exp(-s) over their mean",
+    when=_WEIGHTED,
+  )
+  clip: float = setting(
+    3.0,
+    "standard deviations at which scores are cut off",
+    above=0,
+    when={**_WEIGHTED, "standardize": (True,)},
+  )
+  weight_temperature: float = setting(
+    1.0, "the higher, the more equal the weights", above=0, when=_WEIGHTED
+  )
+  normalize_prototypes: bool = setting(
+    True, "scores are of embeddings and prototypes of length 1", when=_WEIGHTED
+  )
+  score_from: str = setting(
+    "teacher",
+    "as it moves; frozen: the network of the first stage, in another pass",
+    choices=("teacher", "frozen"),
+    when=_WEIGHTED,
+  )
 
   def __post_init__(self):
-    if self.predictor_hidden < 1:
-      raise ValueError(
-        f"student.hidden is {self.predictor_hidden}; the predictor needs 1"
-        " hidden unit or more, such as 512."
-      )
-    if not 0 <= self.ema <= 1:
-      raise ValueError(
-        f"student.ema is {self.ema}; it must be in [0, 1], such as 0.99."
-      )
-    choices = {
-      "ema_schedule": SCHEDULES,
-      "teacher_batch_norm": TEACHER_BATCH_NORMS,
-      "score": SCORES,
-      "score_from": SCORE_FROM,
-    }
-    for name, allowed in choices.items():
-      value = getattr(self, name)
-      if value not in allowed:
-        raise ValueError(
-          f"student.{name} is {value!r}; choose one of {', '.join(allowed)}."
-        )
-    for name, example in (("clip", 3.0), ("weight_temperature", 1.0)):
-      value = getattr(self, name)
-      if not 0 < value < float("inf"):
-        raise ValueError(
-          f"student.{name} is {value}; it must be above 0, such as {example}."
-        )
+    fields.check(self, "student")
 
   @property
   def weighted(self) -> bool:

@@ -4,22 +4,12 @@ import pytest
 
 from ltjax import config as configs
 from ltjax.self_supervised import teacher
+from ltjax.settings import fields
 
 
 def test_defaults_are_those_of_the_config():
   block = configs.default().student
-  assert teacher.Settings() == teacher.Settings(
-    predictor_hidden=block.hidden,
-    ema=block.ema,
-    ema_schedule=block.ema_schedule,
-    teacher_batch_norm=block.teacher_batch_norm,
-    score=block.score,
-    standardize=block.standardize,
-    clip=block.clip,
-    weight_temperature=block.weight_temperature,
-    normalize_prototypes=block.normalize_prototypes,
-    score_from=block.score_from,
-  )
+  assert fields.of(teacher.Settings, "student", block) == teacher.Settings()
 
 
 def test_only_uniform_needs_no_prototypes():
@@ -38,7 +28,7 @@ def test_limits_of_tau_are_allowed(ema):
 @pytest.mark.parametrize(
   "settings, message",
   [
-    ({"predictor_hidden": 0}, "student.hidden is 0; the predictor needs 1"),
+    ({"hidden": 0}, "student.hidden is 0; it must be 1 or more: of the stud"),
     ({"ema": 1.1}, r"student.ema is 1.1; it must be in \[0, 1\]"),
     ({"ema": -0.1}, r"student.ema is -0.1; it must be in \[0, 1\]"),
     ({"ema": float("nan")}, "student.ema is nan"),
@@ -46,7 +36,7 @@ def test_limits_of_tau_are_allowed(ema):
     ({"teacher_batch_norm": "x"}, "batch_norm is 'x'; choose one of batch, em"),
     ({"score": "x"}, "student.score is 'x'; choose one of paper, energy, unif"),
     ({"score_from": "x"}, "score_from is 'x'; choose one of teacher, frozen"),
-    ({"clip": 0.0}, "student.clip is 0.0; it must be above 0, such as 3.0"),
+    ({"clip": 0.0}, "student.clip is 0.0; it must be above 0: stand"),
     ({"clip": -1.0}, "student.clip is -1.0"),
     ({"clip": float("nan")}, "student.clip is nan"),
     ({"weight_temperature": 0.0}, "student.weight_temperature is 0.0; it must"),

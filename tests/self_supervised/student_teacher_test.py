@@ -12,8 +12,7 @@ import toys
 from ltjax.evaluation import monitors
 from ltjax.losses import consistency
 from ltjax.models import projections
-from ltjax.self_supervised import student_teacher
-from ltjax.self_supervised import teacher as image_weights
+from ltjax.self_supervised import student_teacher, teacher
 
 K, DIM, HIDDEN = 5, 3, 7
 UNIFORM = {"score": "uniform", "inherit": False}
@@ -44,10 +43,17 @@ def start(learner):
 
 
 def make_stage(learner, **settings):
-  defaults = {"dim": DIM, "predictor_hidden": HIDDEN, "ema": 0.9}
-  defaults |= {"inherit": True, "views": toys.two_views}
+  shape = {"dim": DIM, "inherit": True, "views": toys.two_views}
+  chosen = {"hidden": HIDDEN, "ema": 0.9}
+  for name, value in settings.items():
+    own = name in teacher.Settings.__dataclass_fields__
+    (chosen if own else shape)[name] = value
   return toys.pretrain(
-    student_teacher.make, learner, "student", **(defaults | settings)
+    student_teacher.make,
+    learner,
+    "student",
+    settings=teacher.Settings(**chosen),
+    **shape,
   )
 
 
@@ -301,9 +307,7 @@ def test_uniform_step_is_that_of_byol(learner):
 
 def test_weights_of_one_are_no_weights(learner, start, monkeypatch):
   """Bit for bit: what differs between the scores is the weights alone."""
-  monkeypatch.setattr(
-    image_weights, "of", lambda settings, z, p: jnp.ones(len(z))
-  )
+  monkeypatch.setattr(teacher, "of", lambda settings, z, p: jnp.ones(len(z)))
   weighted, *_ = toys.train(make_stage(learner, score="energy"), start, 3)
   uniform, *_ = toys.train(make_stage(learner, score="uniform"), start, 3)
   for name in ("params", "batch_stats", "opt_state", "totals"):
