@@ -162,7 +162,7 @@ def _square(
   for axis, length in enumerate((height, width)):
     first = jnp.floor(jnp.maximum(0, centers[:, axis] * length - side / 2))
     last = jnp.floor(first + side)
-    place = jnp.arange(length)[None]
+    place = jnp.arange(length, dtype=jnp.float32)[None]
     inside.append((place >= first[:, None]) & (place <= last[:, None]))
   return (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
 
