@@ -1,10 +1,10 @@
 """Integrity: a checkpoint that has been damaged since is noticed.
 
 A disk that fills up, a machine that loses power and a copy that broke off leave
-files that are there and wrong. The seal of a folder is one more file in it, with
-a digest of all the others. It is written last: a folder without a seal is whole
-(orbax renames it when it is complete), and the process was killed before it
-could be sealed.
+files that are there and wrong. The seal of a folder is one more file in it,
+with a digest of all the others. It is written last: a folder without a seal is
+whole (orbax renames it when it is complete), and the process was killed before
+it could be sealed.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The only module that knows orbax. A checkpoint is a pytree of arrays with a
 small JSON record (where in the run it was taken) and a seal of its files, so
-that a damaged one is noticed, without handing it to orbax, and the one before it
-is used.
+that a damaged one is noticed, without handing it to orbax, and the one before
+it is used.
 
 Arrays that are split over devices are written and read in parts, each process
 its own, and other devices than those that wrote can read them: the parts are
@@ -205,7 +205,7 @@ def _numbers(directory: Path) -> list[int]:
 def _load(
   path: Path, make_target: Callable[[Mapping[str, Any]], PyTree]
 ) -> tuple[PyTree, Mapping[str, Any]]:
-  """Returns the tree and the record of a checkpoint, or raises _DamagedError."""
+  """Returns tree and record of a checkpoint, or raises _DamagedError."""
   with _damage():
     if distributed.first():
       integrity.check(path)
@@ -254,7 +254,7 @@ def _reason(error: Exception) -> str:
 
 
 def _without_empty(tree: PyTree) -> PyTree:
-  """Returns the tree with None for arrays of no element (orbax refuses them)."""
+  """Returns the tree with None for empty arrays, which orbax refuses."""
   return jax.tree.map(lambda x: x if x.size else None, tree)
 
 

@@ -67,8 +67,8 @@ def of_run(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """
   if config.seeds > 1:
     raise ValueError(
-      f"seeds is {config.seeds}, and this trains one; ltjax.launch.seeds.train, or"
-      " python -m ltjax.main, trains several."
+      f"seeds is {config.seeds}, and this trains one; ltjax.launch.seeds.train,"
+      " or python -m ltjax.main, trains several."
     )
   alone = config.copy_and_resolve_references()
   with alone.unlocked():

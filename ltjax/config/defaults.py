@@ -103,7 +103,7 @@ def default(variant: str = "paper") -> ml_collections.ConfigDict:
     {
       "batch_size": 500,
       "last_k": 3,
-      # When a stage is over: "knn,accuracy" asks the nearest labeled images too.
+      # When a stage is over; "knn,accuracy" asks the nearest images too.
       "evaluators": "accuracy",
       "neighbors": 10,  # of knn
     }

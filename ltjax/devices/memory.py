@@ -1,7 +1,7 @@
 """Memory: what a program needs on a device, and one error when it does not fit.
 
-XLA decides the memory of a program when it compiles it, so what a stage needs is
-known before its first step:
+XLA decides the memory of a program when it compiles it, so what a stage needs
+is known before its first step:
 
     peak = data + state + temporaries
 
@@ -166,8 +166,8 @@ def check(needs: Needs, batch: Batch, most: int | None) -> None:
     f"{batch.what} does not fit on the device. It needs about"
     f" {text(needs.peak)} ({text(needs.data)} of data, {text(needs.state)} of"
     f" state, {text(needs.temporaries)} of temporaries), and the device has"
-    f" {text(most)}. {_way_out(batch)} If the device has more than it tells, say"
-    " how much: --config.run.memory_limit_gib."
+    f" {text(most)}. {_way_out(batch)} If the device has more than it tells,"
+    " say how much: --config.run.memory_limit_gib."
   )
 
 

@@ -1,7 +1,7 @@
 """A live table: the last line of the log of each job that runs now.
 
-On a terminal it lives at the bottom. Elsewhere a job's last line is printed when
-it is a new one, each 30 seconds.
+On a terminal it lives at the bottom. Elsewhere a job's last line is printed
+when it is a new one, each 30 seconds.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class LiveTable:
     self._console.print(text, markup=False, highlight=False)
 
   def watch(self, running: Sequence[jobs.Job]) -> None:
-    """Reads the logs of the jobs that run; cheap, call it as often as you like."""
+    """Reads the logs of the jobs that run; cheap, call it often."""
     if self._clock() - self._read < self._every:
       return
     self._read, before = self._clock(), self._lines

@@ -40,7 +40,7 @@ class Place:
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def pin(self, pid: int) -> None:
-    """Pins a process that was started just now, and the threads it will start."""
+    """Pins a process that was just started, and the threads it will start."""
     if self.cores:
       with contextlib.suppress(ProcessLookupError):  # It may be over already.
         os.sched_setaffinity(pid, self.cores)

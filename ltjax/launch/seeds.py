@@ -128,7 +128,7 @@ def _alone(config: Config, seed: int) -> Config:
 
 
 def _is_finished(folder: Path, config: Config) -> bool:
-  """Returns whether a run is; raises WorkdirError if it is of other settings."""
+  """Returns whether a run is; raises WorkdirError if of other settings."""
   if not (folder / "config.json").exists():
     return False
   with workdirs.Workdir(folder) as run:

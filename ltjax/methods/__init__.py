@@ -1,7 +1,7 @@
 """Methods: one short driver a paper, each a sequence of stages.
 
-A driver is a generator of stages that reads like the paper's algorithm. What
-it yields can be run, resumed, counted (`--dry_run`) and tested alike. Before any
+A driver is a generator of stages that reads like the paper's algorithm. What it
+yields can be run, resumed, counted (`--dry_run`) and tested alike. Before any
 method a stage of self-supervised pre-training may come, and after it a post-hoc
 correction of its head.
 """

@@ -171,7 +171,7 @@ def pretrained(name: str, **settings: Any) -> Change:
 
 
 def bcl(config: Any) -> None:
-  """The decay of Zhou et al., whose paper gives none: as others, or as coded."""
+  """The decay of Zhou et al., whose paper has none: as others, or coded."""
   if config.variant == "author_code":
     config.pretrain.weight_decay = 5e-4
 

@@ -6,8 +6,9 @@ lie there; an image far from most prototypes is then taken for a rare one, and
 counts more when a student learns to predict its teacher.
 
 The paper's weight depends on the sum of the prototypes, whose sign and rotation
-its own loss leaves open, so that it may as well favour the head: the rows of the
-last stage have `weight_correlation`, and the other scores are there to compare.
+its own loss leaves open, so that it may as well favour the head: the rows of
+the last stage have `weight_correlation`, and the other scores are there to
+compare.
 
 Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
 learning", Algorithm 1.

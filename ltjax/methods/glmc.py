@@ -1,4 +1,4 @@
-"""GLMC: two mixtures of a pair of images that agree, and a head that catches up.
+"""GLMC: two mixtures of a pair of images that agree, and two heads.
 
 Each image is mixed with a partner, by MixUp (globally) and by CutMix (locally).
 Both mixtures have one label, and their projections predict each other. The loss
@@ -102,16 +102,17 @@ class Settings:
     if self.consistency and self.views.count(",") != 1:
       raise ValueError(
         f"glmc.consistency is {self.consistency}, but glmc.views is"
-        f" {self.views!r}, and it takes two to agree; set glmc.consistency to 0,"
-        " or the views to mixup,cutmix."
+        f" {self.views!r}, and it takes two to agree; set glmc.consistency to"
+        " 0, or the views to mixup,cutmix."
       )
 
 
 def algorithm(learner: Learner, settings: Settings) -> step.Algorithm:
   """Returns the loss `alpha L_c + (1 - alpha) L_cb + gamma L_sim`, Equation 11.
 
-  With lambda the share of i in its mixture with j, H the cross-entropy of a head
-  and w class weights, means over the batch and means or sums over the views:
+  With lambda the share of i in its mixture with j, H the cross-entropy of a
+  head and w class weights, means over the batch and means or sums over the
+  views:
   `L_c = lambda H(g', i) + (1 - lambda) H(g', j)`,
   `L_cb = lambda w_i H(g, i) + (1 - lambda) w_j H(g, j)`,
   `L_sim = -cos(q(p_1), sg(p_2)) - cos(q(p_2), sg(p_1))`.
@@ -215,7 +216,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
 
 
 def title_of(config: Any) -> str:
-  """Returns the name of the model: that of the mixture if nothing must agree."""
+  """Returns the name of the model; of mixtures alone if none must agree."""
   block = config.glmc
   name = "GLMC" if block.consistency else f"CE on {block.views}"
   return f"{name}, fine-tuned" if block.finetune else name

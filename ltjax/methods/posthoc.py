@@ -149,7 +149,8 @@ def make(
   Raises:
     ValueError: if a setting, the class counts or the head does not fit.
 
-  Source: Menon et al. (2021), Equation 9; Zhou & Liu (2006); Kang et al. (2020).
+  Source: Menon et al. (2021), Equation 9; Zhou & Liu (2006); Kang et al.
+  (2020).
   """
   chosen = settings["name"]
   if chosen not in TITLES:

@@ -97,8 +97,8 @@ def _moco(learner: Learner, config: Any, setup: pretext.Setup):
   block, images = config.pretrain, setup.images
   if block.batch_size <= len(images) < block.queue:
     raise ValueError(
-      f"pretrain.queue is {block.queue}, but there are only {len(images)} images:"
-      " older keys of an image would be its own negatives. Set"
+      f"pretrain.queue is {block.queue}, but there are only {len(images)}"
+      " images: older keys of an image would be its own negatives. Set"
       " --config.pretrain.queue to a tenth of them or so."
     )
   return moco.make(

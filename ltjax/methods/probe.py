@@ -41,8 +41,8 @@ class Settings:
     0, "few-shot images a class; 0: those of the smallest class", least=0
   )
   neighbors: int = setting(10, "of knn", least=1)
-  # Features of other networks may be larger than those of a ResNet-18, for which
-  # the paper has 30, and need less.
+  # Features of other networks may be larger than those of a ResNet-18, for
+  # which the paper has 30, and need less.
   sdclr_learning_rate: float = setting(
     30.0, "of the protocols sdclr_*", above=0
   )

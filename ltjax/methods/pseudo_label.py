@@ -80,8 +80,8 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   Args:
     learner: the network and the task.
     config: uses the blocks `embedding`, `loss`, `sampler`, `pseudo_label` and
-      `pseudo`; with the base `decoupling` also `classifier`, and `refit` for the
-      second classifier where its kind is cRT.
+      `pseudo`; with the base `decoupling` also `classifier`, and `refit` for
+      the second classifier where its kind is cRT.
 
   Raises:
     ValueError: if the base or the start is unknown, or a block does not fit.

@@ -227,14 +227,15 @@ def is_read(
 def check_read(config: Any) -> None:
   """Checks that the settings of a config have an effect.
 
-  Lengths, sizes, schedules and the random views are left alone: config files set
-  those of all blocks, whatever the method.
+  Lengths, sizes, schedules and the random views are left alone: config files
+  set those of all blocks, whatever the method.
 
   Args:
     config: with the known fields.
 
   Raises:
-    ValueError: if a setting differs from its defaults, and the method or another
+    ValueError: if a setting differs from its defaults, and the method or
+      another
       setting leaves it unread; names what would read it.
   """
   for block in blocks().values():

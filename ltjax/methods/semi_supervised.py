@@ -1,4 +1,4 @@
-"""Four semi-supervised baselines: Pi-model, temporal ensembling, Mean Teacher, VAT.
+"""Semi-supervised baselines: Pi-model, temporal ensembling, Mean Teacher, VAT.
 
 Each is one stage from the state it is given, a fresh network or one that was
 pre-trained, with any loss and any sampler on the labeled images: Mean Teacher
@@ -8,8 +8,8 @@ The settings that Liu et al. used for it, and those of the VAT and Mean Teacher
 runs that Yang & Xu mention, are unpublished. Ours are the defaults of
 `config.semi`; `semi.weight` has one for each method.
 
-Source: Liu et al., Section 4.1; Laine & Aila (2017); Tarvainen & Valpola (2017);
-Miyato et al. (2018).
+Source: Liu et al., Section 4.1; Laine & Aila (2017); Tarvainen & Valpola
+(2017); Miyato et al. (2018).
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def stages(
   """
   if config.loss.counts != "labeled":
     raise ValueError(
-      f"loss.counts is {config.loss.counts!r}, but {config.method} has no pseudo labels"
-      " to count; set --config.loss.counts=labeled."
+      f"loss.counts is {config.loss.counts!r}, but {config.method} has no"
+      " pseudo labels to count; set --config.loss.counts=labeled."
     )
   settings, title = config.semi, registry.title(config)
   sharding.check_batch(settings.batch_size, learner.mesh, "semi")
@@ -158,8 +158,9 @@ def _l(name: str) -> tuple[registry.Change, ...]:
   return changes.ldam, changes.drw, changes.method(name)
 
 
-# Weights of 10 and 50 as in the configs of USB (Wang et al., 2022) for CIFAR-10;
-# 1 as in the paper on VAT; 30, between the other squared errors, is ours.
+# Weights of 10 and 50 as in the configs of USB (Wang et al., 2022) for
+# CIFAR-10; 1 as in the paper on VAT; 30, between the other squared errors, is
+# ours.
 METHODS = (
   _method(
     "mean_teacher",

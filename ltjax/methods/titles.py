@@ -44,7 +44,7 @@ def objective(config: Any) -> str:
 
 
 def _title(rows: Mapping[str, Any], name: str) -> str:
-  """Returns the title of a row; of an unknown one, which is refused, its name."""
+  """Returns the title of a row; of an unknown one, its name."""
   return rows[name].title if name in rows else name
 
 
@@ -52,7 +52,8 @@ def pretraining(config: Any) -> str:
   """Returns the name of the pre-training of a run.
 
   Args:
-    config: a run's config; its blocks `pretrain`, `prototypes` and `student` are
+    config: a run's config; its blocks `pretrain`, `prototypes` and `student`
+      are
       read, and for supervised pre-training `loss` and `sampler`.
   """
   block = config.pretrain

@@ -57,8 +57,8 @@ def test_more_or_fewer_samples_are_another_data_set(tmp_path):
   for rows, needed in ((4, 4), (9, 9)):
     with pytest.raises(
       ValueError,
-      match=rf"another model or data set \(1 arrays differ; model/memory: stored"
-      rf" \[8, 4\], needed \[{needed}, 4\]\)",
+      match=rf"another model or data set \(1 arrays differ; model/memory:"
+      rf" stored \[8, 4\], needed \[{needed}, 4\]\)",
     ):
       read(tmp_path, sharding.make_mesh(1), rows)
 

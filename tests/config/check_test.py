@@ -114,7 +114,8 @@ def replaced(name, value):
     (
       "embedding.milestones",
       (0.5, float("nan")),
-      "embedding.milestones is (0.5, nan); it must be finite and at most 2 ** 53.",
+      "embedding.milestones is (0.5, nan); it must be finite and at most 2 **"
+      " 53.",
     ),
     (
       "data.labeled.max_count",

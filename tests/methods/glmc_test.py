@@ -284,7 +284,7 @@ def test_without_mixing_and_agreement_it_is_cross_entropy():
   "first, epochs, still", [(0, 2, "balanced_head"), (1, 1, "head")]
 )
 def test_alpha_at_its_ends(learner, first, epochs, still):
-  """In the author's first epoch `g` has no gradient, in the paper's last `g'`."""
+  """`g` has no gradient in their first epoch, `g'` in the paper's last."""
   recipe = {"epochs": epochs, "weight_decay": 0.0}
   stage = stage_of(learner, recipe=recipe, first_epoch=first)
   before, _, _, after = toys.one_step(stage, learner.init())

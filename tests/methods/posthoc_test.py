@@ -1,4 +1,4 @@
-"""Post-hoc correction of a trained head, and the equalities between its kinds."""
+"""Post-hoc correction of a trained head, and how its kinds are equal."""
 
 import dataclasses
 
@@ -154,7 +154,7 @@ def test_its_rows_say_what_was_done(learner, trained, name, title, model):
 
 
 def test_it_reaches_the_tail(learner, trained):
-  """On a head with the class sizes in its bias, recall moves to rare classes."""
+  """Recall moves to rare classes, if class sizes are in the head's bias."""
   (before, *_), (after, *_) = (
     learner.evaluate(state, model="M", head="balanced")
     for state in (trained, corrected(learner, trained, tau=2.0))
