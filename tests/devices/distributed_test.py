@@ -269,7 +269,7 @@ def test_one_process_computes_what_two_do(
 ):
   """Up to the order of sums; and it reads the checkpoints of two."""
   monkeypatch.chdir(place)
-  monkeypatch.setattr(train.report, "write", lambda workdir: None)
+  monkeypatch.setattr(train.page, "write", lambda workdir: None)
   runs.patch_model(monkeypatch)
   mesh = sharding.make_mesh(1)
   monkeypatch.setattr(sharding, "make_mesh", lambda: mesh)
