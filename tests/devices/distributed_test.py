@@ -1,7 +1,6 @@
 """Several processes: what they agree on, and two that are killed and resume."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -280,9 +279,9 @@ def test_one_process_computes_what_two_do(
     shutil.copytree(place / "whole", tmp_path, dirs_exist_ok=True)
     (tmp_path / "summary.json").unlink()
     shutil.rmtree(newest(tmp_path))  # that of the end
-    record = (newest(tmp_path) / "_CHECKPOINT_METADATA").read_text()
-    summed = json.loads(record)["custom_metadata"]["summed"]
-    assert summed == ["['model'].memory", "['train'].memory"]
+    # Each process wrote its part of the memory.
+    parts = {p.name for p in newest(tmp_path).rglob("ocdbt.process_*")}
+    assert parts == {"ocdbt.process_0", "ocdbt.process_1"}
   train.train(config, str(tmp_path), echo=lambda text: None)
   toys.assert_rows_close(
     runs.outcome(tmp_path)["metrics"], uninterrupted["metrics"]
