@@ -183,7 +183,7 @@ def test_print_and_collect_measure_nothing(bench, tmp_path, capsys):
   assert benchmark.main(argv) == 0
   lines = capsys.readouterr().out.splitlines()
   speeds = [line for line in lines if "--peer=torch --peer_python=py" in line]
-  assert len(speeds) == 6 and len(lines) == 13
+  assert len(speeds) == 6 and len(lines) == 12
   assert benchmark.main(["--collect"]) == 0
   assert bench == [] and list(tmp_path.iterdir()) == []
 
