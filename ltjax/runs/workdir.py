@@ -184,12 +184,12 @@ def write_json(path: Path, value: Any) -> None:
 def commit() -> str | None:
   """Returns the git commit of the code, marked if changed; None if unknown."""
   command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-  folder = Path(__file__).parent
-  if not (folder.parent / "pyproject.toml").exists():
+  root = Path(__file__).parents[2]
+  if not (root / "pyproject.toml").exists():
     return None  # Installed: the folder may lie in another repository.
   try:
     done = subprocess.run(
-      command, cwd=folder, capture_output=True, text=True, timeout=10
+      command, cwd=root, capture_output=True, text=True, timeout=10
     )
   except (OSError, subprocess.TimeoutExpired):
     return None

@@ -84,6 +84,16 @@ def test_the_commit_is_unknown_without_git_and_where_git_hangs(monkeypatch):
     assert workdirs.commit() is None
 
 
+def test_the_root_of_the_sources_is_asked(monkeypatch):
+  def run(command, cwd, **unused):
+    assert (cwd / "pyproject.toml").exists() and (cwd / "ltjax").is_dir()
+    return subprocess.CompletedProcess(command, 0, "abc\n", "")
+
+  monkeypatch.setattr(subprocess, "run", run)
+  assert workdirs.commit() == "abc"
+
+
 def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
-  monkeypatch.setattr(workdirs, "__file__", str(tmp_path / "a" / "b.py"))
+  place = tmp_path / "a" / "b" / "c.py"
+  monkeypatch.setattr(workdirs, "__file__", str(place))
   assert workdirs.commit() is None
