@@ -90,7 +90,7 @@ def schedule(config: Any) -> dict[str, int]:
   """Returns how many images each loop sees in a run of SSLT.
 
   Args:
-    config: of `configs.sslt`, with the paper's numbers of images.
+    config: of `configs.default`, with the paper's numbers of images.
 
   Returns:
     Images, by the names of `benchmarks.measure.LOOPS`.
