@@ -29,6 +29,7 @@ from ltjax.config import check as config_check
 from ltjax.config import rows as presets
 from ltjax.data.sources import given as givens
 from ltjax.evaluation import metrics
+from ltjax.methods import registry
 from ltjax.report import page as report
 from ltjax.runs import trained as trained_lib
 
@@ -48,8 +49,6 @@ EPOCHS = {
   "student": 30,
 }
 LOOPS = 3
-# Where unlabeled images only pre-train, labeled ones without labels will do.
-_LABELED = ("supervised", "decoupling", "probe")
 _BATCH_SIZE = 256  # of prediction
 
 
@@ -177,7 +176,8 @@ def configure(
   _override(config, settings)
   if not presets.needs_unlabeled(config):
     config.data.unlabeled.update({"profile": "same", "factor": 0.0})
-  elif not arrays.pool and config.method not in _LABELED:
+  # Where they only pre-train, labeled ones without labels will do.
+  elif not arrays.pool and registry.find(config.method).needs_unlabeled:
     raise ValueError(
       f"{method} learns from unlabeled images, too: give some as unlabeled=, or"
       " choose a method that needs none, such as ldam_drw."
@@ -401,7 +401,7 @@ def _override(
     except (KeyError, TypeError):
       raise ValueError(
         f"settings has {name!r}, which is no setting of a config; one is"
-        " embedding.epochs, and `python -m ltjax.main --dry_run` shows all."
+        " embedding.epochs, and `python -m ltjax.config METHOD` shows all."
       ) from None
     try:
       block[field] = value

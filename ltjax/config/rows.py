@@ -7,9 +7,9 @@ pseudo_label_l` is the row "Pseudo-Label + L" of Table 1 of Liu et al.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
+from ltjax import require
 from ltjax.methods import changes, registry
 
 ldam_schedule = changes.ldam_schedule
@@ -34,10 +34,7 @@ def apply(config: Any, row: str) -> Any:
     ValueError: if the row is unknown; names the nearest.
   """
   known = registry.rows()
-  if row not in known:
-    close = difflib.get_close_matches(row, known, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"row is {row!r}; choose one of {', '.join(known)}.{hint}")
+  require.choice("row", row, known)
   for change in known[row]:
     change(config)
   return config

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import dataclasses
-import difflib
 import functools
 from typing import Any
 
+from ltjax import require
 from ltjax.methods import fassl, pretext_tasks, registry
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
@@ -177,12 +177,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   Source: Yang & Xu (2020), Section 4.2: on the labeled images only.
   """
   name = config.pretrain.name
-  if name not in NAMES:
-    close = difflib.get_close_matches(name, NAMES, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-      f"pretrain.name is {name!r}; choose one of {', '.join(NAMES)}.{hint}"
-    )
+  require.choice("pretrain.name", name, NAMES)
   if name == "fassl":
     yield from fassl.stages(learner, config)
   elif name != "none":

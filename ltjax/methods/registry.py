@@ -4,7 +4,7 @@ A method declares its stages, its blocks of settings and its rows of tables:
 
     METHOD = registry.Method(
       "glmc",
-      title="GLMC",
+      title=lambda config: "GLMC",
       paper="Du et al. (2023)",
       stages=stages,
       blocks={GLMC: {}, blocks.SAMPLER: {}},
@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
-import difflib
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
+from ltjax import require
 from ltjax.optim import recipe as recipes
 from ltjax.settings import fields
 
@@ -118,12 +118,7 @@ def find(name: str) -> Method:
   Raises:
     ValueError: if it is unknown; names the nearest.
   """
-  if name not in METHODS:
-    close = difflib.get_close_matches(str(name), METHODS, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-      f"method is {name!r}; choose one of {', '.join(METHODS)}.{hint}"
-    )
+  require.choice("method", name, METHODS)
   return METHODS[name]
 
 
@@ -235,8 +230,7 @@ def check_read(config: Any) -> None:
 
   Raises:
     ValueError: if a setting differs from its defaults, and the method or
-      another
-      setting leaves it unread; names what would read it.
+      another setting leaves it unread; names what would read it.
   """
   for block in blocks().values():
     known = [block.defaults(variant) for variant in VARIANTS]

@@ -4,9 +4,9 @@
     class Settings:
       beta: float = setting(0.5, "lambda ~ Beta(beta, beta)", above=0)
 
-What a config's block holds, which values it may have, what refuses them, what
-`python -m ltjax.config METHOD` prints and whether anything reads a setting are
-all read off the field.
+What a config's block holds, what `python -m ltjax.config METHOD` prints and
+whether anything reads a setting are read off the field; `of` and `check` refuse
+what is out of its range.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def check(settings: Any, block: str) -> None:
   """Checks the settings of a block against their ranges.
 
   Args:
-    settings: an instance of a dataclass, or a mapping with its fields.
+    settings: an instance of a dataclass.
     block: its name in a config, for errors.
 
   Raises:
