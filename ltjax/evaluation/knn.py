@@ -101,22 +101,24 @@ def probabilities(
   return np.concatenate([np.zeros((0, num_classes), np.float32), *outputs])
 
 
-def check(neighbors: int, num_references: int) -> None:
+def check(
+  neighbors: int, num_references: int, field: str = "probe.neighbors"
+) -> None:
   """Checks a number of neighbours.
 
   Args:
     neighbors: k.
     num_references: R.
+    field: of the config, for errors.
 
   Raises:
     ValueError: if k is below 1, or above R.
   """
-  require.at_least("probe.neighbors", neighbors, 1)
+  require.at_least(field, neighbors, 1)
   if neighbors > num_references:
     raise ValueError(
-      f"probe.neighbors is {neighbors}, but there are only {num_references}"
-      " images to be a neighbor; set --config.probe.neighbors to"
-      f" {num_references} or less."
+      f"{field} is {neighbors}, but there are only {num_references} images to"
+      f" be a neighbor; set --config.{field} to {num_references} or less."
     )
 
 

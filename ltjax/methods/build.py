@@ -68,5 +68,5 @@ def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
     transform=train_transform,
     seed=config.seed,
     mesh=mesh,
-    evaluators=evaluators.of(config.eval),
+    evaluators=evaluators.of(config.eval, task.num_labeled),
   )

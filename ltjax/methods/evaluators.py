@@ -37,9 +37,6 @@ def nearest(
     model: what to call it.
     head: of the rows; neighbors have none.
     neighbors: k.
-
-  Raises:
-    ValueError: if there are fewer labeled images.
   """
   task = learner.task
   images = task.images[: task.num_labeled]
@@ -58,17 +55,19 @@ def nearest(
   return learner.measure(predict, model=f"{model}, kNN@{neighbors}", head=head)
 
 
-def of(block: Mapping[str, Any]) -> tuple[Evaluator, ...]:
+def of(block: Mapping[str, Any], num_labeled: int) -> tuple[Evaluator, ...]:
   """Returns the evaluators that `config.eval` chooses.
 
   Args:
     block: `evaluators`, names joined by commas, and `neighbors`.
+    num_labeled: images that may be a neighbor.
 
   Returns:
     In the order of their names, but accuracy last: it is the run's result.
 
   Raises:
-    ValueError: if a name is unknown, or accuracy is not among them.
+    ValueError: if a name is unknown, accuracy is not among them, or there are
+      fewer labeled images than neighbors.
   """
   made = {
     "accuracy": Learner.evaluate,
@@ -87,5 +86,7 @@ def of(block: Mapping[str, Any]) -> tuple[Evaluator, ...]:
       f"eval.evaluators is {block['evaluators']!r}, without accuracy, which is"
       " the run's result; add it."
     )
+  if "knn" in names:
+    knn.check(block["neighbors"], num_labeled, field="eval.neighbors")
   others = dict.fromkeys(n for n in names if n != "accuracy")
   return (*(made[n] for n in others), made["accuracy"])

@@ -12,7 +12,7 @@ BLOCK = {"evaluators": "accuracy", "neighbors": 3}
 
 
 def rows_of(learner, names):
-  chosen = evaluators.of(BLOCK | {"evaluators": names})
+  chosen = evaluators.of(BLOCK | {"evaluators": names}, toys.N)
   learner = dataclasses.replace(learner, evaluators=chosen)
   return learner.report("Toy", head="balanced")(learner.init())
 
@@ -72,4 +72,14 @@ def test_neighbors_vote_as_by_hand():
 )
 def test_misfits_are_named(names, message):
   with pytest.raises(ValueError, match=message):
-    evaluators.of(BLOCK | {"evaluators": names})
+    evaluators.of(BLOCK | {"evaluators": names}, toys.N)
+
+
+def test_more_neighbors_than_images_are_refused_before_training():
+  block = {"evaluators": "knn,accuracy", "neighbors": toys.N + 1}
+  message = (
+    "eval.neighbors is 41, but there are only 40 images to be a neighbor"
+  )
+  with pytest.raises(ValueError, match=message):
+    evaluators.of(block, toys.N)
+  evaluators.of(block | {"evaluators": "accuracy"}, toys.N)
