@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import require
-from ltjax.models import heads, initializers, resnet, wide_resnet
+from ltjax.models import heads, initializers
+from ltjax.models.backbones import resnet, wide_resnet
 
 _IMAGENET_FAMILY = {
   "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),

@@ -25,8 +25,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import convolution
-from ltjax.models.batch_norm import BatchNorm
+from ltjax.models.layers import convolution
+from ltjax.models.layers.batch_norm import BatchNorm
 
 
 def conv(
