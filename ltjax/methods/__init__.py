@@ -15,6 +15,7 @@ from ltjax.methods import (
   blocks,
   decoupling,
   fassl,
+  frozen,
   glmc,
   posthoc,
   pretraining,
@@ -43,6 +44,7 @@ for _method in (
   register(_method)
 for _block in (
   blocks.MODEL,
+  frozen.FEATURES,
   pretraining.PRETRAIN,
   fassl.PROTOTYPES,
   fassl.STUDENT,

