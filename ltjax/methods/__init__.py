@@ -17,6 +17,7 @@ from ltjax.methods import (
   fassl,
   frozen,
   glmc,
+  linear,
   posthoc,
   pretraining,
   probe,
@@ -39,6 +40,7 @@ for _method in (
   sslt.METHOD,
   *semi_supervised.METHODS,
   glmc.METHOD,
+  linear.METHOD,
   probe.METHOD,
 ):
   register(_method)
