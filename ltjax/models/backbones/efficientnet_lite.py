@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.models.backbones import weights
-from ltjax.models.backbones.architecture import IMAGENET, Architecture
+from ltjax.models.backbones.architecture import HALF, Architecture
 from ltjax.models.cpu_kernels import batches
 from ltjax.models.layers import convolution, depthwise
 
@@ -229,7 +229,7 @@ def _architecture(scale: int) -> Architecture:
     feature_dim=_LAST,
     size=size,
     stride=32,
-    normalization=IMAGENET,
+    normalization=HALF,
     resample="bicubic",
     layouts=lambda size: (_LAYOUT,),
     last_block=rf"(blocks_{last}|last_conv|last_bn)/.*",
