@@ -1,8 +1,7 @@
 """Arrays that a program hands over, where a config names a source.
 
-They are checked here, and named by their content: `arrays:KIND:DIGEST` stands
-in `config.data.source`, so that a run goes on with the arrays it began with and
-with no others.
+They are named by their content: `arrays:KIND:DIGEST` stands in
+`config.data.source`, so that a run goes on with the arrays it began with.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def make(
 def check_images(
   images: Any, where: str, like: Sequence[int] | None = None
 ) -> np.ndarray:
-  """Returns images as uint8 `[N, H, W, C]`.
+  """As `arrays.check_images`, for arrays at hand.
 
   Args:
     images: uint8 `[N, H, W, C]` or `[N, H, W]`.

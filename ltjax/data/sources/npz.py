@@ -23,11 +23,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
 
 
 def read(path: str) -> folders.Content:
-  """Reads a set from one .npz file.
-
-  Returns:
-    Train part, test part or None, and the class names (numbers as text if the
-    file has none).
+  """Reads train part, test part or None, and class names (else the numbers).
 
   Raises:
     FileNotFoundError: No such file.
