@@ -1,7 +1,6 @@
 """The settings of a loss, checked before anything is compiled.
 
-A setting that would do nothing is refused as well: a run that is named after
-its class weights should have some.
+A setting that would do nothing is refused as well.
 """
 
 from __future__ import annotations
@@ -111,10 +110,7 @@ class Settings:
 
 
 def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
-  """Returns the settings that the block `loss` of a config holds.
-
-  Args:
-    config: the block; a field left out has its default.
+  """Returns the settings of a block `loss`; what it lacks has its default.
 
   Raises:
     ValueError: if a field is unknown; names the nearest.
@@ -135,9 +131,7 @@ def check(settings: Settings, *, head: str, num_classes: int) -> None:
   """Checks the settings of a loss.
 
   Args:
-    settings: of the loss.
-    head: the head's name.
-    num_classes: C.
+    settings, head, num_classes: as of `objective.make`.
 
   Raises:
     ValueError: names the setting, the limit and the way out.
@@ -267,9 +261,8 @@ def check_counts(
   margin or prior, and a weight of 0.
 
   Args:
-    settings: of the loss.
+    settings, num_classes: as of `objective.make`.
     counts: `[C]`, images a class.
-    num_classes: C.
     class_names: C names for the message; none for numbers only.
 
   Raises:
