@@ -5,7 +5,7 @@ is known before its first step:
 
     peak = data + state + temporaries
 
-`temporaries` is XLA's own number: activations and gradients, in the main, which
+`temporaries`, XLA's own number, are mainly activations and gradients, which
 grow with the batch. The rest lies on the device before the step begins.
 """
 
@@ -75,9 +75,8 @@ class Needs:
 def bytes_of(tree: PyTree) -> int:
   """Returns the bytes of a tree's arrays on one device.
 
-  Args:
-    tree: holds arrays, or `jax.ShapeDtypeStruct`s; one without a sharding is
-      taken to be whole on each device. What is on the host counts nothing.
+  A `jax.ShapeDtypeStruct` without a sharding is taken to be whole on each
+  device. What is on the host counts nothing.
   """
   total = 0
   for leaf in jax.tree.leaves(tree):
@@ -108,16 +107,11 @@ def in_use(device: jax.Device) -> int:
 
 
 def limit(device: jax.Device, gib: float = 0.0) -> int | None:
-  """Returns the bytes that arrays and temporaries may take on a device.
+  """Returns the bytes that arrays and temporaries may take; None if unknown.
 
-  Args:
-    device: of this process.
-    gib: `config.run.memory_limit_gib`, in 2**30 bytes; 0 asks the device. A CPU
-      has what its arrays take already and its part of `CPU_SHARE` of what the
-      host has free.
-
-  Returns:
-    None where nothing is known.
+  `gib` is `config.run.memory_limit_gib`, in 2**30 bytes; 0 asks the device. A
+  CPU has what its arrays take already and its part of `CPU_SHARE` of what the
+  host has free.
   """
   if gib:
     return int(gib * GIB)
@@ -135,8 +129,7 @@ def temporaries(lowered: Any, *, to_run: bool = True) -> int:
 
   Args:
     lowered: `jax.jit(...).lower(...)`.
-    to_run: whether it will be called with the same arguments; it is then not
-      compiled again.
+    to_run: whether it will be called, and is then not compiled again.
 
   Raises:
     JaxRuntimeError: if XLA cannot compile it, or finds that it does not fit.
@@ -150,15 +143,12 @@ def temporaries(lowered: Any, *, to_run: bool = True) -> int:
 
 
 def check(needs: Needs, batch: Batch, most: int | None) -> None:
-  """Compares what a program needs with what its device has.
+  """Raises an OutOfMemoryError if a program needs more than its device has.
 
   Args:
     needs: of the program.
     batch: what to lower.
     most: bytes that the device has; None if unknown.
-
-  Raises:
-    OutOfMemoryError: if it is more.
   """
   if most is None or needs.peak <= most:
     return
@@ -173,11 +163,7 @@ def check(needs: Needs, batch: Batch, most: int | None) -> None:
 
 @contextlib.contextmanager
 def explained(batch: Batch) -> Iterator[None]:
-  """Tells XLA's "out of memory" in our words.
-
-  Raises:
-    OutOfMemoryError: instead of XLA's error.
-  """
+  """Turns XLA's "out of memory" into an OutOfMemoryError."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
@@ -211,13 +197,8 @@ def host_free(root: str | Path = "/") -> int | None:
   """Returns the bytes that this process can still have on the host.
 
   That is what the kernel could give without swapping, within the limits of the
-  control groups (containers, SLURM jobs) that the process is in.
-
-  Args:
-    root: where `proc` and `sys` are; for tests.
-
-  Returns:
-    None where the system does not tell (it is no Linux).
+  process's control groups (containers, SLURM jobs); None where the system does
+  not tell (it is no Linux). `root` is where `proc` and `sys` are; for tests.
   """
   root = Path(root)
   known = [
