@@ -5,8 +5,7 @@ Each step draws labeled and unlabeled images and minimizes
     L = objective(labeled) + weight * ramp(t) * mean consistency(all),
 
 where the objective is any supervised loss and the consistency term is one of
-`ltjax.semi_supervised.regularizer`. The mean is over the labeled and the
-unlabeled images of the batch.
+`ltjax.semi_supervised.regularizer`, a mean over both kinds of images.
 
 BatchNorm: labeled and unlabeled images are two batches in every pass, each
 normalised by its own statistics, and the labeled one of the first pass alone
