@@ -41,8 +41,7 @@ def make(name: str, model: models.Model, *, field: str) -> Rule:
   """Returns the rule called `name`.
 
   Args:
-    name: `crt` or `lws`.
-    model: the network.
+    name, model: `crt` or `lws`, and the network.
     field: the config block, for errors.
 
   Raises:
