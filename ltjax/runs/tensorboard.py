@@ -1,8 +1,7 @@
 """The records of a run as TensorBoard events.
 
-The horizontal axis counts epochs over all stages, since each stage counts its
-own steps from zero. A run that resumes tells TensorBoard, by a "purge step",
-to forget the events that the killed process wrote after the checkpoint.
+The axis counts epochs over all stages. A run that resumes tells TensorBoard, by
+a "purge step", to forget what was written after the checkpoint.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ class TensorBoardWriter:
 
   Tags: `losses/total`, `losses/xe`, `losses/consistency`, `monitors/lr`,
   `accuracy/train`; `accuracy/test`, `accuracy/{many,medium,few}` for the
-  balanced head and `accuracy_random_head/...` for the other one;
-  `pseudo/...`. The step of an event is the number of epochs done, over all
-  stages.
+  balanced head and `accuracy_random_head/...` for the other one; `pseudo/...`.
 
   Args:
     directory: folder of the event files; made by the first record.
