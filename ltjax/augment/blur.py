@@ -1,8 +1,7 @@
 """Gaussian blur on the device, one width per image.
 
-Blur takes the fine texture from a view, so that the network has to look at
-shapes. The width of the filter is random, the number of its taps is not: it
-compiles once.
+The width of the filter is random, the number of its taps is not: it compiles
+once.
 """
 
 from __future__ import annotations
@@ -19,12 +18,8 @@ from ltjax import require
 def radius(size: int) -> int:
   """Returns the taps on each side of the middle: a tenth of the side in all.
 
-  Args:
-    size: pixels of the image's smaller side.
-
-  Returns:
-    half of a tenth of `size`, rounded down, but 1 or more; 0 for a single
-    pixel.
+  That is half of a tenth of `size`, the pixels of the smaller side, rounded
+  down, but 1 or more; 0 for a single pixel.
   """
   return min(max(1, size // 20), size - 1)
 
@@ -41,9 +36,6 @@ def gaussian(image: jax.Array, sigma: jax.Array, *, radius: int) -> jax.Array:
     sigma: `[]`, pixels, above 0.
     radius: taps on each side of the middle, fewer than the smaller side has
       pixels; 0 changes nothing.
-
-  Returns:
-    As `image`.
 
   Raises:
     ValueError: if the radius does not fit the image.
@@ -79,14 +71,11 @@ def random_blur(
   """Blurs some of the images, each by its own width.
 
   Args:
-    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
+    key: one key.
     images: float `[B, H, W, C]`.
     probability: that an image is blurred, in [0, 1].
     sigma: least and largest standard deviation of the filter, in pixels; the
       filter is cut off at `radius` of the smaller side.
-
-  Returns:
-    As `images`.
 
   Raises:
     ValueError: if the probability or sigma is out of its range.

@@ -1,9 +1,8 @@
 """Crops of larger images: a random window, rescaled, or the middle.
 
-Photographs do not fill a fixed square as CIFAR's do. For training, a window of
-random area and shape is cut out and rescaled to the network's input, so that
-an object is seen at many sizes (*random resized crop*, "Inception crop"); for
-testing, the middle is cut out.
+For training on photographs, a window of random area and shape is rescaled to
+the network's input, so that an object is seen at many sizes (*random resized
+crop*, "Inception crop"); for testing, the middle is cut out.
 """
 
 from __future__ import annotations
@@ -92,7 +91,8 @@ def resized_window(
   """Rescales a window of an image to a square, antialiased.
 
   As Pillow's `resize(size, BILINEAR, box=...)`, or BICUBIC: at the window's
-  border the filter reads the pixels beyond it, where the image has them.
+  border the filter reads the pixels beyond it, where the image has them. Bytes
+  are clipped and rounded, floats are neither.
 
   Args:
     image: `[H, W, C]`, bytes or floats.
@@ -100,10 +100,6 @@ def resized_window(
     size: pixels of the result's sides.
     interpolation: "linear", or "cubic" (a = -1/2), which is sharper and may
       leave the range of the image a little.
-
-  Returns:
-    `[size, size, C]`, dtype as given; bytes are clipped and rounded, floats are
-    neither.
 
   Raises:
     ValueError: if the interpolation is unknown.
@@ -138,15 +134,10 @@ def random_resized_crop(
   """Cuts a random window out of each image and rescales it to a square.
 
   Args:
-    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
-    images: `[B, H, W, C]`, bytes or floats.
-    size: pixels of the result's sides, at least 1.
-    scale: least and largest share of the image's area, in (0, 1].
-    ratio: least and largest width / height.
-    interpolation: one of `INTERPOLATIONS`; see `resized_window`.
-
-  Returns:
-    `[B, size, size, C]`, dtype as given; bytes are rounded.
+    key: one key.
+    images: `[B, H, W, C]`, bytes, which are rounded, or floats.
+    size, interpolation: as of `resized_window`.
+    scale, ratio: as of `random_box`.
 
   Raises:
     ValueError: if `size`, `scale` or `ratio` is out of its range, or the
@@ -168,14 +159,7 @@ def random_resized_crop(
 
 
 def center_crop(images: jax.Array, *, size: int) -> jax.Array:
-  """Cuts the middle square out of each image.
-
-  Args:
-    images: `[B, H, W, C]`, any dtype.
-    size: pixels of the result's sides, at most those of the images.
-
-  Returns:
-    `[B, size, size, C]`, dtype as given.
+  """Cuts the middle `[B, size, size, C]` out of images `[B, H, W, C]`.
 
   Raises:
     ValueError: if `size` is not between 1 and the images' smaller side.

@@ -1,7 +1,6 @@
 """The fifteen operations of RandAugment, a batch at a time.
 
-Each image has its own operation. Computing all fifteen for every image and
-choosing would be dear; instead they share four passes, of which the ones an
+Each image has its own operation. All share four passes, of which the ones an
 operation does not need change nothing:
 
 1. a table of 256 bytes (AutoContrast, Invert, Equalize, Solarize, Posterize,
@@ -10,8 +9,7 @@ operation does not need change nothing:
 3. an affine warp (ShearX, ShearY, TranslateX, TranslateY, Rotate),
 4. a filled square (Cutout).
 
-Everything is as Pillow does it with bytes. Gray images have no colour: there
-Color changes nothing.
+Everything is as Pillow does it with bytes. Color does not change gray images.
 """
 
 from __future__ import annotations
@@ -60,9 +58,6 @@ def apply(
     operations: int32 `[B]`, places in `NAMES`.
     values: float32 `[B]`, within `RANGES`, or its negative for `SIGNED`.
     centers: float32 `[B, 2]`, of Cutout: row and column, as shares in [0, 1).
-
-  Returns:
-    As `images`.
 
   Raises:
     ValueError: if the images have neither 1 nor 3 channels.
