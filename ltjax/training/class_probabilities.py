@@ -1,13 +1,12 @@
 """Class probabilities: how often a sampler draws each class.
 
 With `n_j` samples in class `j`, uniform draws over the samples show class `j`
-with probability `n_j / N`, which starves the tail. The samplers here choose the
-class first, by another rule, and then one of its samples uniformly. They trade
-the head's diversity against the tail's: the more often a class of five images
-is drawn, the more often the same five images come.
+with probability `n_j / N`. The samplers here choose the class first, by another
+rule, and then one of its samples uniformly: the more often a class of five
+images is drawn, the more often the same five images come.
 
-A class without samples has probability 0, whatever the rule. Of counts `[C]`,
-the samples of each class, a rule makes probabilities float64 `[C]` of sum 1.
+Of counts `[C]`, the samples of each class, a rule makes probabilities float64
+`[C]` of sum 1; a class without samples has 0.
 """
 
 from __future__ import annotations
@@ -104,16 +103,13 @@ def effective_number(counts: np.ndarray, *, beta: float) -> np.ndarray:
 def over_epochs(
   settings: Mapping[str, Any], counts: np.ndarray, *, epochs: int
 ) -> Callable[[int], np.ndarray]:
-  """Returns the probabilities of each epoch under a config's sampler.
+  """Returns the probabilities of each epoch: `epoch -> float64 [C]`, from 0.
 
   Args:
     settings: `name`, one of `NAMES`; `exponent` where it is "power", `beta`
       where it is "effective_number". "random" gives the class sizes.
     counts: `[C]`, samples of each class.
     epochs: how many epochs there are, for "progressive".
-
-  Returns:
-    `epoch -> float64 [C]`, epochs counted from 0.
 
   Raises:
     ValueError: if the name is unknown or a number out of range.
@@ -135,9 +131,6 @@ def over_epochs(
 
 def check(settings: Mapping[str, Any]) -> None:
   """Checks a config's `sampler` block, before there are counts to draw by.
-
-  Args:
-    settings: `name`, `exponent`, `beta` and `defer`.
 
   Raises:
     ValueError: if the name is unknown or a number out of range.
