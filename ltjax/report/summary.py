@@ -26,7 +26,8 @@ def make(
   """Returns the summary of a finished run.
 
   Args:
-    rows, config, task: the lines of `metrics.jsonl`, the config, the data.
+    rows: the lines of `metrics.jsonl`.
+    config, task: the run's config, JSON-able, and its data.
     last_k: how many of the last evaluations the mean takes.
   """
   rows = list(rows)
