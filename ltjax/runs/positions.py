@@ -47,7 +47,8 @@ class Positions:
     """Writes the checkpoint of a position.
 
     Args:
-      position, state: where the run stands, and what the stages before left.
+      position: where the run stands.
+      state: what the stages before this one left.
       train: the state of this stage; None before its first step.
 
     Raises:

@@ -210,7 +210,8 @@ class Progress:
 
     Args:
       name: as in `loop1/consistency`.
-      index, stages: of this stage, from 0, and how many the run has.
+      index: of this stage, from 0.
+      stages: how many the run has.
       epochs: of this stage; 0 for one that does not train.
       images_per_epoch: trained on in each epoch.
       resumed_at: images of this stage done by an earlier process.
