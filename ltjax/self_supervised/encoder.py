@@ -40,10 +40,11 @@ class Encoder(NamedTuple):
 def make(
   model: models.Model, projection: projections.Projection, *, key: jax.Array
 ) -> Encoder:
-  """Returns the encoder of a network and a projection, drawn by `key`.
+  """Returns the encoder of a network.
 
   Args:
-    model, projection, key: the network, the projection, its random key.
+    model, projection: the network, and from features to embeddings.
+    key: draws the projection.
   """
 
   def init(state: ModelState) -> tuple[PyTree, PyTree]:

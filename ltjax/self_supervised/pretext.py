@@ -70,7 +70,8 @@ def probed(
   """Returns a task beside which a linear classifier learns from its features.
 
   Args:
-    task, feature_dim, num_classes: the task, whose outcome has features; F; C.
+    task: its outcome has features.
+    feature_dim, num_classes: F and C.
   """
 
   def init(state: ModelState):

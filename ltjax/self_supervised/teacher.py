@@ -145,7 +145,7 @@ def follow(
     total_steps: of the stage, when a tau that rises is 1.
 
   Source: Lin et al. (2023), Equation 4; Grill et al. (2020), Section 3.3, for
-  the schedule.
+    the schedule.
   """
   decay = jnp.float32(settings.ema)
   if settings.ema_schedule == "cosine":
