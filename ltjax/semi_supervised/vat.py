@@ -85,7 +85,7 @@ def make(
     ValueError: if a setting is out of range.
 
   Source: Miyato et al. (2018), Equations 5 to 8. epsilon as in USB (Wang et
-  al., 2022); for xi see above.
+    al., 2022); for xi see above.
   """
   require.within("semi.epsilon", epsilon, "(0, inf)")
   require.within("semi.xi", xi, "(0, inf)")
