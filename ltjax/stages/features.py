@@ -85,7 +85,9 @@ def from_cache(state: TrainState, index: jax.Array, arrays: Any) -> Any:
   """Returns rows of the cache; the statistics stay as they are.
 
   Args:
-    state, index, arrays: gives the statistics; int32 `[B]`; holds `features`.
+    state: gives the statistics.
+    index: int32 `[B]`, rows.
+    arrays: holds `features`, as `cached` makes them.
   """
   return arrays["features"][index], state.batch_stats
 
