@@ -70,9 +70,7 @@ def read_tar(path: _Pathlike, wanted: Collection[str]) -> dict[str, bytes]:
 def read_idx(path: _Pathlike) -> np.ndarray:
   """Reads a uint8 idx file (the MNIST family), gzipped or not by its content.
 
-  Raises:
-    ValueError: The header is not of a uint8 idx file, or the content is shorter
-      or longer than the header says.
+  Raises a ValueError if header or length are not of such a file.
   """
   try:
     with open(path, "rb") as raw:
@@ -113,13 +111,9 @@ def read_npz(
 ) -> dict[str, np.ndarray]:
   """Reads arrays of an .npz file, never unpickling.
 
-  Args:
-    path: The file.
-    keys: For each array its accepted names, the first found being taken:
-      `{"x": ("x", "images")}`. Other arrays in the file are not read.
-
-  Raises:
-    ValueError: Not an .npz file, damaged, or an array holds Python objects.
+  `keys` has for each array its accepted names, the first found being taken:
+  `{"x": ("x", "images")}`. Raises a ValueError for another or a damaged file,
+  or an array of Python objects.
   """
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f"{path}: no such file.")
@@ -148,11 +142,7 @@ def read_npz(
 
 
 def read_npy(path: _Pathlike) -> np.ndarray:
-  """Reads the array of an .npy file, never unpickling.
-
-  Raises:
-    ValueError: Not an .npy file, damaged, or one that holds Python objects.
-  """
+  """As `read_npz`, the array of an .npy file."""
   try:
     with open(path, "rb") as file:
       if file.read(6) != b"\x93NUMPY":

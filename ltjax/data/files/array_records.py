@@ -1,16 +1,14 @@
 """ArrayRecord files: many pictures in few files, each read by its number.
 
-A million files are slow to list, to copy and to read from a network disk. An
-ArrayRecord file (a shard) holds thousands of `tf.train.Example`s, as TFDS
-writes them:
+A million files are slow to list and to copy. An ArrayRecord file (a shard)
+holds thousands of `tf.train.Example`s, as TFDS writes them:
 
     image       the picture, encoded (JPEG, PNG ...)
     label       the class, an integer
     file_name   optional: how the picture was called, for messages
 
 A folder of shards holds the parts `train` and `test` (or `validation`), named
-`train-00000-of-00008.array_record` or, as TFDS does,
-`NAME-train.array_record-00000-of-00008`.
+`train-00000-of-00008.array_record` or `NAME-train.array_record-00000-of-00008`.
 """
 
 from __future__ import annotations
@@ -66,11 +64,7 @@ class Record(NamedTuple):
       ) from None
 
   def picture(self) -> tuple[bytes, str]:
-    """Returns the encoded picture, and what to call it in messages.
-
-    Raises:
-      ValueError: if there is none.
-    """
+    """Returns the encoded picture, else a ValueError, and its name."""
     features = self.features()
     name = features.get("file_name")
     called = str(self)
@@ -125,11 +119,8 @@ def find(path: str) -> dict[str, list[pathlib.Path]]:
   """Finds the shards of the parts `train`, `test` and `validation`.
 
   `path` is a shard, a folder of shards, or a pattern such as `x/*train*`. All
-  are `train` if the names tell no part of this name.
-
-  Raises:
-    FileNotFoundError: if there is no shard, or one of a numbered row is
-      missing.
+  are `train` if the names tell no part of this name. Raises a FileNotFoundError
+  without any, or if one of a numbered row is missing.
   """
   given = pathlib.Path(path).expanduser()
   if given.is_dir():

@@ -19,11 +19,7 @@ Value = bytes | int
 
 
 def decode(data: bytes) -> dict[str, list[Value]]:
-  """Reads an example, from anywhere; lists of floats come back empty.
-
-  Raises:
-    ValueError: if these are not the bytes of an example.
-  """
+  """Reads an example, else a ValueError; lists of floats come back empty."""
   result: dict[str, list[Value]] = {}
   for features in _messages(memoryview(data), 1):
     for entry in _messages(features, 1):

@@ -39,10 +39,8 @@ def read_image(
   Args:
     source: A file's path, or its bytes.
     name: What to call it in errors; the path if empty.
-    max_pixels: Most width x height accepted.
-
-  Raises:
-    ValueError: Empty, too large, damaged, or not a picture.
+    max_pixels: Most width x height accepted. More, or anything else but a whole
+      picture, is a ValueError.
   """
   from PIL import Image
 
@@ -121,10 +119,8 @@ def to_square(image: Any, size: int, resize: str) -> np.ndarray:
     image: A PIL image of mode `L` or `RGB`.
     size: Pixels of a side.
     resize: `stretch` the picture, or `crop`: bring its shorter side to `size`
-      and cut out the middle. Bilinear and antialiased either way.
-
-  Raises:
-    ValueError: `resize` is neither.
+      and cut out the middle; else a ValueError. Both are bilinear and
+      antialiased.
   """
   from PIL import Image
 
@@ -145,8 +141,7 @@ def resize(
 ) -> np.ndarray:
   """Resizes every image of uint8 `[N, H, W, C]`, as `to_array` does.
 
-  Raises:
-    ValueError: Images that are neither grey nor RGB.
+  Images that are neither grey nor RGB are a ValueError.
   """
   if not image_size:
     return images

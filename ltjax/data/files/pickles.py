@@ -23,13 +23,11 @@ def read_pickle(source: str | pathlib.Path | bytes, *, name: str = "") -> dict:
 
   Pickles of Python 2 and 3 and of any NumPy load; byte strings of Python 2
   arrive as latin-1 text. Every other global is refused before it is looked up.
+  All else, and a damaged file, is a ValueError.
 
   Args:
     source: The file's path, or its bytes.
     name: What to call the file in errors; the path if empty.
-
-  Raises:
-    ValueError: The pickle is damaged, is not a dict, or asks for anything else.
   """
   is_bytes = isinstance(source, bytes)
   name = name or ("pickle" if is_bytes else str(source))
