@@ -21,12 +21,9 @@ class DecodedCache:
   """Decoded images on disk.
 
   Args:
-    folder: where the files are; it is made.
+    folder: where the files are; it is made, else an OSError.
     key: tells this set of images from all others.
     shape: `(N, H, W, C)`.
-
-  Raises:
-    OSError: if the folder cannot be written.
   """
 
   def __init__(

@@ -28,11 +28,7 @@ class HostImages(abc.ABC):
 
   @abc.abstractmethod
   def read(self, index: np.ndarray) -> np.ndarray:
-    """Reads images `index [B]`: uint8 `[B, H, W, C]`, an own copy.
-
-    Raises:
-      BrokenImageError: if an image cannot be read.
-    """
+    """Reads images `index [B]` as an own copy, else a BrokenImageError."""
 
   @property
   def nbytes(self) -> int:

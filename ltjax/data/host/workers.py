@@ -4,11 +4,9 @@ A worker is told which pictures to decode, and writes their pixels into memory
 that it shares with the training process. Workers know nothing of epochs or
 order, so that the numbers of a run do not depend on how many there are.
 
-They start at the first picture and serve all sets and stages. They import
-neither JAX nor the program that runs, which takes a fraction of a second; a
-worker of `grain` imports both, anew for every pass over a set. However the
-training process ends, be it killed, its workers end. Signals are for that
-process alone.
+They serve all sets and stages, and import neither JAX nor the program that
+runs, which takes a fraction of a second; a worker of `grain` imports both, for
+every pass over a set. They end with the training process, be it killed.
 """
 
 from __future__ import annotations
@@ -57,12 +55,11 @@ class Workers:
   ) -> np.ndarray:
     """Decodes pictures, all workers at once: uint8 `[N, size, size, 3]`.
 
+    A BrokenImageError names the first picture that cannot be read, or those
+    that were read when a worker was killed.
+
     Args:
       files, size, resize: as of `image_files.square`.
-
-    Raises:
-      BrokenImageError: names the first picture that cannot be read, or those
-        that were read when a worker was killed.
     """
     shape = (len(files), size, size, 3)
     total = int(np.prod(shape))
