@@ -15,10 +15,8 @@ from ltjax import require
 def check_images(images: np.ndarray, where: str) -> np.ndarray:
   """Returns images as uint8 `[N, H, W, C]`, greyscale `[N, H, W]` with `C` 1.
 
-  `where` names file and array in errors.
-
-  Raises:
-    ValueError: Another dtype (NaN pixels are named), or another shape.
+  `where` names file and array in errors, ValueErrors for another dtype (NaN
+  pixels are named) or another shape.
   """
   if images.dtype.kind == "f":
     bad = np.isnan(images)
@@ -90,8 +88,7 @@ def check_labels(
 def class_names(names: Any, where: str) -> tuple[str, ...]:
   """Returns names found in a file, texts or bytes (CIFAR), as distinct texts.
 
-  Raises:
-    ValueError: Not texts, none, or one occurs twice.
+  Raises a ValueError for no texts, or if one occurs twice.
   """
   texts = [
     name.decode("utf8", "replace") if isinstance(name, bytes) else name
@@ -114,11 +111,8 @@ def stratified_test(
 
   Args:
     labels: int `[N]`.
-    fraction: Share of the test part, in [0, 1); 0 chooses nothing.
+    fraction: In [0, 1), else a ValueError; 0 chooses nothing.
     seed: Chooses which images.
-
-  Raises:
-    ValueError: `fraction` is out of range.
   """
   require.within("test_fraction", fraction, "[0, 1)")
   test = np.zeros(len(labels), bool)

@@ -49,12 +49,7 @@ def read_classes(
 def find_classes(
   path: str | pathlib.Path,
 ) -> tuple[lists.Listed, lists.Listed | None, tuple[str, ...]]:
-  """Finds the same parts and class names as `read_classes`, pictures unread.
-
-  Raises:
-    FileNotFoundError: No such folder.
-    ValueError: No classes or pictures, or a test class without training folder.
-  """
+  """As `read_classes`, without reading pictures."""
   root = pathlib.Path(path).expanduser()
   train_root, test_root = root, None
   names = [folder.name for folder in _sub_folders(root)]
@@ -98,10 +93,8 @@ def read_files(
 ) -> np.ndarray:
   """Decodes pictures, at least one, into one array.
 
-  Returns uint8 `[N, H, W, 3]`, or `[N, H, W, 1]` if all are greyscale.
-
-  Raises:
-    ValueError: A picture is damaged, or sizes differ without `image_size`.
+  Returns uint8 `[N, H, W, 3]`, or `[N, H, W, 1]` if all are greyscale. A
+  damaged picture is a ValueError, as are several sizes without `image_size`.
   """
   arrays = []
   for file in files:

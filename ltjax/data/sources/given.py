@@ -112,12 +112,9 @@ def check_images(
   """As `arrays.check_images`, for arrays at hand.
 
   Args:
-    images: uint8 `[N, H, W, C]` or `[N, H, W]`.
+    images: uint8 `[N, H, W, C]` or `[N, H, W]`, else a ValueError.
     where: what to call them in errors.
     like: a shape whose last three sizes they must have; None for any.
-
-  Raises:
-    ValueError: Another dtype or shape.
   """
   pixels = arrays.check_images(np.asarray(images), where)
   if like is not None and pixels.shape[1:] != tuple(like[-3:]):
@@ -135,13 +132,10 @@ def numbers(
   """Returns labels as class numbers, int32 `[N]`.
 
   Args:
-    labels: `[N]`, class numbers or names.
+    labels: `[N]`, class numbers or names; others are a ValueError.
     names: one a class.
     where: what to call them in errors.
     num_images: N.
-
-  Raises:
-    ValueError: A label is no class, or there is not one an image.
   """
   found = np.asarray(labels)
   if _is_text(found):

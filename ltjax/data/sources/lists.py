@@ -75,16 +75,12 @@ def read(path: str | pathlib.Path, root: str | pathlib.Path = "") -> Listed:
 def read_set(
   argument: str, root: str = ""
 ) -> tuple[Listed, Listed | None, tuple[str, ...]]:
-  """Reads the lists of a labeled set: train part, test part or None, class
-  names.
+  """Reads the lists of a labeled set: train part, test part or None, names.
 
   The names are those of classes.txt, otherwise the numbers. `argument` is what
-  follows `list:` in the name of a source; `root` is as of `read`.
-
-  Raises:
-    FileNotFoundError: if a list or a picture is missing.
-    ValueError: if a list is damaged, a picture has no label, or there are more
-      classes than names.
+  follows `list:` in the name of a source; `root` is as of `read`. Raises as
+  `read`, and a ValueError if a picture has no label, or there are more classes
+  than names.
   """
   first, *more = (pathlib.Path(p).expanduser() for p in argument.split(","))
   if len(more) > 1:

@@ -25,9 +25,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
 def read(path: str) -> folders.Content:
   """Reads train part, test part or None, and class names (else the numbers).
 
-  Raises:
-    FileNotFoundError: No such file.
-    ValueError: An array is missing, holds objects, or is not what it should be.
+  Raises a FileNotFoundError without a file, and a ValueError if an array is
+  missing, holds objects, or is not what it should be.
   """
   path = str(pathlib.Path(path).expanduser())
   found = archives.read_npz(path, _KEYS)

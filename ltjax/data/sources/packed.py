@@ -77,10 +77,8 @@ class PackedImages(host_images.HostImages):
 def read(path: pathlib.Path) -> tuple[Any, Any, tuple[str, ...]]:
   """Reads a pack: train part, test part, names. Every checksum is looked at.
 
-  Train images are `PackedImages`, test images uint8 `[T, H, W, C]`.
-
-  Raises:
-    ValueError: A file is missing, altered, or not of this format.
+  Train images are `PackedImages`, test images uint8 `[T, H, W, C]`. A file that
+  is missing or altered is a ValueError.
   """
   title = str(path / RECORD)
   try:

@@ -6,10 +6,9 @@ They are kept in a file beside the shards, `ltjax_labels.json`:
      "shards": {"train-00000-of-00008.array_record":
        {"bytes": 91312, "labels": [0, 0, 1]}}}
 
-`records` writes it with the shards. For shards from elsewhere, such as TFDS,
-all records are read once and the file is written then; into the data folder,
-where that of the shards is read-only. A shard whose size or number of records
-differs from the file's is read again.
+`records` writes it with the shards. Shards from elsewhere are read once and the
+file is written then; into the data folder, where that of the shards is
+read-only. A shard of another size or number of records is read again.
 """
 
 from __future__ import annotations
@@ -48,13 +47,9 @@ def read_set(
 ) -> tuple[Labeled, Labeled | None, tuple[str, ...]]:
   """Finds the records of a labeled set, their pictures unread.
 
-  `path` is as of `array_records.find`. The test part is `test` or, where its
-  labels are not public, `validation`, or None; class names are the numbers
-  where nothing tells them.
-
-  Raises:
-    FileNotFoundError: if there are no shards.
-    ValueError: if a shard is damaged, or a record has no label.
+  `path` is as of `array_records.find`, as are errors; a record without a label
+  is a ValueError. The test part is `test` or, where its labels are not public,
+  `validation`, or None; class names are the numbers where nothing tells them.
   """
   parts = array_records.find(path)
   train, test = _listed(parts["train"], data_dir), None

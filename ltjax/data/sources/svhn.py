@@ -5,9 +5,8 @@
     extra_32x32.mat   531,131 easier ones, in use as unlabeled images
 
 Here digit `d` is class `d`: label 10 becomes 0. Code that counts from the
-files' order has the digits 1 ... 9, 0 as its classes 0 ... 9, so that its long
-tail goes from 1 down to 0;
-`data.labeled.class_order = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)` gives that tail.
+files' order has a long tail from 1 down to 0, as has
+`data.labeled.class_order = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)`.
 """
 
 from __future__ import annotations
@@ -42,10 +41,7 @@ def read_mat(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
   """Reads a .mat file of the layout of SVHN.
 
   Returns uint8 `[N, H, W, C]`, and classes int32 `[N]`, None without a `y`.
-
-  Raises:
-    FileNotFoundError: No such file.
-    ValueError: It is damaged, has no `X` or not the layout above.
+  Raises a ValueError for another layout or a damaged file.
   """
   found = _numbers(path, ("X", "y"))
   if "X" not in found:

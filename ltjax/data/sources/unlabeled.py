@@ -72,8 +72,7 @@ def load_pool(
 
   Raises:
     FileNotFoundError: No such file or folder.
-    ValueError: Unknown source, another image shape, no images, or a damaged or
-      hostile file.
+    ValueError: Unknown source, another shape, no images, or a damaged file.
   """
   kind, _, argument = name.partition(":")
   if kind in ("list", "arrayrecord") and not pictures:
