@@ -29,11 +29,9 @@ def of_rest(
   """Takes `total` of the images `[R]` that are left, whatever their classes.
 
   Args:
-    left, total: their indices, which stay in order, and how many.
+    left, total: their indices, which stay in order, and how many, at most R,
+      else a ValueError.
     order, seed: as of `of_class`; `file` is for the first ones.
-
-  Raises:
-    ValueError: There are fewer.
   """
   if total > len(left):
     raise ValueError(

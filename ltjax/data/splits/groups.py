@@ -22,14 +22,12 @@ def by_rank(
   Args:
     counts: `[C]` labeled images per class.
     sizes: Classes in many, medium and few. Left out or empty: 3, 3 and 4 for
-      ten classes and otherwise thirds, a remainder going to many.
+      ten classes and otherwise thirds, a remainder going to many; others than C
+      in all are a ValueError.
 
   Returns:
     `many`, `medium` and `few` with class indices, the most populated first and
     the lower index first among equals.
-
-  Raises:
-    ValueError: Sizes that do not add up to the number of classes.
 
   Source: The 3/3/4 of ten classes: Liu et al. 2021, section 4.1, CIFAR-10-SSLT.
   """
@@ -68,10 +66,8 @@ def by_count(
   Args:
     counts: `[C]` labeled images per class.
     many: Classes with more images than this are many-shot.
-    few: Classes with at most this many images are few-shot.
-
-  Raises:
-    ValueError: `few` above `many`.
+    few: Classes with at most this many images are few-shot; no more than
+      `many`, else a ValueError.
 
   Source: many 100 and few 20: Liu et al. 2019, ImageNet-LT. many 100 and few
     10: Liu et al. 2021, section 4.1, ImageNet-SSLT.
@@ -99,10 +95,8 @@ def choose(
   Args:
     counts: `[C]` labeled images per class.
     sizes: `data.groups`, classes by rank; empty for the default.
-    limits: `data.group_counts`, (many, few) of `by_count`; empty for `by_rank`.
-
-  Raises:
-    ValueError: Both are given, or one does not fit.
+    limits: `data.group_counts`, (many, few) of `by_count`; empty for `by_rank`;
+      both are a ValueError.
   """
   if not len(limits):
     return by_rank(counts, sizes)

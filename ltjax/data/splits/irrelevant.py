@@ -29,8 +29,7 @@ from ltjax.data.splits import settings
 def held_out(name: str, data: sources.Dataset) -> tuple[int, ...]:
   """Returns the classes of `classes:8,9`; none for any other name.
 
-  Raises:
-    ValueError: Not a list of the set's classes, or fewer than two are left.
+  They must be the set's and leave two or more, else a ValueError.
   """
   kind, _, text = name.partition(":")
   if kind != "classes":
@@ -77,12 +76,10 @@ def take_out_of_pool(
   """Returns a pool without those classes, the others renumbered.
 
   Args:
-    pool: its labels are classes of the whole set, or -1, which stays.
+    pool: its labels are classes of the whole set, or -1, which stays; others
+      are a ValueError.
     held: the classes.
     num_classes: of the whole set.
-
-  Raises:
-    ValueError: A label is no class of the set.
   """
   if pool.labels.max() >= num_classes:
     raise ValueError(
@@ -146,12 +143,10 @@ def draw(
   """Draws irrelevant images, int64 `[count]`; more of them keep these.
 
   Args:
-    count, labels: How many, of `[Q]` images; None if none were loaded.
+    count, labels: How many, of `[Q]` images; None if none were loaded; too few
+      are a ValueError.
     unlabeled: The settings, for messages.
     order, seed: as of `generators.of_rest`.
-
-  Raises:
-    ValueError: There are fewer.
   """
   if not count:
     return np.zeros(0, np.int64)

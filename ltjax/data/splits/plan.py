@@ -45,11 +45,9 @@ def make(
   """Counts per class that the settings ask for, whether or not they fit.
 
   Args:
-    labeled, unlabeled, validation: Complete settings, see `splits.build`.
+    labeled, unlabeled, validation: Complete settings, see `splits.build`; a
+      ValueError if they do not go together.
     available: `[C]` images per class in the training set.
-
-  Raises:
-    ValueError: Settings that do not go together.
   """
   num_classes = len(available)
   held_out = np.full(num_classes, validation["per_class"], np.int64)

@@ -47,7 +47,8 @@ def counts(
   * `explicit`: `counts`, as given.
   * `natural`: what each class has, not ordered by size.
 
-  Of each count the `fraction` is taken, rounded down, but at least 1.
+  Of each count the `fraction` is taken, rounded down, but at least 1. They are
+  `[C]` int64; zeros are possible where `rho > max_count`.
 
   Args:
     profile: One of `PROFILES`.
@@ -60,10 +61,6 @@ def counts(
     minority_fraction: Share of the classes in the tail, in (0, 1) (step).
     fraction: Share of each count to take, in (0, 1].
     available: `[C]` images per class in the data (natural).
-
-  Returns:
-    `[C]` int64. Zeros are possible where `rho > max_count`; whoever needs one
-    image of every class has to look.
 
   Raises:
     ValueError: A value out of its range, or one that the profile needs is
@@ -128,12 +125,9 @@ def rescaled(total: int, num_classes: int, *, rho: float) -> np.ndarray:
   first class for five times CIFAR-10-LT with rho 100.
 
   Args:
-    total: Images wanted in all, at least 1.
+    total: Images wanted in all, at least one a class, else a ValueError.
     num_classes: `C`.
     rho: Imbalance ratio, at least 1.
-
-  Raises:
-    ValueError: Less than one image per class in `total`, or `rho` below 1.
 
   Source: Yang & Xu 2020, the unlabeled sets of section 4 in the author code;
     Liu et al. 2021 for their CIFAR-10 pool.

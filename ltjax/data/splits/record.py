@@ -37,9 +37,8 @@ class Split:
     unlabeled_counts: `[C]`, or empty where the truth is not known.
     validation_counts: `[C]`.
     unlabeled_from: `train` or `pool`: what `unlabeled` points into.
-    arguments: Every argument of `splits.build` that has a say, as JSON values;
-      `splits.build(labels, **split.arguments)` makes the split again, with
-      index files, if it names any, where they are looked for.
+    arguments: of `splits.build`, as JSON values;
+      `splits.build(labels, **split.arguments)` makes the split again.
     fingerprint: SHA-256 of the labels it was built from.
     irrelevant: `[K]` int64, sorted, into the images of other classes that are
       mixed into the unlabeled ones, behind them. This and the next fields are
@@ -87,12 +86,7 @@ class Split:
     return {k: v for k, v in fields.items() if k not in _LATER or v}
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes the record as JSON, whole or not at all, over an older one.
-
-    Raises:
-      OSError: The folder cannot be written or the disk is full; the older file
-        is then as it was.
-    """
+    """Writes the record as JSON, whole or not at all, over an older one."""
     path = pathlib.Path(path)
     record = {"format": _FORMAT, "hash": self.hash, **self._fields()}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -152,15 +146,11 @@ def check(
   pool_labels: np.ndarray | None = None,
   irrelevant_labels: np.ndarray | None = None,
 ) -> None:
-  """Refuses a split that was built from other data.
+  """Raises a ValueError if a split was built from other data.
 
   Args:
     split: For instance a loaded one.
     labels, pool_labels, irrelevant_labels: as of `draw.build`.
-
-  Raises:
-    ValueError: The labels are not those the split was built from, so that its
-      indices would point at other images.
   """
   others = None
   if len(split.irrelevant):
