@@ -35,10 +35,7 @@ def gaussian(image: jax.Array, sigma: jax.Array, *, radius: int) -> jax.Array:
     image: float `[H, W, C]`.
     sigma: `[]`, pixels, above 0.
     radius: taps on each side of the middle, fewer than the smaller side has
-      pixels; 0 changes nothing.
-
-  Raises:
-    ValueError: if the radius does not fit the image.
+      pixels; 0 changes nothing. A ValueError if it does not fit.
   """
   chex.assert_rank([image, sigma], [3, 0])
   chex.assert_type(image, float)
@@ -73,12 +70,9 @@ def random_blur(
   Args:
     key: one key.
     images: float `[B, H, W, C]`.
-    probability: that an image is blurred, in [0, 1].
+    probability: that an image is blurred, in [0, 1], else a ValueError.
     sigma: least and largest standard deviation of the filter, in pixels; the
       filter is cut off at `radius` of the smaller side.
-
-  Raises:
-    ValueError: if the probability or sigma is out of its range.
 
   Source: Chen et al. (2020), "A simple framework for contrastive learning of
     visual representations", Appendix A. Its 16 pixels would get a filter of one

@@ -1,9 +1,8 @@
 """Colour tables: for each image and channel, what becomes of 256 values.
 
-Changes of colour that look at one byte at a time (inverting, thresholds,
-stretching, equalising) are tables of 256 bytes, made from the image's histogram
-or from a number alone. Applying any is one lookup a pixel, so a batch in which
-each image has another change costs no more. All tables are Pillow's.
+A change of colour that looks at one byte at a time is a table of 256 bytes,
+made from the image's histogram or from a number alone. Applying any is one
+lookup a pixel. All tables are Pillow's.
 
 Images are uint8 `[B, H, W, C]` of 3 channels or 1, tables uint8 `[B, C, 256]`,
 histograms int32 `[B, C, 256]`, and numbers, one an image, `[B]`.

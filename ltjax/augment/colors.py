@@ -91,12 +91,8 @@ def random_jitter(
     key: one key.
     images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
     brightness, contrast, saturation: strengths, 0 or more; 0 for none.
-    hue: in [0, 0.5].
+    hue: in [0, 0.5]. Other strengths or channels are a ValueError.
     probability: that an image is changed at all, in [0, 1].
-
-  Raises:
-    ValueError: if a strength or the probability is out of its range, or the
-      images have neither 1 nor 3 channels.
 
   Source: Wu et al. (2018), "Unsupervised feature learning via non-parametric
     instance discrimination"; Chen et al. (2020), MoCo v2.
@@ -121,12 +117,9 @@ def random_grayscale(
 
   Args:
     key: one key.
-    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
-    probability: that an image becomes gray, in [0, 1].
-
-  Raises:
-    ValueError: if the probability is out of its range, or the images have
-      neither 1 nor 3 channels.
+    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1, else a
+      ValueError.
+    probability: that an image becomes gray, in [0, 1], else a ValueError.
   """
   _check(images, probability)
 

@@ -22,12 +22,9 @@ def normalize(
 
   Args:
     images: uint8 `[B, H, W, C]`.
-    mean, std: Per channel `[C]`, on the scale [0, 1]; std is positive.
+    mean, std: Per channel `[C]`, on the scale [0, 1]; std is positive, else a
+      ValueError.
     dtype: Of the result; the arithmetic is fp32.
-
-  Raises:
-    ValueError: `mean` or `std` does not fit the channels, or `std` is not
-      positive.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)
@@ -66,13 +63,10 @@ def random_crop_flip(
   Args:
     key: One key.
     images: `[B, H, W, C]`, any dtype.
-    pad: Pixels, 0 for no crop.
+    pad: Pixels, 0 for no crop. Negative or too few for `size`: a ValueError.
     flip: Whether to mirror; not where that is another thing, such as digits.
     size: Pixels of the window's sides, all offsets equally likely; 0 for those
       of the images.
-
-  Raises:
-    ValueError: `pad` is negative, or the window larger than the padded image.
 
   Source: Lee et al. (2015), "Deeply-supervised nets", as used by He et al.
     (2016) on CIFAR.

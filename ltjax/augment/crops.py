@@ -31,7 +31,7 @@ def random_box(
   scale: tuple[float, float] = (0.08, 1.0),
   ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> jax.Array:
-  """Draws the window of a random resized crop.
+  """Draws the window of a random resized crop: int32 top, left, height, width.
 
   The share of the area is uniform in `scale`, the logarithm of width / height
   uniform in `log(ratio)`; the sides are rounded to pixels and the place is
@@ -42,13 +42,7 @@ def random_box(
     key: a key.
     height, width: pixels of the image.
     scale: least and largest share of the image's area, in (0, 1].
-    ratio: least and largest width / height.
-
-  Returns:
-    int32 `[4]`: top, left, height, width.
-
-  Raises:
-    ValueError: if `scale` or `ratio` is out of its range.
+    ratio: least and largest width / height. Wrong ones are a ValueError.
 
   Source: Szegedy et al. (2015), "Going deeper with convolutions", Section 6;
     the ten draws and the fallback as in torchvision's RandomResizedCrop.
@@ -99,10 +93,7 @@ def resized_window(
     box: `[4]` top, left, height, width, in pixels.
     size: pixels of the result's sides.
     interpolation: "linear", or "cubic" (a = -1/2), which is sharper and may
-      leave the range of the image a little.
-
-  Raises:
-    ValueError: if the interpolation is unknown.
+      leave the range of the image a little. Others are a ValueError.
   """
   chex.assert_rank([image, box], [3, 1])
   require.choice("The interpolation of a crop", interpolation, INTERPOLATIONS)
@@ -136,12 +127,8 @@ def random_resized_crop(
   Args:
     key: one key.
     images: `[B, H, W, C]`, bytes, which are rounded, or floats.
-    size, interpolation: as of `resized_window`.
-    scale, ratio: as of `random_box`.
-
-  Raises:
-    ValueError: if `size`, `scale` or `ratio` is out of its range, or the
-      interpolation is unknown.
+    size, interpolation: as of `resized_window`, else a ValueError.
+    scale, ratio: as of `random_box`, as are errors.
 
   Source: Szegedy et al. (2015), Section 6; see `random_box`.
   """
@@ -161,8 +148,7 @@ def random_resized_crop(
 def center_crop(images: jax.Array, *, size: int) -> jax.Array:
   """Cuts the middle `[B, size, size, C]` out of images `[B, H, W, C]`.
 
-  Raises:
-    ValueError: if `size` is not between 1 and the images' smaller side.
+  Larger sizes than their smaller side, or below 1, are a ValueError.
   """
   chex.assert_rank(images, 4)
   height, width = images.shape[1:3]

@@ -33,11 +33,8 @@ def draw_ratio(
 
   Args:
     key: a random key.
-    beta: above 0; below 1 most pairs are mostly one of both.
+    beta: above 0, else a ValueError; below 1 most pairs are mostly one of both.
     shape: `()` for one of the batch, `(B,)` for one of each image; fp32.
-
-  Raises:
-    ValueError: if beta is not above 0 and finite.
   """
   require.within("beta", beta, "(0, inf)", "1 draws lambda evenly")
   return jax.random.beta(key, beta, beta, shape, jnp.float32)
@@ -83,10 +80,8 @@ def box(
     key: a random key.
     ratio: `[]`, in [0, 1]: the share of the image that is meant to stay.
     height, width: H and W, in pixels.
-    side: whether the sides are rounded `down`, or `up` as in the code of GLMC.
-
-  Raises:
-    ValueError: if `side` is unknown.
+    side: whether the sides are rounded `down`, or `up` as in the code of GLMC;
+      else a ValueError.
 
   Source: Yun et al. (2019), "CutMix", Equation 2, and their code for rounding
     and border; Du et al. (2023), GLMC, Equation 3.
@@ -117,6 +112,8 @@ def cutmix(
 ) -> tuple[jax.Array, jax.Array]:
   """Pastes a box of each partner, at the same place, into the image.
 
+  Returns the images, and the share of the label of the first, fp32 as `ratio`.
+
   Args:
     key: a random key.
     images, partners: `[B, H, W, C]`, any dtype.
@@ -124,14 +121,7 @@ def cutmix(
       [0, 1].
     labels: what the label's share of the image is: `published`, the ratio
       itself although the border cuts boxes off; or the real `area`.
-    side: as of `box`.
-
-  Returns:
-    The mixed images, and the share of the label of the first, fp32 of the shape
-    of `ratio`.
-
-  Raises:
-    ValueError: if `labels` or `side` is unknown.
+    side: as of `box`; unknown ones are a ValueError.
 
   Source: Yun et al. (2019), Equation 1. Their text has the published ratio;
     their code the area, and GLMC's the ratio.
@@ -163,17 +153,13 @@ def mix(
 ) -> tuple[jax.Array, jax.Array]:
   """Mixes by name: `mixup`, `cutmix`, or `plain`, which leaves images alone.
 
-  Returns the images, and the share of the label of the first, fp32 of the shape
-  of `ratio`; 1 for `plain`.
+  Returns as `cutmix`; the share is 1 for `plain`.
 
   Args:
-    name: one of `NAMES`.
+    name: one of `NAMES`, else a ValueError.
     key: a random key, for the box.
     images, partners, ratio: as of `cutmix`, float.
     **rules: `labels` and `side` of `cutmix`.
-
-  Raises:
-    ValueError: if a name is unknown.
   """
   require.choice("mixing", name, NAMES)
   ratio = jnp.asarray(ratio, jnp.float32)

@@ -1,7 +1,6 @@
 """The fifteen operations of RandAugment, a batch at a time.
 
-Each image has its own operation. All share four passes, of which the ones an
-operation does not need change nothing:
+Each image has its own operation. All share four passes:
 
 1. a table of 256 bytes (AutoContrast, Invert, Equalize, Solarize, Posterize,
    Contrast, Brightness),
@@ -54,13 +53,10 @@ def apply(
   """Applies to each image its own operation.
 
   Args:
-    images: uint8 `[B, H, W, C]`, of 3 channels or 1.
+    images: uint8 `[B, H, W, C]`, of 3 channels or 1, else a ValueError.
     operations: int32 `[B]`, places in `NAMES`.
     values: float32 `[B]`, within `RANGES`, or its negative for `SIGNED`.
     centers: float32 `[B, 2]`, of Cutout: row and column, as shares in [0, 1).
-
-  Raises:
-    ValueError: if the images have neither 1 nor 3 channels.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)

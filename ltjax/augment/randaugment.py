@@ -45,12 +45,9 @@ def random_augment(
     key: one key.
     images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
     strength: M, `[B]` in [0, 1].
-    num_ops: operations drawn for each image, 1 or more.
+    num_ops: operations drawn for each image, 1 or more, else a ValueError.
     min_magnitude: m_0, in [0, 30]; None for that of the authors, 10 with one
-      operation and 5 with more.
-
-  Raises:
-    ValueError: if `num_ops` or `min_magnitude` is out of its range.
+      operation and 5 with more. Others are a ValueError.
 
   Source: Zhou et al. (2022), "Contrastive learning with boosted memorization",
     Section 3.3; ranges, replacement, the least magnitude and U from the

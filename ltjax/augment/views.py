@@ -40,7 +40,7 @@ def contrastive(
   A random resized crop, a mirror image with probability one half, colour jitter
   with probability 0.8, grayscale, blur and normalisation. The blur of MoCo v2
   and SimCLR is off by default, as is common at 32 pixels. Nothing is rounded to
-  bytes.
+  bytes. Settings out of range are a ValueError, as are smaller images.
 
   Args:
     key: one key.
@@ -56,10 +56,6 @@ def contrastive(
     grayscale: probability, in [0, 1].
     blur: probability of Gaussian blur, in [0, 1].
     dtype: of the result; the arithmetic is fp32.
-
-  Raises:
-    ValueError: if a setting is out of its range, or an image smaller than its
-      view.
 
   Source: Chen et al. (2020), "Improved baselines with momentum contrastive
     learning", Section 3; the order as in SimCLR.
@@ -97,11 +93,8 @@ def boosted(
   Args:
     key, images, mean, std, dtype: as of `contrastive`.
     strength: M, `[B]` in [0, 1]; see `randaugment.random_augment`.
-    num_ops: operations drawn for each view, 1 or more.
+    num_ops: operations drawn for each view, 1 or more, else a ValueError.
     **settings: `size`, and what else `contrastive` takes.
-
-  Raises:
-    ValueError: as `contrastive`, or if `num_ops` is below 1.
 
   Source: Zhou et al. (2022), "Contrastive learning with boosted memorization",
     Section 3.3.
