@@ -48,10 +48,7 @@ def focal(
   Args:
     logits: `[B, C]`, any float dtype.
     labels: Integer `[B]` in [0, C).
-    gamma: The focusing exponent, 0 or more.
-
-  Raises:
-    ValueError: if gamma is negative or not finite.
+    gamma: The focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
@@ -75,10 +72,7 @@ def modulate(losses: jax.Array, *, gamma: float) -> jax.Array:
 
   Args:
     losses: l, `[B]`, 0 or more, any float dtype.
-    gamma: The focusing exponent, 0 or more.
-
-  Raises:
-    ValueError: if gamma is negative or not finite.
+    gamma: The focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> classification.modulate(jnp.array([0.1, 2.0]), gamma=1.0)

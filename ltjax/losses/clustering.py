@@ -32,12 +32,9 @@ def codes(
       Constants: no gradient flows through the codes.
     epsilon: above 0; the smaller, the nearer each code is to a single
       prototype, and the more iterations the columns need.
-    iterations: at least 1.
+    iterations: at least 1, else a ValueError, as for `epsilon`.
     marginal: `[K]`, the portion of each prototype, 0 or more, of any scale and
       a sum above 0. None: equal portions.
-
-  Raises:
-    ValueError: if `epsilon` is not above 0 or `iterations` below 1.
 
   Example:
     >>> cosines = jnp.array([[0.9, 0.1], [0.8, 0.2]])
@@ -93,10 +90,7 @@ def swapped_prediction(
       cosines as a rule; any float dtype.
     second_scores: as `first_scores`, of the second views.
     first_codes, second_codes: q1 and q2, `[B, K]`, rows sum to 1. Constants.
-    temperature: t, above 0; a number or a traced fp32 `[]`.
-
-  Raises:
-    ValueError: if a number `temperature` is not above 0.
+    temperature: t, above 0; a number or a traced fp32 `[]`; else a ValueError.
 
   Example:
     >>> one, other = jnp.array([[0.9, 0.1]]), jnp.array([[0.2, 0.4]])

@@ -33,10 +33,7 @@ def info_nce_logits(
     keys: k, `[B, D]`, of unit length; row i belongs to query i.
     queue: n, `[K, D]`, of unit length, the negatives of every query.
     temperature: above 0, a number or a traced fp32 `[]`; the smaller, the more
-      the nearest negatives count.
-
-  Raises:
-    ValueError: if `temperature` is not above 0.
+      the nearest negatives count; 0 or less is a ValueError.
 
   Example:
     >>> q, k = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8]])
@@ -75,10 +72,7 @@ def info_nce(
   It is `log(1 + K)` where nothing can be told apart.
 
   Args:
-    queries, keys, queue, temperature: as of `info_nce_logits`.
-
-  Raises:
-    ValueError: if `temperature` is not above 0.
+    queries, keys, queue, temperature: as of `info_nce_logits`, as are errors.
 
   Example:
     >>> q, k = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8]])
@@ -106,11 +100,10 @@ def nt_xent(
   It is `log(2B - 1)` where nothing can be told apart.
 
   Args:
-    first, second: `[B, D]`, two views of each image, of unit length.
-    temperature: t, above 0; a number or a traced fp32 `[]`, of a schedule.
-
-  Raises:
-    ValueError: if B is 1 or a number `temperature` not above 0.
+    first, second: `[B, D]`, two views of each image, of unit length; B is 2 or
+      more, else a ValueError.
+    temperature: t, above 0; a number or a traced fp32 `[]`, of a schedule; 0 or
+      less is a ValueError.
 
   Example:
     >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
@@ -138,12 +131,8 @@ def focal_nt_xent(
   of rare classes, learned late, keep their weight. `gamma = 0` is `nt_xent`.
 
   Args:
-    first, second, temperature: as of `nt_xent`.
-    gamma: the focusing exponent, 0 or more.
-
-  Raises:
-    ValueError: if B is 1, a number `temperature` not above 0, or `gamma`
-      negative or not finite.
+    first, second, temperature: as of `nt_xent`, as are errors.
+    gamma: the focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
@@ -176,11 +165,8 @@ def sup_con(
   published code multiplies the loss by a second temperature over the first.
 
   Args:
-    first, second, temperature: as of `nt_xent`.
+    first, second, temperature: as of `nt_xent`, as are errors.
     labels: integer `[B]`; below 0, such as -1: unknown.
-
-  Raises:
-    ValueError: if B is 1 or a number `temperature` not above 0.
 
   Example:
     >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])

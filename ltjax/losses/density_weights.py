@@ -1,19 +1,16 @@
 """Density weights: more for images that are rare, without a label.
 
-Prototypes learned on long-tailed images lie where the images are many. A score
-of how frequent an image is, given its embedding z and the prototypes P,
-`[K, D]`, can so stand in for the class counts of supervised learning:
+A score of how frequent an image is, given its embedding z and prototypes P,
+`[K, D]`, can stand in for the class counts of supervised learning:
 
 *   `paper`, `s = sum_k z . p_k`, of FASSL. The loss that learns the prototypes
     compares `h = P z` by cosines, which are the same for `-P`, but `s` changes
     sign with P: from a random start, it is chance whether the rare or the
     frequent images get more weight.
-*   `energy`, `s = -|P z|^2`. It depends on P through `P^T P` only, as that loss
-    does, so that the sign does not matter. On toy data, images of frequent
-    kinds are left with the smaller `|P z|`.
+*   `energy`, `s = -|P z|^2`, for which the sign does not matter. On toy data,
+    images of frequent kinds are left with the smaller `|P z|`.
 
-Where labels exist, `correlation` of the weights with 1 / count tells which way
-they went.
+`correlation` of the weights with 1 / count tells which way they went.
 """
 
 from __future__ import annotations
@@ -45,13 +42,10 @@ def scores(
   Args:
     z: `[B, D]`, embeddings of the teacher, any float dtype.
     prototypes: `[K, D]`, any float dtype.
-    score: `paper`, `energy` or `uniform`.
+    score: `paper`, `energy` or `uniform`, else a ValueError.
     normalize: whether lengths are left out. z is then of unit length; so is
       each prototype for `paper`, while `energy` scales all of P by one number
       (to a Frobenius norm of 1), for row by row `P^T P` would not be kept.
-
-  Raises:
-    ValueError: if `score` is none of the three.
 
   Example:
     >>> z, prototypes = jnp.eye(2), jnp.array([[0.6, 0.8]])
@@ -109,11 +103,9 @@ def weights(
       rounding, all weights are exactly 1.
     clip: the largest distance from the mean, in standard deviations; above 0,
       infinity for none. Only of standardised scores.
-    temperature: T, above 0; the larger, the more even the weights.
+    temperature: T, above 0, the larger, the more even. Else a ValueError, as
+      for `clip`.
     standardize: whether scores are standardised in the batch, and clipped.
-
-  Raises:
-    ValueError: if `clip` or `temperature` is not above 0.
 
   Example:
     >>> density_weights.weights(jnp.array([1.0, 2.0, 3.0]))

@@ -1,11 +1,9 @@
 """Margins by class frequency: LDAM, and its hinge.
 
-The generalization bound of a class grows as its margin shrinks and as its
-images get fewer; trading the classes against each other asks for margins in
-proportion to `n_c^-1/4`. Margins are lengths on the unit sphere, so logits must
-be those of the cosine head, `z = s cos`, with its fixed scale `s`: with a
-linear head the network grows its weights until the margins mean nothing, or
-until it overflows.
+A bound on the generalization error of each class asks for margins in proportion
+to `n_c^-1/4`. They are lengths on the unit sphere, so logits must be those of
+the cosine head, `z = s cos`, with its fixed scale `s`: with a linear head the
+network grows its weights until the margins mean nothing, or until it overflows.
 """
 
 from __future__ import annotations

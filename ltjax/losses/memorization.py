@@ -40,12 +40,9 @@ def update(
     losses: l, `[B]`, float, 0 or more: one an image, the mean of its two views.
     index: integer `[B]`, in [0, N): the images of the batch. Of one that is
       there twice, one of the losses counts.
-    decay: in [0, 1), 0.97 in the published code.
+    decay: in [0, 1), 0.97 in the published code; others are a ValueError.
     first: bool `[]`: whether this is the first epoch, when each image takes its
       loss as it is. An image not seen before does so at any time.
-
-  Raises:
-    ValueError: if `decay` is outside [0, 1).
 
   Example:
     >>> losses, index = jnp.array([2.0, 1.0]), jnp.array([2, 0])

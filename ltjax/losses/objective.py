@@ -1,10 +1,9 @@
 """What a step minimizes: a loss, class weights, and how a batch is averaged.
 
-Margins, priors and class weights follow from the class counts inside the step,
-where the counts are an array: those of the labeled images, or of labeled and
-pseudo-labeled ones together. Deferred re-weighting (DRW) begins with weights of
-1, and changes to the class weights late, at a low learning rate, where they
-move the classifier without harm to the embedding.
+Margins, priors and class weights follow from the class counts inside the step:
+those of the labeled images, or of labeled and pseudo-labeled ones together.
+Deferred re-weighting (DRW) begins with weights of 1, and changes to the class
+weights late, at a low learning rate, where they do the embedding no harm.
 """
 
 from __future__ import annotations
@@ -120,9 +119,8 @@ class Objective:
   ) -> None:
     """Checks class counts `[C]` on the host, before training.
 
-    Raises:
-      ValueError: if the counts are not C numbers of 0 or more, or a class has
-        no images and the loss or its weights need its count.
+    A ValueError if they are not C numbers of 0 or more, or a class has no
+    images and the loss or its weights need its count.
     """
     loss_settings.check_counts(
       self.settings,

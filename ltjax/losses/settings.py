@@ -112,8 +112,7 @@ class Settings:
 def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
   """Returns the settings of a block `loss`; what it lacks has its default.
 
-  Raises:
-    ValueError: if a field is unknown; names the nearest.
+  An unknown field is a ValueError, which names the nearest.
   """
   known = [field.name for field in dataclasses.fields(Settings)]
   for name in config:
@@ -128,13 +127,10 @@ def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
 
 
 def check(settings: Settings, *, head: str, num_classes: int) -> None:
-  """Checks the settings of a loss.
+  """Checks the settings of a loss; a ValueError names the way out.
 
   Args:
     settings, head, num_classes: as of `objective.make`.
-
-  Raises:
-    ValueError: names the setting, the limit and the way out.
   """
   _check_names(settings)
   _check_ranges(settings)
@@ -258,15 +254,13 @@ def check_counts(
   """Checks the class counts that a loss is to use, on the host.
 
   Inside a compiled step none can: there a class without images has a finite
-  margin or prior, and a weight of 0.
+  margin or prior, and a weight of 0. A ValueError names the classes without
+  images and the way out.
 
   Args:
     settings, num_classes: as of `objective.make`.
     counts: `[C]`, images a class.
     class_names: C names for the message; none for numbers only.
-
-  Raises:
-    ValueError: names the classes without images and the way out.
   """
   if counts.shape != (num_classes,):
     raise ValueError(

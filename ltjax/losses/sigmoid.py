@@ -47,10 +47,7 @@ def focal_cross_entropy(
   Args:
     logits: z, `[B, C]`, any float dtype.
     labels: integer `[B]` in [0, C).
-    gamma: The focusing exponent, 0 or more; 0 is `cross_entropy`.
-
-  Raises:
-    ValueError: if gamma is negative or not finite.
+    gamma: The focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])

@@ -20,8 +20,7 @@ class Given(NamedTuple):
   """What a loss may read beside logits and labels.
 
   Attributes:
-    settings: the fields of `config.loss`.
-    counts: `[C]`, float, images a class.
+    settings, counts: the fields of `config.loss`; `[C]`, float, images a class.
     head_scale: of the cosine head.
   """
 

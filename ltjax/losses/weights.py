@@ -25,10 +25,7 @@ def effective_number(counts: jax.Array, *, beta: float = 0.9999) -> jax.Array:
 
   Args:
     counts: n, `[C]`, float, images a class, 0 or more.
-    beta: In [0, 1).
-
-  Raises:
-    ValueError: if beta is outside [0, 1).
+    beta: In [0, 1), else a ValueError.
 
   Example:
     >>> weights.effective_number(jnp.array([90.0, 10.0]), beta=0.99)
