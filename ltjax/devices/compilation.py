@@ -1,11 +1,10 @@
 """The compilation cache: a program is compiled once on a machine, not each run.
 
-JAX keys what it keeps by program, versions, options and devices (on a CPU with
-its instruction set). A program from the cache gives the same bits as one that
-was compiled, so resuming stays exact. Two things the key leaves out: a CPU's
-program is cut for the number of cores that the process may use, so each number
-has a folder of its own; and an entry of a killed process or a full disk would
-be refused in every run to come, so torn entries are looked for at the start.
+A program from the cache gives the same bits as one that was compiled, so
+resuming stays exact. JAX's key leaves out two things: a CPU's program is cut
+for the number of cores that the process may use, so each number has a folder of
+its own; and an entry of a killed process or a full disk would be refused in
+every run to come, so torn entries are looked for at the start.
 """
 
 from __future__ import annotations

@@ -130,8 +130,7 @@ def share(value: Any) -> list[Any]:
 def on_first(function: Callable[[], Any]) -> Any:
   """Runs a function in the first process, and tells all its JSON-able value.
 
-  Raises:
-    PeerError: in the others, if it raised; the first raises its own error.
+  If it raises an error, the others raise a PeerError.
   """
   if not several():
     return function()

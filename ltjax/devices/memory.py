@@ -38,12 +38,9 @@ class OutOfMemoryError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """How a program's batch is called.
+  """A program's batch: what runs, the setting that names it, and its value.
 
-  Attributes:
-    what: what runs, as the subject of a sentence: `Stage embedding`.
-    field: the setting, such as `embedding.batch_size`.
-    size: its value now.
+  `what` is the subject of a sentence, as `Stage embedding`.
   """
 
   what: str
@@ -56,8 +53,7 @@ class Needs:
   """What a program needs on the fullest device, in bytes.
 
   Attributes:
-    data: what it reads, and what else lies there.
-    state: what it updates.
+    data, state: what it reads, and what else lies there; what it updates.
     temporaries: XLA's own memory while it runs, and results that do not take
       the place of its arguments.
   """
@@ -127,12 +123,11 @@ def limit(device: jax.Device, gib: float = 0.0) -> int | None:
 def temporaries(lowered: Any, *, to_run: bool = True) -> int:
   """Compiles a program and returns the bytes it needs beside its arguments.
 
+  Raises a JaxRuntimeError if XLA cannot, or finds that it does not fit.
+
   Args:
     lowered: `jax.jit(...).lower(...)`.
     to_run: whether it will be called, and is then not compiled again.
-
-  Raises:
-    JaxRuntimeError: if XLA cannot compile it, or finds that it does not fit.
   """
   rough = not to_run and jax.default_backend() == "cpu"
   stats = lowered.compile(_ROUGH if rough else None).memory_analysis()

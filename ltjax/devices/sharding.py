@@ -3,9 +3,8 @@
 Parameters and images are replicated; a batch (a vector of indices) and the
 per-sample memory are split over the devices. Under `jit` means over the batch
 and BatchNorm statistics are global, not per device, so the results equal those
-of one device up to the order of summation. Each of several processes (see
-`ltjax.devices.distributed`) holds a part of every array; what it puts there
-comes from its own memory, and nothing is sent.
+of one device up to the order of summation. Each of several processes holds a
+part of every array, from its own memory; nothing is sent.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ PyTree = Any
 def make_mesh(num_devices: int | None = None) -> Mesh:
   """Returns a 1-D mesh named `data` over the first devices; by default all.
 
-  Raises:
-    ValueError: if there are fewer devices.
+  More than there are are a ValueError.
   """
   devices = jax.devices()
   count = len(devices) if num_devices is None else num_devices
