@@ -38,11 +38,8 @@ def cosine_decay(step: jax.Array, *, start: float, total: int) -> jax.Array:
 
   Args:
     step: `[]` integer k, steps done, from 0; past K the decay stays 1.
-    start: the first decay, in [0, 1].
-    total: K, steps until the decay is 1, at least 1.
-
-  Raises:
-    ValueError: if `start` is outside [0, 1] or `total` below 1.
+    start: the first decay, in [0, 1], else a ValueError.
+    total: K, steps until the decay is 1, at least 1, else a ValueError.
 
   Source: Grill et al. (2020), "Bootstrap your own latent" (BYOL), Section 3.3.
   """

@@ -105,11 +105,8 @@ class Recipe:
 def of(field: str, settings: Mapping[str, Any]) -> Recipe:
   """Returns the recipe that a block of a config describes.
 
-  `field` names the block, such as `refit`, for errors. Settings that are not
-  those of `Recipe` are the stage's own, and left alone.
-
-  Raises:
-    ValueError: if a setting is out of range; names the block.
+  `field` names the block, such as `refit`, for a ValueError if a setting is out
+  of range. Settings that are not those of `Recipe` are left alone.
   """
   names = [entry.name for entry in dataclasses.fields(Recipe)]
   try:

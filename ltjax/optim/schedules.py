@@ -198,10 +198,8 @@ def cosine_wave(
   Args:
     t: `[]`, time, such as epochs done, from 0; integer or float.
     low, high: the lowest and the highest value.
-    period: the time from one `high` to the next, above 0, in the units of t.
-
-  Raises:
-    ValueError: if `period` is not above 0.
+    period: the time from one `high` to the next, above 0, in the units of t. 0
+      or less is a ValueError.
 
   Example:
     >>> schedules.cosine_wave(200, low=0.1, high=1.0, period=400)
