@@ -74,13 +74,8 @@ def accuracy_over_loops(
   """Draws test accuracy, overall and per group, after each loop.
 
   Loop 0 is the initialization ("Decoupling"). The dashed lines are the level of
-  the network trained by cross entropy alone, with random sampling.
-  `evaluations` are records of kind "eval"; those of the balanced head on the
-  test set whose `model` is "Decoupling" or ends with "loop N" are the points,
-  the first one of the random head is the level.
-
-  Raises:
-    ValueError: there is no point to draw.
+  the network trained by cross entropy alone, with random sampling: the first
+  record of the random head. Without a point it is a ValueError.
   """
   points = loops(evaluations)
   if not points:
@@ -109,8 +104,7 @@ def pseudo_label_accuracy(
 ) -> None:
   """Draws the accuracy of the pseudo labels, overall and per group, over loops.
 
-  Raises:
-    ValueError: no row has an accuracy: the truth is not known.
+  Rows without an accuracy, as the truth is not known, are a ValueError.
   """
   points = {
     int(row["loop"]): row

@@ -17,21 +17,16 @@ from ltjax.plots import style as figures
 
 
 def choose(labels: np.ndarray, limit: int, *, seed: int) -> np.ndarray:
-  """Draws images, so that small classes are drawn whole.
+  """Draws images, so that small classes are drawn whole: int64, sorted indices.
 
   Every class gives the same number, or all it has; what is left over goes, an
   image each, to classes that have more.
 
   Args:
     labels: integers `[N]`.
-    limit: the most images to draw, at least one a class that has one.
+    limit: the most images to draw, at least one a class that has one, else a
+      ValueError.
     seed: of the draw.
-
-  Returns:
-    int64 `[min(limit, N)]`, sorted indices.
-
-  Raises:
-    ValueError: if `limit` is below the number of classes that have images.
   """
   labels = np.asarray(labels)
   classes, counts = np.unique(labels, return_counts=True)
