@@ -2,16 +2,14 @@
 
 One branch sees both views (SimCLR), in one batch of 2B. Or there are two
 (SDCLR): a *dense* one for the first view, and for the second a *pruned* one,
-the same network without its smallest weights. As the pruned network forgets the
-tail first, the two disagree on it most, and the loss attends to it.
+without its smallest weights. As the pruned network forgets the tail first, the
+two disagree on it most, and the loss attends to it.
 
-The branches share all weights, but each has its own BatchNorm: scales, biases
-and statistics, for activations of a pruned network are of another size. The
-projection is not pruned. Weights are chosen anew at the start of each epoch, so
-that one may come back. The dense branch is kept in the end.
-
-In the code of Jiang et al. the projection of SDCLR has three layers and that of
-their SimCLR two; here both have two, so that what is compared is the pruning.
+The branches share all weights, but each has its own BatchNorm, for activations
+of a pruned network are of another size. Weights of `f`, not of the projection,
+are chosen anew at the start of each epoch. The dense branch is kept. In the
+code of Jiang et al. the projection of SDCLR has three layers; here it has two,
+as that of SimCLR, so that what is compared is the pruning.
 """
 
 from __future__ import annotations

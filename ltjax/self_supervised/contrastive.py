@@ -1,8 +1,8 @@
 """Contrastive pre-training: SimCLR, and what the long tail made of it.
 
 The loss asks for each view of an image which of the 2B - 1 others belongs to
-it. In a long tail that is a loss of the head: a batch has few tail images, and
-they are told apart last. Four changes fight that, and can be combined:
+it. In a long tail that is a loss of the head: a batch has few tail images. Four
+changes fight that, and can be combined:
 
 * a temperature that swings (TS), between grouping and telling images apart;
 * a loss that counts easy images less (focal);
@@ -230,7 +230,7 @@ def task(
 
   Its params, statistics and extra are those of `branches`; where images are
   boosted, extra also holds `losses` and `strengths`, float32 `[N]`. Strengths
-  change at the start of an epoch, and are 0 in the first, before any loss.
+  change at the start of an epoch, and are 0 in the first.
 
   Args:
     network: `f` and a projection.

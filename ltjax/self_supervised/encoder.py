@@ -139,10 +139,7 @@ def heir(
   lacks the last BatchNorm, by the structure of the parameters.
 
   Args:
-    model, hidden, dim, key: as of `fresh`.
-
-  Raises:
-    ValueError: if `dim` is below 1 or `hidden` below 0.
+    model, hidden, dim, key: as of `fresh`, as are errors.
   """
   kinds = {
     last_norm: fresh(
@@ -171,12 +168,9 @@ def fresh(
   Args:
     model: the network.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    dim: D, of the embeddings.
+    dim: D, of the embeddings, 1 or more, else a ValueError.
     last_norm: whether it ends in BatchNorm, as that of SimCLR.
     key: draws the projection.
-
-  Raises:
-    ValueError: if `dim` is below 1 or `hidden` below 0.
   """
   if dim < 1 or hidden < 0:
     raise ValueError(

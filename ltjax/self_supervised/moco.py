@@ -3,17 +3,15 @@
 A *query* network embeds one view of an image, a *key* network another view. The
 query has to be nearer to its key than to the keys of earlier batches, kept in a
 queue. The key network is a slow moving average of the query network and gets no
-gradient, so that keys of different ages can be compared. Only the query
-network's `f` is kept.
+gradient, so that keys of different ages can be compared.
 
-BatchNorm can betray the answer where a query and its key are normalised by the
-statistics of the same images, and the negatives by those of others. MoCo
-shuffles the batch among devices with statistics of their own. Here statistics
-are those of the whole batch on all devices, and there are two ways instead:
+BatchNorm can betray the answer where a query and its key share statistics that
+the negatives do not. MoCo shuffles the batch among devices; here statistics are
+those of the whole batch on all devices, and there are two ways instead:
 
 * `ema`: the key network runs in evaluation mode, with the moving average of the
-  query network's running statistics. A key depends on its image alone, so there
-  is nothing to betray (Cai et al., 2021).
+  query network's running statistics. A key depends on its image alone (Cai et
+  al., 2021).
 * `batch`: it normalises by its batch, as MoCo on a single device does.
 """
 
@@ -174,8 +172,7 @@ def make(
 
   Source: He et al. (2020); Chen et al. (2020), "Improved baselines with
     momentum contrastive learning" (MoCo v2); Cai et al. (2021), "Exponential
-    moving average normalization for self-supervised and semi-supervised
-    learning".
+    moving average normalization".
   """
   encoder.check_square("moco", model.image_shape)
   _check(setup.recipe.batch_size, dim, queue, ema, temperature)

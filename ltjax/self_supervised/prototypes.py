@@ -1,15 +1,14 @@
 """Frequency-aware prototypes: the first stage of FASSL, without labels.
 
-Images are compared by their similarities to K learned prototypes, `h = P z`,
-instead of by their embeddings z: SimCLR with one more linear layer, whose rows
-are the prototypes. Most of them come to lie where classes are frequent, so that
-how similar an image is to the prototypes tells, without labels, how common its
-like is.
+Images are compared by their similarities to K learned prototypes, `h = P z`:
+SimCLR with one more linear layer, whose rows are the prototypes. Most of them
+come to lie where classes are frequent, so that how similar an image is to them
+tells how common its like is.
 
-One thing the loss does not settle. It sees P only through cosines of `P z`,
-which are the same for P, for -P, for any rotation O P and for 3 P. The sum of
-an image's similarities, which the paper's second stage reads, is not. See
-`ltjax.losses.density_weights` for a measure that is.
+The loss sees P only through cosines of `P z`, which are the same for P, for -P,
+for any rotation O P and for 3 P. The sum of an image's similarities, which the
+paper's second stage reads, is not. See `ltjax.losses.density_weights` for a
+measure that is.
 """
 
 from __future__ import annotations
@@ -122,9 +121,7 @@ def make(
     hidden: width of the projection's hidden layer; 0: as wide as the features.
 
   Raises:
-    ValueError: if a setting is out of its range, the images are not square, the
-      batch is larger than the set, or there are fewer images than prototypes to
-      be made of them.
+    ValueError: as of `swav.make`, or if there are fewer images than prototypes.
 
   Source: Lin et al. (2023), Section 3.2.1 and Algorithm 1; K and temperature of
     Section 4.2.

@@ -129,8 +129,7 @@ def make(
     name, model, setup: the stage's name, the network, and the images.
     transform: the training transform; its images are turned.
     rotations: `one` random rotation of each image, as often each in a batch
-      (the code of Yang & Xu), or all `four` (Gidaris et al.), four times the
-      work.
+      (the code of Yang & Xu), or all `four` (Gidaris et al.).
 
   Raises:
     ValueError: if `rotations` is unknown, the images are not square, or the

@@ -2,18 +2,14 @@
 
 The *student* sees one view of an image and predicts, by a small network of its
 own, what the *teacher* makes of another view. The teacher is a slow moving
-average of the student without that predictor and gets no gradient. Nothing in
-the loss speaks against mapping all images to one point; that the teacher is
-slow, and the predictor, keep it from happening. The spread of the features is
-in the log.
+average of the student without that predictor and gets no gradient. That it is
+slow, and the predictor, keep images from being mapped to one point.
 
-In a long tail the loss is mostly that of frequent classes. FASSL weights each
-image by how unlike it is to the prototypes of its first stage, without labels.
-With the score `uniform` all weights are 1: from scratch that is BYOL, after the
-first stage of FASSL the ablation of its weights.
-
-The loss is the mean over both directions (BYOL has their sum), and each view is
-normalised by its own batch, as in the code of BYOL.
+FASSL weights each image by how unlike it is to the prototypes of its first
+stage. With the score `uniform` all weights are 1: from scratch that is BYOL,
+after the first stage of FASSL the ablation of its weights. The loss is the mean
+over both directions (BYOL has their sum), and each view is normalised by its
+own batch, as in the code of BYOL.
 """
 
 from __future__ import annotations

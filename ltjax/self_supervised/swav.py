@@ -1,12 +1,11 @@
 """SwAV: pre-training by assigning views to prototypes, without labels.
 
-K *prototypes* are directions in the space of embeddings. Each view of an image
-is assigned to them softly, and from one view the network has to predict the
-*code* of the other. So that not all images get the same code, a batch has to
-spread over the prototypes; Sinkhorn's algorithm finds the assignment that does.
-A batch much smaller than K cannot spread: then the embeddings of earlier
-batches are kept in a queue and take part in the assignment, not in the loss.
-The small views of the paper's multi-crop are left out.
+K *prototypes* are directions in the space of embeddings. Each view is assigned
+to them softly, and has to predict the *code* of the other view. So that not all
+images get the same code, a batch has to spread over the prototypes, by
+Sinkhorn's algorithm. A batch much smaller than K cannot: then embeddings of
+earlier batches, in a queue, take part in the assignment, not in the loss. The
+small views of the paper's multi-crop are left out.
 """
 
 from __future__ import annotations
@@ -100,12 +99,11 @@ class Settings:
   def queue_from(self, *, batch_size: int, epochs: int, steps: int) -> int:
     """Returns the first step whose codes see the queue: started, and filled.
 
+    A ValueError if the queue is no multiple of the batch, or there is no such
+    step.
+
     Args:
       batch_size, epochs, steps: B, epochs of the stage, steps of an epoch.
-
-    Raises:
-      ValueError: if the queue is no multiple of the batch, or there is no such
-        step.
     """
     if self.code_queue < 0 or self.code_queue % batch_size:
       raise ValueError(

@@ -164,18 +164,16 @@ METRICS = ("effective_sample_size", "weight_correlation")
 def of(
   settings: Settings, embeddings: jax.Array, prototypes: jax.Array
 ) -> jax.Array:
-  """Returns the weight of each image of a batch, of mean 1.
+  """Returns the weight of each image of a batch, fp32 `[B]`, of mean 1.
+
+  No gradient flows through it.
 
   Args:
     settings: what a score is, and how weights are made of scores.
     embeddings: `[B, D]`.
     prototypes: `[K, D]`.
 
-  Returns:
-    fp32 `[B]`, without a gradient.
-
-  Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
-    learning" (FASSL), Equation 3 and Section 4.2.
+  Source: Lin et al. (2023), Equation 3 and Section 4.2.
   """
   scores = density_weights.scores(
     embeddings,
