@@ -30,11 +30,9 @@ def make(
 
   Args:
     decay: of the moving average, in [0, 1), lower in the first steps
-      (`ema.decay_at`); 0 makes the teacher the student.
+      (`ema.decay_at`); 0 makes the teacher the student. Others are a
+      ValueError.
     batch_norm: `batch` or `ema`, see above.
-
-  Raises:
-    ValueError: if a setting is out of range.
 
   Source: Tarvainen & Valpola (2017), "Mean teachers are better role models",
     Section 2.
