@@ -124,10 +124,7 @@ def of(field: str, block: Mapping[str, Any]) -> Settings:
   """Returns the settings that a block of a config holds.
 
   `field` is `classifier` or `refit`; fields of `block` that are not those of
-  `Settings` are left alone.
-
-  Raises:
-    ValueError: if a setting is unknown or does not fit.
+  `Settings` are left alone. What does not fit is a ValueError.
   """
   names = [entry.name for entry in dataclasses.fields(Settings)]
   return Settings(field, **{n: block[n] for n in names if n in block})

@@ -43,13 +43,11 @@ def algorithm(
   Args:
     model: the network.
     transform: `(key, uint8 [B, H, W, C]) -> float [B, H, W, C]`.
-    weight: lambda of the paper; 0 gives plain cross-entropy.
+    weight: lambda of the paper; 0 gives plain cross-entropy; below 0 a
+      ValueError.
     memory_reset: `keep` the memory of earlier stages, or start from `uniform`
       rows 1 / C (the authors' code; it adds a pull towards uniform predictions
       in the first epoch of each loop).
-
-  Raises:
-    ValueError: for an unknown choice, or a negative weight.
 
   Source: Liu et al., Equations 2 to 4.
   """
@@ -104,13 +102,11 @@ def drawn(
   """Returns what Stage 2 draws.
 
   Args:
-    samples, batch_size: the images, and B.
+    samples, batch_size: the images, and B, no more than there are, else a
+      ValueError.
     data: `all` images, or only the `labeled` ones (an ablation of Table 3).
     sampler: `random`, or `class_balanced` over labels and pseudo labels (an
       ablation of Table 3).
-
-  Raises:
-    ValueError: for an unknown choice, or a batch larger than the set.
 
   Source: Liu et al., Section 3.4, Stage 2.
   """

@@ -1,11 +1,9 @@
 """What a classifier stage reads: features of frozen or of drifting statistics.
 
-The features of a frozen `f` need to be computed only once. The cache holds
-`views` augmented views of each image (an own crop and flip each) as rows
-`[views * N, D]`, view by view; with `views=0` the plain test-transform
-features, one row an image. Fitting a head is then a linear problem and takes
-seconds. If BatchNorm is to update its running statistics, nothing can be
-cached.
+The features of a frozen `f` are computed only once: of `views` augmented views
+of each image (an own crop and flip each) as rows `[views * N, D]`, view by
+view; with `views=0` of the plain test transform, one row an image. If BatchNorm
+is to update its running statistics, nothing can be cached.
 """
 
 from __future__ import annotations

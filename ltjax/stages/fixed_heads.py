@@ -84,11 +84,9 @@ def tau_norm(
   """Returns the stage that makes `g` of `g'` by tau-normalization.
 
   Args:
-    name, predictor, field, report: as of `ncm`; a row on tau comes first.
+    name, predictor, field, report: as of `ncm`; a row on tau comes first. A
+      head that is not linear is a ValueError: its lengths play no role.
     chooser: gives tau.
-
-  Raises:
-    ValueError: if the head is not linear: its lengths play no role.
 
   Source: Kang et al. (2020), Section 4.3.
   """

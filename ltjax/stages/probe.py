@@ -1,10 +1,10 @@
 """Probe: a linear classifier on a frozen embedding, to judge the embedding.
 
 It is the stage `classifier` with each image once an epoch, and with the
-classifier of the epoch that was best on validation images. The look at them is
-part of the training step, and the best classifier part of its state, so that a
-resumed probe ends as one left alone. Features are not brought to length 1:
-their size is what learning rates such as 30 were chosen for.
+classifier of the epoch that was best on validation images, which is part of the
+step's state, so that a resumed probe ends as one left alone. Features are not
+brought to length 1: their size is what learning rates such as 30 were chosen
+for.
 """
 
 from __future__ import annotations

@@ -54,13 +54,11 @@ def make(
 
   Args:
     name, predictor: the stage's name, and what runs the network.
-    images: uint8 `[M, H, W, C]`, the unlabeled images.
+    images: uint8 `[M, H, W, C]`, the unlabeled images, 1 or more, else a
+      ValueError.
     transform: `test`, or `train` for augmented images (the authors' code).
     key: the stage's random key, used by `train`.
     report: rows to write when the stage is over.
-
-  Raises:
-    ValueError: if `transform` is unknown or there are no unlabeled images.
 
   Source: Liu et al., Section 3.4, Stage 1.
   """
