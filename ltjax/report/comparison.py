@@ -58,10 +58,8 @@ def aggregate(
   `experiment` (its name), `settings` (what differs between the experiments),
   `kind` ("result", "eval" or "pseudo"), `rule`, `model` or `loop`, `seeds`, and
   for each metric `{"mean": fraction, "std": fraction}`. The mean is None if a
-  run lacks the number; the deviation also if there is one seed only.
-
-  Raises:
-    ValueError: two runs have the same config and the same seed.
+  run lacks the number; the deviation also if there is one seed only. Two runs
+  of the same config and seed are a ValueError.
   """
   experiments: dict[str, list[Mapping[str, Any]]] = {}
   for summary in summaries:
