@@ -2,11 +2,9 @@
 
     python -m ltjax.main --config=FILE --config.seeds=5 --workdir=runs/x
 
-makes the runs `runs/x/seed0` to `runs/x/seed4` and the mean of their results,
-`runs/x/report.md`. A seed's folder is the one that
-`--config.seed=0 --workdir=runs/x/seed0` makes. This process places, starts,
-watches and stops the runs and leaves the accelerators alone. The same command
-resumes them all.
+makes the runs `runs/x/seed0` to `runs/x/seed4`, each as if alone, and the mean
+of their results, `runs/x/report.md`. This process places, starts, watches and
+stops the runs and leaves the accelerators alone. The same command resumes them.
 """
 
 from __future__ import annotations
