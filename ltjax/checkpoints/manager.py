@@ -2,10 +2,9 @@
 
 The only module that knows orbax. A checkpoint is a pytree of arrays with a
 small JSON record (where in the run it was taken) and a seal of its files, so
-that of a damaged one the one before it is used. Arrays that are split over
-devices are written and read in parts, each process its own, and cut anew for
-other devices. Of several processes the first one seals and checks the files,
-and all agree on what is damaged.
+that of a damaged one the one before it is used. Each process writes and reads
+its own parts of arrays, which are cut anew for other devices; the first one
+seals and checks the files, and all agree on what is damaged.
 """
 
 from __future__ import annotations
@@ -69,15 +68,12 @@ class Checkpoints:
   def save(
     self, position: tuple[int, int], tree: PyTree, meta: Mapping[str, Any]
   ) -> None:
-    """Writes `tree` as the checkpoint of `position` = (stage, step), to disk.
+    """Writes `tree` to disk as a checkpoint, or raises a CheckpointError.
 
     Args:
-      position: stage index and step; an older one there is replaced.
+      position: (stage, step); an older one there is replaced, others stay.
       tree: a pytree of arrays.
       meta: what to note beside it, JSON-able.
-
-    Raises:
-      CheckpointError: if it could not be written; earlier ones stay.
     """
     number = position[0] * _STEPS_PER_STAGE + position[1]
     meta = dict(
