@@ -12,9 +12,8 @@ Groups = Mapping[str, Sequence[int]]
 def distributions(probabilities: np.ndarray) -> np.ndarray:
   """Returns class probabilities `[T, C]`, rows summing to one, as float64.
 
-  Raises:
-    ValueError: Not a single image, NaN or infinite probabilities, or rows that
-      are no distributions.
+  No images, NaN or infinity, and rows that are no distributions are a
+  ValueError.
   """
   probabilities = np.asarray(probabilities)
   if probabilities.ndim != 2 or 0 in probabilities.shape:
@@ -45,12 +44,9 @@ def labels(
   """Returns classes, `[T]` integers in `[low, num_classes)`, as int64.
 
   Args:
-    values, name: the classes, and what to call them.
+    values, name: the classes, else a ValueError, and what to call them.
     length, num_classes: `T` and `C`.
     low: 0, or -1 where a class may be unknown.
-
-  Raises:
-    ValueError: They are no integers, not `T`, or out of range.
   """
   values = np.asarray(values)
   if values.shape != (length,) or not np.issubdtype(values.dtype, np.integer):

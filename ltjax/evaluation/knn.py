@@ -36,11 +36,8 @@ def classify(
     queries: `[Q, D]` features, of any length above 0.
     references: `[R, D]` features.
     labels: integers `[R]` in `[0, C)`.
-    neighbors: k, from 1 to R.
+    neighbors: k, from 1 to R, else a ValueError.
     num_classes: C.
-
-  Raises:
-    ValueError: if there are fewer than k references, or k is below 1.
 
   Source: Kukleva et al. (2023), "Temperature schedules for self-supervised
     contrastive methods on long-tail data", Section 4.1, of k = 1 and 10.

@@ -47,8 +47,7 @@ def classification(
     * `ece`: see `expected_calibration_error`.
     * `accuracy/GROUP`: share of the images of the group that are right; None
       for a group without images.
-    * `recall/GROUP`: mean of the recalls of its classes; the same number where
-      all classes have equally many images.
+    * `recall/GROUP`: mean of the recalls of its classes.
     * `group_mean` and `group_std`: see `over_groups`.
     * `per_class`: `[C]` recall per class, None for a class without images.
     * `confusion`: `[C][C]` number of images by true, predicted class.
@@ -165,8 +164,7 @@ def pseudo_labels(
   Returns:
     JSON values; empty if no truth is known:
 
-    * `pseudo/accuracy`: share of the images with the right label. On long-
-      tailed data the head classes decide it.
+    * `pseudo/accuracy`: share of the images with the right label.
     * `pseudo/accuracy/GROUP`: the same over the images truly of the group.
     * `pseudo/recall/GROUP`: mean of the recalls of its classes.
     * `pseudo/precision/GROUP`: mean of the precisions of its classes.

@@ -18,7 +18,8 @@ def choose(
   """Returns the images to learn a classifier from, with their labels.
 
   Images are uint8 `[P, H, W, C]`, where those of the task are, labels int32
-  `[P]` on the host.
+  `[P]` on the host. A ValueError if there is no pool, or a class has none or
+  too few.
 
   Args:
     kind: `labeled`, the long-tailed labeled set; `few_shot`, equally many of
@@ -27,10 +28,6 @@ def choose(
     shots: images a class of `few_shot`; 0 for those of the smallest class.
     seed: which images are drawn for `few_shot`.
     protocol: who needs them, for errors.
-
-  Raises:
-    ValueError: if there is no pool, a class has no image, or fewer than asked
-      for.
   """
   if kind == "pool":
     images, labels = task.probe_images, np.asarray(task.probe_labels)
@@ -67,12 +64,10 @@ def few_shot(
 
   Args:
     labels: integers `[N]` in `[0, C)`.
-    shots: images a class; 0 for as many as the smallest class has.
+    shots: images a class; 0 for as many as the smallest class has; more than
+      that are a ValueError.
     class_names: one name a class.
     seed: which ones.
-
-  Raises:
-    ValueError: if `shots` is negative, or above what a class has.
 
   Source: Jiang et al. (2021), who take the size of the smallest class.
   """

@@ -1,9 +1,8 @@
 """Protocols: what "linear evaluation" means, by the name of whose it is.
 
-Papers that share the words do not share the classifier: SDCLR takes SGD with a
-learning rate of 30, Boosted contrastive learning takes Adam on cached features,
-others the nearest neighbours. Scores of one embedding differ by 20 points
-between them.
+SDCLR takes SGD with a learning rate of 30, Boosted contrastive learning takes
+Adam on cached features, others the nearest neighbours. Scores of one embedding
+differ by 20 points between them.
 
 What a protocol trains on is one of three: `pool`, all training images with
 their labels, balanced (`data.probe.images=train`); `few_shot`, equally many

@@ -1,15 +1,12 @@
 """What prototypes stand for: the classes of the images nearest to them.
 
-That many prototypes, learned without labels, are near head classes shows little
-by itself: most images are of head classes, so that any point of the latent
-space is near one. Three numbers stand beside it, therefore:
+That many prototypes are near head classes shows little: so is any point of the
+latent space. Only what they show beyond three numbers was learned:
 
 * the *base rate*, what an image drawn at random would show;
 * `random`: directions drawn uniformly, which know nothing of the data;
 * `matched`: directions drawn from the Gaussian with the mean and the covariance
   of the features, which know where the data lies, but not that it has clusters.
-
-Only what prototypes show beyond these was learned.
 """
 
 from __future__ import annotations
@@ -36,11 +33,8 @@ def nearest(features: jax.Array, prototypes: jax.Array) -> np.ndarray:
   Of images equally near, the first.
 
   Args:
-    features: `[N, D]` floats, N at least 1.
+    features: `[N, D]` floats, N at least 1, and finite, else a ValueError.
     prototypes: `[K, D]` floats, of any length above 0.
-
-  Raises:
-    ValueError: No features, or one or a prototype is not finite.
 
   Source: FASSL (2023), section 4.5.
   """
