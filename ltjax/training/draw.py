@@ -88,13 +88,10 @@ def labeled(
 
   Args:
     samples: the images; others than the labeled ones are not drawn.
-    batch_size: B.
+    batch_size: B, no more than images, else a ValueError.
     field: the config block, for errors.
     sampler: as the config's block `sampler`.
     also: `model_state -> arrays` that the step reads besides.
-
-  Raises:
-    ValueError: if the batch is larger than the set, or the sampler unknown.
   """
   return _singles(
     samples,
@@ -120,11 +117,8 @@ def everything(
   """Draws labeled and pseudo-labeled images alike.
 
   Args:
-    samples, batch_size, field, sampler, also: as of `labeled`.
+    samples, batch_size, field, sampler, also: as of `labeled`, as are errors.
     counts: those of the `labeled` images, or of `all`.
-
-  Raises:
-    ValueError: if the batch is larger than the set, or the sampler unknown.
   """
 
   def known(state: ModelState) -> jax.Array:
@@ -184,13 +178,9 @@ def pairs(
   epochs and goes on across those of the stage. Labeled images come first.
 
   Args:
-    samples, field, sampler: as of `labeled`.
+    samples, field, sampler: as of `labeled`, as are errors.
     batch_size: labeled images in a step.
-    ratio: unlabeled images to a labeled one, 1 or more.
-
-  Raises:
-    ValueError: if there are no unlabeled images, the ratio is below 1, a batch
-      is larger than its set or the sampler unknown.
+    ratio: unlabeled images to a labeled one, 1 or more, else a ValueError.
   """
   class_probabilities.check(sampler)
   num_labeled = len(samples.labels)
@@ -255,12 +245,9 @@ def partners(
   last, drawn by another stream of the same length.
 
   Args:
-    samples, field: as of `labeled`.
+    samples, field: as of `labeled`, as are errors.
     batch_size: pairs in a step.
     sampler: as of `labeled`, of the partners.
-
-  Raises:
-    ValueError: if the batch is larger than the set, or the sampler unknown.
   """
   singles = labeled(samples, batch_size, field=field)
   others = labeled(samples, batch_size, field=field, sampler=sampler)

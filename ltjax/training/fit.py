@@ -4,8 +4,7 @@ Nothing waits for the device inside an epoch: metrics are summed on the device
 and read one call late. On an accelerator a whole epoch in one call
 (`steps_per_call`) saves the dispatch of each step. On a CPU it must be 1: XLA
 runs convolutions inside a device loop many times slower there. Both give the
-same numbers. Images that stay on the host (`ltjax.training.prefetch`) are
-handed to the device a step at a time.
+same numbers.
 """
 
 from __future__ import annotations
@@ -208,8 +207,7 @@ def _chunks(
 def check(stage: Stage, read: dict[str, Any]) -> dict[str, float]:
   """Returns the mean metrics of a call, by what `watch` gave.
 
-  Raises:
-    NonFiniteLossError: if a step's loss was infinite or not a number.
+  A loss that is infinite or not a number is a NonFiniteLossError.
   """
   read = jax.device_get(read)
   bad = int(read["bad_step"])

@@ -36,11 +36,8 @@ class Predictor:
     test_transform: `images uint8 [B, H, W, C] -> float [B, H, W, C]`.
     train_transform: the same with a random key as its first argument.
     batch_size: images in a batch, at least 1; rounded up to a multiple of the
-      device count.
+      device count; below 1 a ValueError.
     mesh: the devices.
-
-  Raises:
-    ValueError: if `batch_size` is below 1.
   """
 
   def __init__(
@@ -116,12 +113,9 @@ class Predictor:
 
     Args:
       state: the network's parameters and statistics.
-      images: uint8 `[N, H, W, C]`.
+      images: uint8 `[N, H, W, C]`; an OutOfMemoryError if a batch does not fit.
       key: with a key, images are augmented as in training (an own draw for
         every image); without, transformed as in testing.
-
-    Raises:
-      OutOfMemoryError: if a batch does not fit on the device.
     """
     num = len(images)
     if num == 0:

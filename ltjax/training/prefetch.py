@@ -1,10 +1,9 @@
 """Gathering: the rows of the next batches, read while the device computes.
 
-A step reads its images by `arrays["images"][index]`. Where the images are on
-the host, the rows of a batch are gathered in another thread, two batches ahead,
-and handed to the step as `Gathered`, which answers the same expression. So the
-same step runs on images of either place, and gives the same numbers; but it may
-read only the images of its own batch.
+A step reads its images by `arrays["images"][index]`. Where they are on the
+host, another thread gathers the rows, two batches ahead, and hands them to the
+step as `Gathered`, which answers the same expression. So the same step runs on
+images of either place; but it may read only the images of its own batch.
 """
 
 from __future__ import annotations
@@ -112,15 +111,13 @@ def ahead(
 ) -> Iterator[PyTree]:
   """Yields for each batch what its step reads, gathered ahead.
 
-  That is `arrays`, with `Gathered` in the place of `HostImages`.
+  That is `arrays`, with `Gathered` in the place of `HostImages`. An image that
+  cannot be read is a BrokenImageError when its batch is due.
 
   Args:
     arrays: a tree of arrays and `HostImages`.
     batches: int32 `[B]` each.
     mesh: the devices; rows are split over them, arrays are on each.
-
-  Raises:
-    BrokenImageError: if an image cannot be read, when its batch is due.
   """
   leaves, structure = jax.tree.flatten(arrays)
   places = [

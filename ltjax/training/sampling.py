@@ -1,13 +1,11 @@
 """Index streams: which samples a step sees.
 
-A batch is a vector of integers. Each stream is a pure function of (seed, stage,
-epoch), so a checkpoint needs no iterator state: the position in the stream is
-the step, and a resumed run draws what the uninterrupted run would have drawn.
-
-`random` is the instance-balanced sampling of the decoupling literature: each
-sample once an epoch, so class `j` appears with probability `n_j / N`.
-`class_balanced` draws with replacement, a class with probability `1 / C` and
-then one of its samples uniformly. `by_class` does so with any probabilities.
+Each stream is a pure function of (seed, stage, epoch), so a checkpoint needs no
+iterator state: the position in the stream is the step, and a resumed run draws
+what the uninterrupted run would have drawn. `random` has each sample once an
+epoch, so class `j` appears with probability `n_j / N`; `class_balanced` draws
+with replacement, a class with probability `1 / C` and then one of its samples
+uniformly. `by_class` does so with any probabilities.
 """
 
 from __future__ import annotations
@@ -38,11 +36,9 @@ def steps_per_epoch(num_samples: int, batch_size: int, name: str) -> int:
   """Returns the full batches in an epoch; the few samples left over wait.
 
   Args:
-    num_samples, batch_size: samples in the set and in a batch.
+    num_samples, batch_size: samples in the set and in a batch; a larger batch
+      is a ValueError.
     name: the stage, for the error.
-
-  Raises:
-    ValueError: if a batch is larger than the set, or below 1.
   """
   require.at_least(f"{name}.batch_size", batch_size, 1)
   if batch_size > num_samples:
@@ -92,13 +88,10 @@ def class_balanced(
   pseudo labels) are left out, and the others share the draws.
 
   Args:
-    labels: `[N]` integers in `[0, num_classes)`.
+    labels: `[N]` integers in `[0, num_classes)`; none in range is a ValueError.
     batch_size: `B`.
     num_classes: `C`.
     seed, stage: of the run; the stage's name.
-
-  Raises:
-    ValueError: if no sample has a label in range.
   """
   labels = np.asarray(labels)
   steps = steps_per_epoch(len(labels), batch_size, stage)
@@ -129,12 +122,10 @@ def by_class(
   With replacement; it is `epoch -> int32 [N // B, B]`.
 
   Args:
-    labels: `[N]` integers; those outside `[0, num_classes)` are never drawn.
+    labels: `[N]` integers; those outside `[0, num_classes)` are never drawn;
+      none in range is a ValueError.
     batch_size, num_classes, seed, stage: as of `class_balanced`.
     probabilities: `epoch -> [C]`, of sum 1, 0 for classes without a sample.
-
-  Raises:
-    ValueError: if no sample has a label in range.
   """
   labels = np.asarray(labels)
   steps = steps_per_epoch(len(labels), batch_size, stage)
