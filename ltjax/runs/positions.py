@@ -44,15 +44,12 @@ class Positions:
   def save(
     self, position: Position, state: ModelState, train: TrainState | None
   ) -> None:
-    """Writes the checkpoint of a position.
+    """Writes the checkpoint of a position, or raises a CheckpointError.
 
     Args:
       position: where the run stands.
       state: what the stages before this one left.
       train: the state of this stage; None before its first step.
-
-    Raises:
-      CheckpointError: if it could not be written; earlier ones stay.
     """
     self._checkpoints.save(
       position,

@@ -1,14 +1,11 @@
 """What a person sees while a run trains.
 
-On a terminal, one live line at the bottom: the stage, its bar, the epoch,
-images per second, loss, accuracy, and the time left; a stage that ends leaves
-one line behind. In a file, a pipe or a batch queue plain lines: one for each
-epoch and, in long epochs, at most one each 30 seconds. In a notebook, one line
-that changes, below those of ended stages.
-
-Times left are estimates: what remains of the stage by the rate of the last half
-minute, compiling left out, and the stages to come by the rate of the run so
-far.
+On a terminal, one live line: the stage, its bar, the epoch, images per second,
+loss, accuracy, and the time left; a stage that ends leaves one line behind. In
+a file, a pipe or a batch queue plain lines: one for each epoch and, in long
+epochs, at most one each 30 seconds. In a notebook, one line that changes. The
+time left is estimated by the rate of the last half minute, compiling left out,
+and for stages to come by that of the run so far.
 """
 
 from __future__ import annotations

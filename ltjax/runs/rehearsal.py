@@ -2,9 +2,7 @@
 
 A fault of a compiler then costs a minute, and not the stages before. The stages
 are gone through in order, but no step is taken: each hands on what it began
-with. Steps and passes over images are compiled and not run, features are random
-numbers. The run uses the very programs, and those that are kept on disk
-(`ltjax.devices.compilation`) serve other processes too.
+with, and features are random numbers. The run uses the very programs.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _LABELS = frozenset(("epoch", "epochs", "loop", "step", "position", "count"))
 
 
 class TensorBoardWriter:
-  """Writes the scalars of records as TensorBoard events.
+  """Writes the scalars of records as TensorBoard events; needs tensorboardX.
 
   Tags: `losses/total`, `losses/xe`, `losses/consistency`, `monitors/lr`,
   `accuracy/train`; `accuracy/test`, `accuracy/{many,medium,few}` for the
@@ -34,9 +34,6 @@ class TensorBoardWriter:
     directory: folder of the event files; made by the first record.
     history: the records of the run so far, as `JsonlWriter.rewind` gives them.
       Events in `directory` that are not among them are purged.
-
-  Raises:
-    ModuleNotFoundError: tensorboardX is not installed.
   """
 
   def __init__(

@@ -42,8 +42,8 @@ class Workdir:
   def lock(self) -> None:
     """Makes the folder and locks it; of several processes of a run, one does.
 
-    Raises:
-      WorkdirError: if the folder cannot be written, or another run is in it.
+    A folder that cannot be written, or has another run in it, is a
+    WorkdirError.
     """
     try:
       self.path.mkdir(parents=True, exist_ok=True)
@@ -87,11 +87,8 @@ class Workdir:
   ) -> None:
     """Compares with the `config.json` that is there, if one is.
 
-    `reading` tells what to compare of that one.
-
-    Raises:
-      WorkdirError: if the folder belongs to a run of another config; names the
-        fields that differ.
+    `reading` tells what to compare of that one. A WorkdirError names the fields
+    that differ.
     """
     path = self / "config.json"
     config = json.loads(json.dumps(config))

@@ -1,10 +1,9 @@
 """Where the numbers of a run go: `metrics.jsonl` and TensorBoard.
 
-The JSONL file is the truth: one JSON object a line, appended and flushed, so
-that a killed process loses at most the line it was writing. Every record
-carries its `position`, `[stage_index, step]`. A run that resumes first
-*rewinds* the file to the checkpoint's position, so that it leaves the same file
-as an uninterrupted one, timings aside.
+The JSONL file is the truth: one JSON object a line, appended and flushed, with
+its `position`, `[stage_index, step]`. A run that resumes first *rewinds* the
+file to the checkpoint's position, so that it leaves the same file as an
+uninterrupted one, timings aside.
 """
 
 from __future__ import annotations
@@ -148,8 +147,7 @@ def open_run(
 def read(path: str | os.PathLike[str]) -> list[Record]:
   """Reads a JSON-lines file, if there, leaving out a half-written last line.
 
-  Raises:
-    ValueError: a line that is not the last is no JSON object.
+  Any other line that is no JSON object is a ValueError.
   """
   path = pathlib.Path(path)
   if not path.exists():
