@@ -36,9 +36,7 @@ _OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class Record(NamedTuple):
-  """Record number `position` of a shard; nothing is read before it is asked
-  for.
-  """
+  """Record number `position` of a shard, which is read when it is asked for."""
 
   shard: str
   position: int

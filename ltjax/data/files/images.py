@@ -1,8 +1,7 @@
 """Pictures from files: checked, decoded, resized.
 
 A picture of a few bytes can unfold to gigabytes, so its header is read first.
-One that cannot be used is an error which names its file, never a hole in the
-set.
+One that cannot be used is an error, never a hole in the set.
 """
 
 from __future__ import annotations
@@ -94,12 +93,10 @@ def decode(
 def to_array(
   image: Any, image_size: int | tuple[int, int] | None = None
 ) -> np.ndarray:
-  """Turns a PIL image of mode `L` or `RGB` into uint8 `[H, W, 1]` or
-  `[H, W, 3]`.
+  """Turns a PIL image, `L` or `RGB`, into uint8 `[H, W, 1]` or `[H, W, 3]`.
 
   `image_size` is the side of a square, or height and width, in pixels:
-  bilinear, antialiased when shrinking, stretched and not cropped; None keeps
-  the size.
+  bilinear, antialiased when shrinking, not cropped; None keeps the size.
   """
   from PIL import Image
 
@@ -119,8 +116,7 @@ def to_square(image: Any, size: int, resize: str) -> np.ndarray:
     image: A PIL image of mode `L` or `RGB`.
     size: Pixels of a side.
     resize: `stretch` the picture, or `crop`: bring its shorter side to `size`
-      and cut out the middle; else a ValueError. Both are bilinear and
-      antialiased.
+      and cut out the middle, else a ValueError. Bilinear, antialiased.
   """
   from PIL import Image
 
