@@ -102,8 +102,7 @@ def square(file: File, size: int, resize: str) -> np.ndarray:
   """Decodes one picture: uint8 `[size, size, 3]`.
 
   Args:
-    file: a file, or a record in one; a BrokenImageError names it if it cannot
-      be read.
+    file: a file, or a record in one; a BrokenImageError names it.
     size: pixels of a side.
     resize: `stretch` or `crop`, see `images.to_square`.
   """
