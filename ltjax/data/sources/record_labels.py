@@ -79,9 +79,7 @@ def read_set(
 
 
 def read_pool(path: str, data_dir: str | None = None) -> Labeled:
-  """Finds the records of an unlabeled pool; of a folder with parts it is
-  `train`.
-  """
+  """Finds the records of an unlabeled pool; of one with parts, its `train`."""
   return _listed(array_records.find(path)["train"], data_dir)
 
 

@@ -20,8 +20,7 @@ from ltjax.data.sources import arrays, folders
 
 
 def read(data_dir: str | None = None) -> folders.Content:
-  """Reads train uint8 `[73257, 32, 32, 3]`, test `[26032, ...]`, and the
-  digits.
+  """Reads train uint8 `[73257, 32, 32, 3]`, test `[26032, ...]`, and names.
 
   Fetches the set if it is missing; raises as `official.read_cifar`.
   """
