@@ -63,8 +63,7 @@ def counts(
     available: `[C]` images per class in the data (natural).
 
   Raises:
-    ValueError: A value out of its range, or one that the profile needs is
-      missing.
+    ValueError: A value out of its range, or missing for the profile.
 
   Source: exponential: Cui et al. 2019, and Cao et al. 2019 (LDAM), with the
     last class of DARP (Kim et al. 2020) and its successors. step: Buda et al.
@@ -158,8 +157,7 @@ def class_order(num_classes: int, seed: int) -> tuple[int, ...]:
 
   Results over several seeds then do not hang on which classes are rare.
 
-  Source: The custom of SDCLR's splits (Jiang et al. 2021), not their
-    permutations.
+  Source: The custom of SDCLR's splits (Jiang et al. 2021); not their orders.
   """
   return tuple(np.random.default_rng(seed).permutation(num_classes).tolist())
 
