@@ -1,8 +1,4 @@
-"""Gaussian blur on the device, one width per image.
-
-The width of the filter is random, the number of its taps is not: it compiles
-once.
-"""
+"""Gaussian blur on the device: a width for each image, taps that are fixed."""
 
 from __future__ import annotations
 

@@ -117,8 +117,8 @@ def random_grayscale(
 
   Args:
     key: one key.
-    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1, else a
-      ValueError.
+    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1 (else
+      ValueError).
     probability: that an image becomes gray, in [0, 1], else a ValueError.
   """
   _check(images, probability)

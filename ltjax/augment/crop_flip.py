@@ -22,8 +22,7 @@ def normalize(
 
   Args:
     images: uint8 `[B, H, W, C]`.
-    mean, std: Per channel `[C]`, on the scale [0, 1]; std is positive, else a
-      ValueError.
+    mean, std: Per channel `[C]`, on [0, 1]; std is positive, else a ValueError.
     dtype: Of the result; the arithmetic is fp32.
   """
   chex.assert_rank(images, 4)
@@ -65,8 +64,7 @@ def random_crop_flip(
     images: `[B, H, W, C]`, any dtype.
     pad: Pixels, 0 for no crop. Negative or too few for `size`: a ValueError.
     flip: Whether to mirror; not where that is another thing, such as digits.
-    size: Pixels of the window's sides, all offsets equally likely; 0 for those
-      of the images.
+    size: Pixels of the window's sides; 0 for those of the images.
 
   Source: Lee et al. (2015), "Deeply-supervised nets", as used by He et al.
     (2016) on CIFAR.

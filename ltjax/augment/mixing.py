@@ -117,8 +117,7 @@ def cutmix(
   Args:
     key: a random key.
     images, partners: `[B, H, W, C]`, any dtype.
-    ratio: `[]` for one box in all images, or `[B]` for a box in each; in
-      [0, 1].
+    ratio: in [0, 1], `[]` for one box in all images, `[B]` for one in each.
     labels: what the label's share of the image is: `published`, the ratio
       itself although the border cuts boxes off; or the real `area`.
     side: as of `box`; unknown ones are a ValueError.

@@ -144,8 +144,8 @@ def _square(
 ) -> jax.Array:
   """Returns bool `[B, H, W, 1]`: the pixels that Cutout hides.
 
-  From `max(0, center - side / 2)`, rounded down, to `side` pixels on, both
-  ends counted.
+  From `max(0, center - side / 2)`, rounded down, to `side` pixels on,
+  inclusive.
   """
   height, width = images.shape[1:3]
   side = values * width

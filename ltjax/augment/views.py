@@ -1,8 +1,7 @@
 """Views: two random looks at one image, for contrastive learning.
 
 A view is a random window at a random size, mirrored, with other colours. A
-boosted view is changed further by RandAugment, each image by a strength of its
-own.
+boosted view is changed further by RandAugment, each image by its own strength.
 """
 
 from __future__ import annotations
