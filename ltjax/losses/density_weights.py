@@ -103,8 +103,7 @@ def weights(
       rounding, all weights are exactly 1.
     clip: the largest distance from the mean, in standard deviations; above 0,
       infinity for none. Only of standardised scores.
-    temperature: T, above 0, the larger, the more even. Else a ValueError, as
-      for `clip`.
+    temperature: T, above 0, else a ValueError, as for `clip`.
     standardize: whether scores are standardised in the batch, and clipped.
 
   Example:

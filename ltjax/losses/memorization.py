@@ -74,8 +74,7 @@ def strengths(memory: jax.Array) -> jax.Array:
   `M = 1/2 + (L - mean L) / (2 max |L - mean L|)`, fp32 `[N]`, in [0, 1]
 
   Mean and maximum are over the images seen; others get 0. Where all losses are
-  equal each image, being average, has 1/2: the published formula divides by 0
-  there.
+  equal each image, being average, has 1/2; the published formula gives 0 / 0.
 
   Args:
     memory: L, fp32 `[N]`.
