@@ -50,8 +50,7 @@ def initialize(
     coordinator: or say it: `host:port` of the first process,
     processes: how many there are,
     process_id: and which one this is, from 0.
-    timeout_s: a process not heard of for so many seconds is given up, and all
-      others end.
+    timeout_s: a process not heard of for so long is given up; all end.
 
   Raises:
     ValueError: if the settings do not say who the processes are.
