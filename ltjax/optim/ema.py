@@ -17,8 +17,7 @@ def decay_at(step: jax.Array, *, decay: float) -> jax.Array:
   """The decay of a step, fp32 `[]`, which is lower at first.
 
   `min(decay, 1 - 1 / (t + 1))`: the average over the first steps is the plain
-  mean of the values so far, the start among them, until t = 1 / (1 - decay) -
-  1.
+  mean of the values so far, the start among them.
 
   Args:
     step: `[]` integer t, updates of the average with this one, from 1.

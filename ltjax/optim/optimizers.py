@@ -87,11 +87,11 @@ def adam(
   `v <- 0.999 v + 0.001 g^2`,
   `w <- w - lr (m / (1 - b^t)) / (sqrt(v / (1 - 0.999^t)) + 1e-8)`.
 
-  It is not AdamW, which takes the decay past the division.
+  Here b is the momentum. It is not AdamW, which takes the decay past the
+  division.
 
   Args:
-    schedule, momentum, weight_decay: As of `make`, as are errors; b is
-      momentum.
+    schedule, momentum, weight_decay: As of `make`, as are errors.
 
   Source: Kingma & Ba (2015), "Adam", Algorithm 1.
   """
@@ -151,8 +151,7 @@ def lars(
 def at_step(state: optax.OptState, step: int) -> optax.OptState:
   """Returns an optimizer's first state with its schedule at `step`, from 0.
 
-  Means of gradients stay as at the start, and so does the count by which Adam
-  corrects them.
+  Means of gradients stay, and so does the count by which Adam corrects them.
   """
 
   def counts(node):

@@ -72,8 +72,7 @@ class Recipe:
   def lasting(self, min_steps: int, steps_per_epoch: int) -> Recipe:
     """Returns the recipe with as many epochs as `min_steps` take, or more.
 
-    Whole epochs, so that schedules follow the new length; warm-up keeps its
-    own.
+    Schedules follow the new length; warm-up keeps its own.
     """
     least = -(-min_steps // steps_per_epoch)
     return dataclasses.replace(self, epochs=max(self.epochs, least))
