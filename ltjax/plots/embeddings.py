@@ -24,8 +24,7 @@ def choose(labels: np.ndarray, limit: int, *, seed: int) -> np.ndarray:
 
   Args:
     labels: integers `[N]`.
-    limit: the most images to draw, at least one a class that has one, else a
-      ValueError.
+    limit: the most images, one a class at least, else a ValueError.
     seed: of the draw.
   """
   labels = np.asarray(labels)
