@@ -189,8 +189,7 @@ def fresh(
 def keep_backbone(state: ModelState, trained: TrainState) -> ModelState:
   """Returns the model state with a trained `f` and nothing else.
 
-  `trained` holds the `backbone` among its `params`; its `batch_stats` are those
-  of `f`.
+  `trained` has the `backbone` among its `params`, and `batch_stats` of `f`.
   """
   return state.replace(  # type: ignore[attr-defined]
     backbone=trained.params["backbone"], batch_stats=trained.batch_stats

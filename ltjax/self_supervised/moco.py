@@ -10,8 +10,7 @@ the negatives do not. MoCo shuffles the batch among devices; here statistics are
 those of the whole batch on all devices, and there are two ways instead:
 
 * `ema`: the key network runs in evaluation mode, with the moving average of the
-  query network's running statistics. A key depends on its image alone (Cai et
-  al., 2021).
+  query network's running statistics. A key depends on its image alone.
 * `batch`: it normalises by its batch, as MoCo on a single device does.
 """
 

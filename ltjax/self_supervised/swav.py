@@ -99,8 +99,7 @@ class Settings:
   def queue_from(self, *, batch_size: int, epochs: int, steps: int) -> int:
     """Returns the first step whose codes see the queue: started, and filled.
 
-    A ValueError if the queue is no multiple of the batch, or there is no such
-    step.
+    No such step, or a queue that no batch divides, is a ValueError.
 
     Args:
       batch_size, epochs, steps: B, epochs of the stage, steps of an epoch.

@@ -144,8 +144,7 @@ def follow(
     step: `[]` integer, steps done before this one.
     total_steps: of the stage, when a tau that rises is 1.
 
-  Source: Lin et al. (2023), Equation 4; Grill et al. (2020), Section 3.3, for
-    the schedule.
+  Source: Lin et al. (2023), Equation 4; Grill et al. (2020), Section 3.3.
   """
   decay = jnp.float32(settings.ema)
   if settings.ema_schedule == "cosine":
