@@ -30,8 +30,7 @@ def make(
 
   Args:
     decay: of the moving average, in [0, 1), lower in the first steps
-      (`ema.decay_at`); 0 makes the teacher the student. Others are a
-      ValueError.
+      (`ema.decay_at`); 0: the student itself. Else a ValueError.
     batch_norm: `batch` or `ema`, see above.
 
   Source: Tarvainen & Valpola (2017), "Mean teachers are better role models",
