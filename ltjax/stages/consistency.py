@@ -43,8 +43,7 @@ def algorithm(
   Args:
     model: the network.
     transform: `(key, uint8 [B, H, W, C]) -> float [B, H, W, C]`.
-    weight: lambda of the paper; 0 gives plain cross-entropy; below 0 a
-      ValueError.
+    weight: lambda of the paper; 0: cross-entropy; below: a ValueError.
     memory_reset: `keep` the memory of earlier stages, or start from `uniform`
       rows 1 / C (the authors' code; it adds a pull towards uniform predictions
       in the first epoch of each loop).
@@ -102,8 +101,7 @@ def drawn(
   """Returns what Stage 2 draws.
 
   Args:
-    samples, batch_size: the images, and B, no more than there are, else a
-      ValueError.
+    samples, batch_size: the images, and B, at most as many (else ValueError).
     data: `all` images, or only the `labeled` ones (an ablation of Table 3).
     sampler: `random`, or `class_balanced` over labels and pseudo labels (an
       ablation of Table 3).
@@ -124,8 +122,7 @@ def drawn(
 def parts(schedule_over: str, loops: int) -> int:
   """Returns over how many loops the learning rate follows one schedule.
 
-  Each `loop` has the schedule anew, or once the `run` of all `loops`; else a
-  ValueError.
+  Each `loop` has its own, or the `run` of all has one; else a ValueError.
   """
   _choose("schedule_over", schedule_over, SCHEDULE_OVER)
   return loops if schedule_over == "run" else 1

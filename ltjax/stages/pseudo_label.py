@@ -54,8 +54,7 @@ def make(
 
   Args:
     name, predictor: the stage's name, and what runs the network.
-    images: uint8 `[M, H, W, C]`, the unlabeled images, 1 or more, else a
-      ValueError.
+    images: uint8 `[M, H, W, C]`, unlabeled, M of 1 or more, else a ValueError.
     transform: `test`, or `train` for augmented images (the authors' code).
     key: the stage's random key, used by `train`.
     report: rows to write when the stage is over.
