@@ -5,8 +5,7 @@
 prints a Markdown table with a row for each experiment, and one of each
 experiment's models; runs that differ only in their seed are averaged. A folder
 is a run, or holds runs at any depth. `--out results.jsonl` writes the rows as
-JSON lines, accuracies as fractions in full precision; any other file gets the
-Markdown.
+JSON lines, accuracies as fractions; other files get the Markdown.
 """
 
 from __future__ import annotations
