@@ -51,9 +51,8 @@ WHOLE = Place("the whole machine")
 def cores(count: int, *, option: str = "--jobs") -> list[Place]:
   """Returns `count` equal shares of the cores that this process may use.
 
-  One share is the whole machine; where the system cannot pin, each is. Raises a
-  ValueError, which names the flag `option`, if there are fewer cores than
-  shares.
+  One share is the whole machine; where the system cannot pin, each is. Too few
+  cores are a ValueError, which names the flag `option`.
   """
   require.at_least(option, count, 1)
   if count == 1 or not hasattr(os, "sched_getaffinity"):
