@@ -12,8 +12,7 @@ Groups = Mapping[str, Sequence[int]]
 def distributions(probabilities: np.ndarray) -> np.ndarray:
   """Returns class probabilities `[T, C]`, rows summing to one, as float64.
 
-  No images, NaN or infinity, and rows that are no distributions are a
-  ValueError.
+  No images, NaN or infinity, and other rows are a ValueError.
   """
   probabilities = np.asarray(probabilities)
   if probabilities.ndim != 2 or 0 in probabilities.shape:

@@ -4,9 +4,8 @@ With a confusion matrix `K[true, predicted]`, the *recall* of a class is
 `K[c, c] / sum(K[c, :])`, and its *precision* `K[c, c] / sum(K[:, c])`. A tail
 class is typically predicted rarely but rightly: low recall, high precision.
 
-All values are fractions in [0, 1]. A class without images has no recall and a
-class that is never predicted no precision: they are `None`, and means leave
-them out.
+All values are fractions in [0, 1]. The recall of a class without images, and
+the precision of one that is never predicted, are `None`; means leave them out.
 """
 
 from __future__ import annotations

@@ -18,8 +18,7 @@ def choose(
   """Returns the images to learn a classifier from, with their labels.
 
   Images are uint8 `[P, H, W, C]`, where those of the task are, labels int32
-  `[P]` on the host. A ValueError if there is no pool, or a class has none or
-  too few.
+  `[P]` on the host. No pool, or a class with too few, is a ValueError.
 
   Args:
     kind: `labeled`, the long-tailed labeled set; `few_shot`, equally many of

@@ -140,8 +140,7 @@ def rows(
     features: `[N, D]`, the embeddings of all training images in the space of
       the prototypes, in evaluation mode and not augmented.
     prototypes: `[K, D]`.
-    labels: integers `[N]`, their classes, read for this row alone; -1 where
-      unknown.
+    labels: integers `[N]`, for this row alone; -1 where unknown.
     groups: class indices by group name.
     num_classes: `C`.
     key: of the controls.
