@@ -31,7 +31,7 @@ def power(counts: np.ndarray, *, q: float) -> np.ndarray:
   """Probabilities that follow a power of the class sizes.
 
   `p_j = n_j^q / sum_k n_k^q`: instance-balanced at 1, square-root at 0.5,
-  class-balanced at 0, reversed at -1. An infinite q, or no samples at all, is a
+  class-balanced at 0, reversed at -1. No samples, or an infinite q, are a
   ValueError.
 
   Source: Kang et al. (2020), "Decoupling representation and classifier for
@@ -99,8 +99,7 @@ def over_epochs(
 
   Args:
     settings: `name`, one of `NAMES`; `exponent` where it is "power", `beta`
-      where it is "effective_number". "random" gives the class sizes. Others are
-      a ValueError.
+      where it is "effective_number". "random": class sizes. Else a ValueError.
     counts: `[C]`, samples of each class.
     epochs: how many epochs there are, for "progressive".
   """

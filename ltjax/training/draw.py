@@ -279,8 +279,7 @@ def join(
     labeled: `epoch -> int32 [labeled_steps, B_l]`.
     unlabeled: `epoch -> int32 [steps, B_u]`, from 0.
     num_labeled: `N`, where the unlabeled images begin.
-    labeled_steps, steps: batches in an epoch of the labeled stream, of the
-      stage.
+    labeled_steps, steps: batches in an epoch, of the labeled and in all.
   """
 
   def stream(epoch: int) -> np.ndarray:

@@ -239,8 +239,7 @@ def compiled(
       fourth argument counts the valid ones.
     split: whether the memory is split over the devices.
     unroll: steps in a round of the loop; those left over come one by one. There
-      are fewer rounds to launch, for a program that is so many times as long to
-      compile.
+      are fewer rounds to launch, but more to compile.
   """
 
   def one_step(state, index, arrays):
