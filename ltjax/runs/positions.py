@@ -67,8 +67,7 @@ class Positions:
   ) -> tuple[Position | None, ModelState, TrainState | None]:
     """Returns the position to go on from, and both states there.
 
-    Where nothing was saved, that is None and the given state, that before the
-    first stage.
+    Where nothing was saved, that is None and the given, first state.
 
     Raises:
       CheckpointError: if there are checkpoints, but none can be read.

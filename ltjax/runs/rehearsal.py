@@ -51,9 +51,8 @@ def rehearse(
     predictor: the one that the stages use.
     mesh: the devices.
     steps_per_call, memory_limit_gib: see `ltjax.training.fit`.
-    show: is told of each program before it is compiled, so that the last words
-      of a compiler that aborts the process come after its name, and then how
-      long it took.
+    show: is told of each program before it is compiled, lest the compiler
+      aborts the process, and then how long it took.
 
   Raises:
     CompilationError: if XLA cannot compile one.

@@ -86,8 +86,7 @@ class Run:
       Interrupted: after a signal, with everything saved.
       CompilationError: if a rehearsal finds what XLA cannot compile.
       OutOfMemoryError: if a stage does not fit on the device.
-      NonFiniteLossError: if a loss is not finite; the last good checkpoint
-        stays.
+      NonFiniteLossError: if a loss is not finite; checkpoints stay.
       CheckpointError: if saving fails; earlier checkpoints are kept.
       BrokenImageError: if an image cannot be read, with everything saved.
     """
