@@ -34,7 +34,7 @@ def classification(
   Args:
     probabilities: `[T, C]` floats, rows summing to one.
     labels: `[T]` integers, the true classes.
-    groups: Class indices by group name, see `groups.py`.
+    groups: Class indices by group name, see `splits.groups`.
     bins: Of the calibration error.
 
   Returns:
@@ -158,7 +158,7 @@ def pseudo_labels(
     predicted: `[M]` integers, the pseudo-labels.
     truth: `[M]` integers, -1 where it is not known; such images are left out.
     num_classes: `C`.
-    groups: Class indices by group name, see `groups.py`.
+    groups: Class indices by group name, see `splits.groups`.
 
   Returns:
     JSON values; empty if no truth is known:

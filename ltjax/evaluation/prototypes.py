@@ -73,7 +73,7 @@ def distribution(
   Args:
     labels: integers `[N]`, of the images; -1 where unknown.
     nearest: integers `[K]`, an image for each prototype.
-    groups: class indices by group name, see `groups.py`.
+    groups: class indices by group name, see `splits.groups`.
 
   Source: FASSL (2023), tables 4 and 5.
   """

@@ -1,4 +1,4 @@
-"""The pictures of a report, as PNG files; how they look is in `figures.py`."""
+"""The pictures of a report, as PNG files; how they look is in `style.py`."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def make(
     name, model, setup: the stage's name, the network, and the images.
     views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`; with
       `boost_decay` its third argument is the strength `[B]`, in [0, 1].
-    **settings: those of `contrastive_settings.Settings`.
+    **settings: those of `Settings`.
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square, or

@@ -161,7 +161,7 @@ def make(
     views: makes two random views of each image, see `ltjax.augment.views`.
     dim: D, of the embeddings.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    **settings: those of `swav_settings.Settings`.
+    **settings: those of `Settings`.
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square, or

@@ -3,7 +3,7 @@
 Each holds a prediction near another one of the same image: that of a second
 augmentation (`pi_model`), an average over epochs (`temporal_ensembling`) or of
 the weights (`mean_teacher`), or that of the image itself, moved in the worst
-direction (`vat`). `stages.semi_supervised` has the loss that they share.
+direction (`vat`). `stage` has the loss that they share.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
     arrayrecord:PATH           ArrayRecord files, see `array_records`
     npz:PATH                   arrays x, y, optionally x_test, y_test, classes
 
-No tail is cut here: `longtail` does that.
+No tail is cut here: `splits` does that.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def build(
   Args:
     labels: `[N]` integers, the classes of the training images.
     num_classes: `C`.
-    labeled: `profile` and its parameters, see `longtail.counts`; or an
+    labeled: `profile` and its parameters, see `profiles.counts`; or an
       `index_file`, whose counts take the profile's place.
     unlabeled: How many unlabeled images of each class, and where from.
 
@@ -62,7 +62,7 @@ def build(
         with its own `max_count` or `rho` if one is given), `reversed` (that,
         the most populated class getting the smallest number), `uniform`,
         `exponential` (`max_count` or `factor` times the largest class; `rho` or
-        the labeled one), `rescaled` (`longtail.rescaled` to `total` or `factor`
+        the labeled one), `rescaled` (`profiles.rescaled` to `total` or `factor`
         times all labeled images), `explicit` (`counts`) or `natural` (all that
         is left of the source; with `total`, that many of it at random).
       * `uniform`: "Uniform unlabeled data" is two things in the literature.

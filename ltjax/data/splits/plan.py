@@ -45,7 +45,7 @@ def make(
   """Counts per class that the settings ask for, whether or not they fit.
 
   Args:
-    labeled, unlabeled, validation: Complete settings, see `splits.build`; a
+    labeled, unlabeled, validation: Complete settings, see `draw.build`; a
       ValueError if they do not go together.
     available: `[C]` images per class in the training set.
   """

@@ -37,8 +37,8 @@ class Split:
     unlabeled_counts: `[C]`, or empty where the truth is not known.
     validation_counts: `[C]`.
     unlabeled_from: `train` or `pool`: what `unlabeled` points into.
-    arguments: of `splits.build`, as JSON values;
-      `splits.build(labels, **split.arguments)` makes the split again.
+    arguments: of `draw.build`, as JSON values;
+      `draw.build(labels, **split.arguments)` makes the split again.
     fingerprint: SHA-256 of the labels it was built from.
     irrelevant: `[K]` int64, sorted, into the images of other classes that are
       mixed into the unlabeled ones, behind them. This and the next fields are
