@@ -1,16 +1,11 @@
 """SwAV: pre-training by assigning views to prototypes, without labels.
 
-K *prototypes* are directions in the space of embeddings. Each view of an image
-is assigned to them softly, and from one view the network has to predict the
-*code* of the other: what they share is the content. So that not all images get
-the same code, a batch as a whole has to spread over the prototypes; Sinkhorn's
-algorithm finds the assignment that does. In which shares is a choice, see
-`ltjax.self_supervised.swav`.
-
-A batch much smaller than K cannot spread. Then the embeddings of earlier
-batches are kept in a queue and take part in the assignment, not in the loss.
-There are two views of equal size; the small views of the paper's multi-crop are
-left out.
+K *prototypes* are directions in the space of embeddings. Each view is assigned
+to them softly, and has to predict the *code* of the other view. So that not all
+images get the same code, a batch has to spread over the prototypes, by
+Sinkhorn's algorithm. A batch much smaller than K cannot: then embeddings of
+earlier batches, in a queue, take part in the assignment, not in the loss. The
+small views of the paper's multi-crop are left out.
 """
 
 from __future__ import annotations
@@ -104,14 +99,10 @@ class Settings:
   def queue_from(self, *, batch_size: int, epochs: int, steps: int) -> int:
     """Returns the first step whose codes see the queue: started, and filled.
 
-    Args:
-      batch_size: B.
-      epochs: of the stage.
-      steps: in an epoch.
+    No such step, or a queue that no batch divides, is a ValueError.
 
-    Raises:
-      ValueError: if the queue is no multiple of the batch, or there is no such
-        step.
+    Args:
+      batch_size, epochs, steps: B, epochs of the stage, steps of an epoch.
     """
     if self.code_queue < 0 or self.code_queue % batch_size:
       raise ValueError(
@@ -131,17 +122,14 @@ class Settings:
 
 
 def shares(marginal: str, num: int, exponent: float) -> jax.Array | None:
-  """Returns the share of the codes that each prototype gets.
+  """Returns the share of the codes that each prototype gets, fp32 `[K]`.
 
-  `share_k = k^-exponent / sum_j j^-exponent`, k from 1.
+  `share_k = k^-exponent / sum_j j^-exponent`, k from 1; None for equal shares.
 
   Args:
     marginal: `uniform` or `power`.
     num: K.
     exponent: of the power law.
-
-  Returns:
-    fp32 `[K]`, falling, of sum 1; None where all are equal.
 
   Source: Assran et al. (2023), Section 4.
   """
@@ -164,18 +152,16 @@ def make(
   """Returns the stage that trains `f` to predict codes of other views.
 
   It leaves `f`, the projection and the prototypes `[K, D]`, of length 1. Its
-  rows have the loss, log K where nothing can be told; `code_entropy`, the mean
-  entropy of an image's code in nats, 0 where codes are hard; and
-  `prototypes_used`, how many are the nearest to some view of a step.
+  rows have the loss, log K where nothing can be told; `code_entropy`, of an
+  image's code in nats, 0 where codes are hard; and `prototypes_used`, how many
+  are the nearest to some view of a step.
 
   Args:
-    name: the stage's name.
-    model: the network.
-    setup: the images, and how to train on them.
+    name, model, setup: the stage's name, the network, and the images.
     views: makes two random views of each image, see `ltjax.augment.views`.
     dim: D, of the embeddings.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    **settings: those of `swav_settings.Settings`.
+    **settings: those of `Settings`.
 
   Raises:
     ValueError: if a setting is out of its range, the images are not square, or
@@ -226,8 +212,7 @@ def task(
 
   Args:
     network: `f` and a projection.
-    settings: of SwAV.
-    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
+    settings, views: as of `make`.
     frozen_steps: first steps, in which prototypes get no gradient.
     queue_from: the first step whose codes see the queue.
     key: draws the prototypes.
@@ -304,10 +289,7 @@ def task(
     return jnp.mean(losses), outcome
 
   def constrain(params: Any, state: TrainState) -> Any:
-    """Leaves prototypes of length 1, frozen ones as they were drawn.
-
-    The optimizer's decay would move them even without a gradient.
-    """
+    """Leaves prototypes of length 1, frozen ones as drawn in spite of decay."""
     prototypes = jnp.where(
       state.step < frozen_steps,
       state.params["prototypes"],

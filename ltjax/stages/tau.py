@@ -26,16 +26,14 @@ class Chooser:
 
   Args:
     predictor: runs the network.
-    images: uint8 `[V, H, W, C]`, the validation images.
-    labels: `[V]` integers.
+    images, labels: of validation, uint8 `[V, H, W, C]` and integers `[V]`.
     tau: the number, if it is given; 0 to 2.
     select: choose it from `GRID` instead.
-    field: where the config holds it, such as `classifier`.
-    switch: the field's name for `select`.
+    field, switch: the config block, such as `classifier`, and its `select`.
 
   Raises:
-    ValueError: if tau is outside [0, 2], or there are no validation images
-      to choose it on.
+    ValueError: if tau is outside [0, 2], or there are no validation images to
+      choose it on.
 
   Source: Kang et al. (2020), Section 4.3; the grid is their code's.
   """
@@ -68,12 +66,7 @@ class Chooser:
     self._row: dict[str, Any] = {}
 
   def choose(self, state: ModelState, head_of: Callable[[float], Any]) -> float:
-    """Returns tau; the smallest among equally good ones.
-
-    Args:
-      state: the network's parameters and statistics.
-      head_of: maps tau to a head.
-    """
+    """Returns tau, the smallest among equally good ones, for heads by tau."""
     self._row = {"kind": "tau", "tau": self._tau}
     if not self._select:
       return self._tau
