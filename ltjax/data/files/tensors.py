@@ -109,7 +109,7 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _numpy(path: pathlib.Path) -> dict[str, np.ndarray]:
   found = {}
-  with np.load(path, allow_pickle=False) as file:
+  with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
     for name in file.files:
       try:
         array = file[name]
