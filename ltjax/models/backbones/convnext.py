@@ -50,7 +50,7 @@ class Block(nn.Module):
       dtype=self.dtype,
       name="depthwise_conv",
     )(x)
-    y = _norm(self.dtype, "norm")(y)
+    y = _norm(y, self.dtype, "norm")
     y = nn.Dense(4 * width, dtype=self.dtype, name="expand")(y)
     y = nn.gelu(y, approximate=False)
     y = nn.Dense(width, dtype=self.dtype, name="project")(y)
@@ -76,15 +76,15 @@ class ConvNeXt(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps normalised images `[B, H, W, 3]` to fp32 features `[B, D]`."""
     x = _patches(self.widths[0], 4, self.dtype, "stem_conv")(x)
-    x = _norm(self.dtype, "stem_norm")(x)
+    x = _norm(x, self.dtype, "stem_norm")
     for stage, (depth, width) in enumerate(zip(self.depths, self.widths), 1):
       if stage > 1:
-        x = _norm(self.dtype, f"stage{stage}_norm")(x)
+        x = _norm(x, self.dtype, f"stage{stage}_norm")
         x = _patches(width, 2, self.dtype, f"stage{stage}_conv")(x)
       for index in range(1, depth + 1):
         x = Block(self.dtype, name=f"stage{stage}_block{index}")(x)
     x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
-    return _norm(jnp.float32, "norm")(x)
+    return _norm(x, jnp.float32, "norm")
 
 
 def _patches(features: int, size: int, dtype: Any, name: str) -> nn.Conv:
@@ -99,10 +99,12 @@ def _patches(features: int, size: int, dtype: Any, name: str) -> nn.Conv:
   )
 
 
-def _norm(dtype: Any, name: str) -> nn.LayerNorm:
-  return nn.LayerNorm(
-    epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name
+def _norm(x: jax.Array, dtype: Any, name: str) -> jax.Array:
+  """Normalises each pixel in fp32; returns the given dtype."""
+  norm = nn.LayerNorm(
+    epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32, name=name
   )
+  return norm(x.astype(jnp.float32)).astype(dtype)
 
 
 # Layers as each layout calls them. Stages (`s`) and blocks (`b`) count from 0;
