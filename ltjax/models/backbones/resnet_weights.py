@@ -63,7 +63,7 @@ def _architecture(block: Any, depths: tuple[int, ...]) -> Architecture:
     size=224,
     stride=32,
     normalization=IMAGENET,
-    resample="bilinear",
+    resample="bilinear",  # Of torchvision's weights; timm's are bicubic.
     layouts=lambda size: (_LAYOUT,),
     last_block=rf"params/stage4_block{depths[-1]}/.*",
   )

@@ -85,6 +85,21 @@ def test_features(block):
   np.testing.assert_allclose(found[:, ::every], expected, rtol=2e-5, atol=2e-5)
 
 
+def test_small_variances_have_pytorchs_epsilon():
+  """(x - m) / sqrt(v + 10), if all are a thousandth and 1e-5 is added to v."""
+  small = drawn.tensors(torchvision_shapes(BASIC))
+  large = dict(small, **{"bn1.running_var": small["bn1.running_var"] + 10})
+  for name, factor in (
+    ("conv1.weight", 1e-3),
+    ("bn1.running_mean", 1e-3),
+    ("bn1.running_var", 1e-6),
+  ):
+    small[name] = small[name] * np.float32(factor)
+  np.testing.assert_allclose(
+    features(BASIC, small), features(BASIC, large), rtol=2e-5, atol=2e-5
+  )
+
+
 def test_file_of_another_depth():
   tensors = drawn.tensors(torchvision_shapes(BASIC))
   tensors["layer2.2.conv1.weight"] = np.ones((16, 16, 3, 3))
