@@ -18,12 +18,7 @@ from ltjax import require
 from ltjax.models import heads, initializers, pretrained
 from ltjax.models.backbones import resnet, wide_resnet
 
-_IMAGENET_FAMILY = {
-  "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
-  "resnet34": (resnet.BasicBlock, (3, 4, 6, 3)),
-  "resnet50": (resnet.BottleneckBlock, (3, 4, 6, 3)),
-  "resnext50_32x4d": (resnet.ResNeXtBlock, (3, 4, 6, 3)),
-}
+_IMAGENET_FAMILY = resnet.IMAGENET_FAMILY
 # Blocks per stage, and channels of the first.
 _CIFAR_FAMILY = {f"resnet{6 * n + 2}": (n, 16) for n in (1, 2, 3, 5, 7, 9)}
 _CIFAR_FAMILY["resnet32_x4"] = (5, 64)

@@ -11,7 +11,7 @@ import collections
 import io
 import pathlib
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 import zipfile
 
 import ml_dtypes
@@ -70,12 +70,10 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors":
       return _safetensors(path)
     if path.suffix == ".npz":
-      with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-    content = path.read_bytes()
-    if zipfile.is_zipfile(io.BytesIO(content)):
-      return _named(_zipped(content), path)
-    return _named(_streamed(content), path)
+      return _numpy(path)
+    if zipfile.is_zipfile(path):
+      return _named(*_zipped(path))
+    return _named(*_streamed(path.read_bytes()))
   except _Refused as error:
     raise ValueError(
       f"{path}: the pickle asks for {error}, which no weights need. It is"
@@ -109,6 +107,27 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   return found
 
 
+def _numpy(path: pathlib.Path) -> dict[str, np.ndarray]:
+  found = {}
+  with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+    for name in file.files:
+      try:
+        array = file[name]
+      except ValueError as error:
+        if "allow_pickle" not in str(error):
+          raise
+        raise _NotWeights(
+          f"{name} is pickled, and such an array can run any code. Save arrays"
+          " of numbers."
+        ) from None
+      if array.dtype == np.dtype("V2"):  # NumPy alone cannot name it.
+        array = array.view(ml_dtypes.bfloat16)
+      elif array.dtype.kind not in "biuf":
+        raise _NotWeights(f"{name} is of {array.dtype}, which is not read.")
+      found[name] = array
+  return found
+
+
 class _Refused(Exception):
   """A pickle asked for something outside the short list."""
 
@@ -117,20 +136,19 @@ class _NotWeights(Exception):
   """A file is whole, and no weights."""
 
 
-class _Tensor:
+class _Tensor(NamedTuple):
   """Stands for a tensor until its storage is read."""
 
-  def __init__(
-    self, storage: Any, offset: int, size: Any, stride: Any, *_: Any
-  ):
-    self.storage, self.offset = storage, int(offset)
-    self.size, self.stride = tuple(size), tuple(stride)
+  storage: str
+  offset: int
+  size: tuple[int, ...]
+  stride: tuple[int, ...]
 
   def array(self, storages: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns a copy of what it stands for.
+    """Returns a view of its storage.
 
     Raises:
-      ValueError: if it reaches beyond its storage.
+      ValueError: if it reaches beyond.
     """
     content = storages[self.storage]
     last = sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
@@ -142,7 +160,17 @@ class _Tensor:
       return np.zeros(self.size, content.dtype)
     strides = [s * content.itemsize for s in self.stride]
     view = content[self.offset :]
-    return np.lib.stride_tricks.as_strided(view, self.size, strides).copy()
+    # No copy: a stride of 0 makes any size of one number.
+    return np.lib.stride_tricks.as_strided(
+      view, self.size, strides, writeable=False
+    )
+
+
+def _tensor(
+  storage: Any, offset: Any, size: Any, stride: Any, *_: Any
+) -> _Tensor:
+  sizes, strides = (tuple(int(n) for n in x) for x in (size, stride))
+  return _Tensor(str(storage), int(offset), sizes, strides)
 
 
 def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
@@ -150,11 +178,10 @@ def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
 
 
 _GLOBALS = {
-  ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-  ("torch._utils", "_rebuild_tensor"): _Tensor,
+  ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+  ("torch._utils", "_rebuild_tensor"): _tensor,
   ("torch._utils", "_rebuild_parameter"): _parameter,
   ("collections", "OrderedDict"): collections.OrderedDict,
-  **{("torch", name): dtype for name, dtype in _DTYPES.items()},
 }
 
 
@@ -166,28 +193,32 @@ class _Unpickler(pickle.Unpickler):
     self.storages: dict[str, np.dtype] = {}
 
   def find_class(self, module: str, name: str) -> Any:
+    if module == "torch" and name in _DTYPES:
+      return name
     found = _GLOBALS.get((module, name))
     if found is None:
       raise _Refused(f"{module}.{name}")
-    if isinstance(found, np.dtype):
-      return found
     # A new wrapper each time: a pickle can set attributes on what it gets.
     return lambda *arguments: found(*arguments)
 
   def persistent_load(self, pid: Any) -> str:
-    kind, dtype, key = pid[:3]
-    if kind != "storage" or not isinstance(dtype, np.dtype):
+    kind, name, key = pid[:3]
+    if kind != "storage":
       raise _Refused(f"a stored {kind!r}")
     # The last entry: a part of another storage, which no PyTorch writes now.
     if len(pid) > 5 and pid[5] is not None:
       raise _Refused("a view of a storage")
-    self.storages[str(key)] = dtype
+    self.storages[str(key)] = _DTYPES[name]
     return str(key)
 
 
-def _zipped(content: bytes) -> Any:
-  """Reads the format of PyTorch 1.6 and later."""
-  with zipfile.ZipFile(io.BytesIO(content)) as archive:
+def _zipped(path: pathlib.Path) -> tuple[Any, dict[str, np.ndarray]]:
+  """Reads the format of PyTorch 1.6 and later.
+
+  Returns:
+    What is pickled, and the content of the storages by key.
+  """
+  with zipfile.ZipFile(path) as archive:
     names = archive.namelist()
     main = next((n for n in names if n.endswith("/data.pkl")), None)
     if main is None:
@@ -204,10 +235,10 @@ def _zipped(content: bytes) -> Any:
       key: np.frombuffer(archive.read(f"{folder}data/{key}"), dtype)
       for key, dtype in unpickler.storages.items()
     }
-  return _arrays(loaded, storages)
+  return loaded, storages
 
 
-def _streamed(content: bytes) -> Any:
+def _streamed(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
   """Reads the format before PyTorch 1.6: pickles, then the storages."""
   file = io.BytesIO(content)
   if _Unpickler(file).load() != _MAGIC:
@@ -223,27 +254,21 @@ def _streamed(content: bytes) -> Any:
     count = int.from_bytes(file.read(8), "little")
     data = file.read(count * dtype.itemsize)
     storages[str(key)] = np.frombuffer(data, dtype, count)
-  return _arrays(loaded, storages)
+  return loaded, storages
 
 
-def _arrays(loaded: Any, storages: dict[str, np.ndarray]) -> Any:
-  """Puts arrays in the place of tensors, in dicts at any depth."""
-  if isinstance(loaded, _Tensor):
-    return loaded.array(storages)
-  if isinstance(loaded, dict):
-    return {name: _arrays(value, storages) for name, value in loaded.items()}
-  return loaded
-
-
-def _named(loaded: Any, path: pathlib.Path) -> dict[str, np.ndarray]:
+def _named(
+  loaded: Any, storages: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
   """Returns the tensors of a state dict, or of one in a checkpoint."""
   if isinstance(loaded, dict):
+    # A checkpoint may hold a tensor beside its weights, such as the loss.
     inner = [loaded[n] for n in _INNER if isinstance(loaded.get(n), dict)]
-    for candidate in (loaded, *inner):
+    for candidate in (*inner, loaded):
       tensors = {
-        str(name).removeprefix("module."): value
+        str(name).removeprefix("module."): value.array(storages)
         for name, value in candidate.items()
-        if isinstance(value, np.ndarray)
+        if isinstance(value, _Tensor)
       }
       if tensors:
         return tensors

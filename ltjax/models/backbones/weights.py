@@ -101,15 +101,20 @@ def fill(
     given = [tensors[name] for name in source.names]
     try:
       found = source.change(*given)
-    except ValueError:  # of another rank
-      found = given[0]
-    if found.shape != shape.shape:
+      shapes = str(found.shape)
+    except (ValueError, IndexError):  # of another rank
+      found, shapes = None, " and ".join(str(tensor.shape) for tensor in given)
+    if found is None or found.shape != shape.shape:
       faults["mis-shaped"].append(
-        f"{source.names[0]} {found.shape} for {shape.shape}"
+        f"{source.names[0]} {shapes} for {shape.shape}"
       )
-    return np.ascontiguousarray(found, np.float32)
+      return np.zeros(0)
+    # Not ascontiguousarray, which would make [1] of a number.
+    return np.asarray(found, np.float32, order="C")
 
   filled = jax.tree_util.tree_map_with_path(find, shapes)
+  # One tensor may be part of several parameters.
+  faults["missing"] = list(dict.fromkeys(faults["missing"]))
   faults["left over"] = [
     name
     for name in sorted(set(tensors) - used)
