@@ -21,10 +21,19 @@ import jax.numpy as jnp
 
 from ltjax import require
 from ltjax.data.files import tensors
-from ltjax.models.backbones import efficientnet_lite, weights
+from ltjax.models.backbones import (
+  convnext,
+  efficientnet_lite,
+  resnet_weights,
+  weights,
+)
 from ltjax.models.backbones.architecture import Architecture
 
-ARCHITECTURES: dict[str, Architecture] = {**efficientnet_lite.ARCHITECTURES}
+ARCHITECTURES: dict[str, Architecture] = {
+  **efficientnet_lite.ARCHITECTURES,
+  **resnet_weights.ARCHITECTURES,
+  **convnext.ARCHITECTURES,
+}
 
 # What is trained of a backbone: a pattern of paths of its parameters.
 _TUNES = {

@@ -25,7 +25,8 @@ class Architecture(NamedTuple):
     normalization: mean and standard deviation a channel, on the scale [0, 1].
     resample: how pictures are brought to the size, `bilinear` or `bicubic`.
     layouts: `size -> layouts` of its weights.
-    last_block: pattern of the paths of what `tune=last_block` trains.
+    last_block: pattern of what `tune=last_block` trains, by paths such as
+      `blocks_3/conv/kernel`.
     tunes: values of `tune` beyond those that any backbone has.
     whole: whether the size must be a multiple of the stride, as of a ViT.
     package: the Python package whose data the weights are, or empty.

@@ -220,7 +220,7 @@ def _architecture(
     # Of Facebook's and timm's weights; torchvision's are bilinear.
     resample="bicubic",
     layouts=lambda size: _LAYOUTS,
-    last_block=rf"params/(stage4_block{depths[-1]}|norm)/.*",
+    last_block=rf"(stage4_block{depths[-1]}|norm)/.*",
   )
 
 

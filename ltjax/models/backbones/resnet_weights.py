@@ -65,7 +65,7 @@ def _architecture(block: Any, depths: tuple[int, ...]) -> Architecture:
     normalization=IMAGENET,
     resample="bilinear",  # Of torchvision's weights; timm's are bicubic.
     layouts=lambda size: (_LAYOUT,),
-    last_block=rf"params/stage4_block{depths[-1]}/.*",
+    last_block=rf"stage4_block{depths[-1]}/.*",
   )
 
 
