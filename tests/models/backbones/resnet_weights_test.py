@@ -137,7 +137,8 @@ def test_sizes(name, width, parameters, blocks):
     "/".join(str(e.key) for e in path)
     for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]
   ]
-  last = {p.split("/")[1] for p in paths if re.fullmatch(arch.last_block, p)}
+  paths = [path.removeprefix("params/") for path in paths]
+  last = {p.split("/")[0] for p in paths if re.fullmatch(arch.last_block, p)}
   assert last == {f"stage4_block{blocks}"}
 
 
