@@ -60,7 +60,9 @@ def test_pictures_are_brought_to_three_channels_and_the_size(tmp_path):
   gray = np.random.default_rng(1).integers(256, size=(5, 7), dtype=np.uint8)
   resized = Image.fromarray(gray.astype(np.float32)).resize((8, 8), 2)
   x = np.repeat(np.asarray(resized)[None, ..., None], 3, -1) / 255
-  found = model.apply(params, fixed, jnp.float32(gray)[None, ..., None] / 255, 0)
+  found = model.apply(
+    params, fixed, jnp.float32(gray)[None, ..., None] / 255, 0
+  )
   expected = slow((x - 0.5) / 0.5, tiny_backbone.tensors())
   np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
 
@@ -154,8 +156,14 @@ def test_weights_can_be_drawn(tmp_path):
   [
     ({"tune": "adaptformer"}, "model.tune is 'adaptformer'; choose one of all"),
     ({"tune": "lora", "tune_width": 0}, "model.tune_width is 0"),
-    ({"image_size": 1}, "model.image_size is 1; efficientnet_lite0 takes 2 pixels or more"),
-    ({"image_shape": (8, 8, 4)}, "Images of 4 channels do not fit efficientnet_lite0"),
+    (
+      {"image_size": 1},
+      "model.image_size is 1; efficientnet_lite0 takes 2 pixels or more",
+    ),
+    (
+      {"image_shape": (8, 8, 4)},
+      "Images of 4 channels do not fit efficientnet_lite0",
+    ),
   ],
 )
 def test_bad_settings(tmp_path, settings, message):
