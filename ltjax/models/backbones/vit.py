@@ -86,18 +86,19 @@ class ViT(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps normalised images `[B, H, W, 3]` to fp32 features `[B, D]`."""
     del train  # Nothing differs.
-    config, patch = self.config, (self.config.patch, self.config.patch)
+    config, kind = self.config, (self.config, self.dtype)
     x = nn.Conv(
       config.features,
-      patch,
-      strides=patch,
+      (config.patch, config.patch),
+      strides=config.patch,
       padding="VALID",
       use_bias=not config.pre_norm,
       dtype=self.dtype,
       kernel_init=_start,
       name="patch",
     )(x)
-    sides, count = x.shape[1:3], math.prod(x.shape[1:3])
+    _, rows, columns, _ = x.shape
+    count = rows * columns
     x = x.reshape(len(x), count, config.features)
     if not config.pooled:
       x = _prepended(self._table("cls")[None], x)
@@ -110,20 +111,18 @@ class ViT(nn.Module):
       x = _norm(config, "pre_norm", x).astype(self.dtype)
     angles = None
     if config.rotary:
-      angles = _angles(*sides, config.features // config.heads)
+      angles = _angles(rows, columns, config.features // config.heads)
     others, prompts = x.shape[1] - count, self._prompts()
     for index in range(config.depth):
       if index < len(prompts):  # In the place of those of the block before.
         rest = _prepended(prompts[index], x[:, -count:])
         x = jnp.concatenate([x[:, :others], rest], axis=1)
-      name = f"blocks_{index}"
-      x = _Block(config, self.dtype, self.tune, self.width, name=name)(
-        x, angles
-      )
+      block = _Block(*kind, self.tune, self.width, name=f"blocks_{index}")
+      x = block(x, angles)
     if not config.pooled:
       return _norm(config, "norm", x[:, 0])
     x = _norm(config, "norm", x[:, -count:]).astype(self.dtype)
-    return _Pool(config, self.dtype, name="pool")(x)
+    return _Pool(*kind, name="pool")(x)
 
   def _table(self, name: str, *rows: int) -> jax.Array:
     return self.param(name, _start, (*rows, self.config.features))
@@ -139,9 +138,8 @@ class ViT(nn.Module):
       return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
 
     blocks = config.depth if self.tune == "vpt_deep" else 1
-    return self.param(
-      "tuned_prompt", draw, (blocks, self.width, config.features)
-    )
+    shape = (blocks, self.width, config.features)
+    return self.param("tuned_prompt", draw, shape)
 
 
 class _Block(nn.Module):
@@ -154,20 +152,15 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, angles: Any) -> jax.Array:
+    kind = self.config, self.dtype
     y = _norm(self.config, "norm1", x).astype(self.dtype)
     rank = self.width if self.tune == "lora" else 0
-    y = _Attention(self.config, self.dtype, rank, name="attention")(
-      y, y, angles
-    )
+    y = _Attention(*kind, rank, name="attention")(y, y, angles)
     x = x + self._scaled(y, "layer_scale1")
     y = _norm(self.config, "norm2", x).astype(self.dtype)
-    y = _Mlp(self.config, self.dtype, name="mlp")(y)
-    y = self._scaled(y, "layer_scale2")
+    y = self._scaled(_Mlp(*kind, name="mlp")(y), "layer_scale2")
     if self.tune == "adaptformer":
-      adapter = _Adapter(
-        self.config, self.dtype, self.width, name="tuned_adapter"
-      )
-      y = y + adapter(x)
+      y = y + _Adapter(*kind, self.width, name="tuned_adapter")(x)
     return x + y
 
   def _scaled(self, x: jax.Array, name: str) -> jax.Array:
@@ -186,31 +179,24 @@ class _Attention(nn.Module):
 
   @nn.compact
   def __call__(self, query: jax.Array, x: jax.Array, angles: Any) -> jax.Array:
-    parts = []
+    width, parts = self.config.features, []
+    dense = functools.partial(nn.Dense, dtype=self.dtype)
     for name, source in (("query", query), ("key", x), ("value", x)):
-      use_bias = self.config.key_bias or name != "key"
-      part = self._dense(name, use_bias=use_bias)(source)
+      has_bias = self.config.key_bias or name != "key"
+      part = dense(width, has_bias, kernel_init=_start, name=name)(source)
       if self.rank and name != "key":
-        low = self._dense(
-          f"tuned_lora_{name}_down", self.rank, _uniform, use_bias=False
-        )(source)
-        part += self._dense(
-          f"tuned_lora_{name}_up", start=_zeros, use_bias=False
-        )(low)
+        lora = f"tuned_lora_{name}"
+        down = dense(
+          self.rank, False, kernel_init=_uniform, name=f"{lora}_down"
+        )
+        up = dense(width, False, kernel_init=_zeros, name=f"{lora}_up")
+        part = part + up(down(source))
       part = part.reshape(*part.shape[:2], self.config.heads, -1)
       if angles is not None and name != "value":
         part = _turned(part, angles)
       parts.append(part)
-    y = _attended(*parts)
-    return self._dense("out")(y.reshape(query.shape))
-
-  def _dense(
-    self, name: str, features: int = 0, start: Any = _start, **kw: Any
-  ):
-    features = features or self.config.features
-    return nn.Dense(
-      features, dtype=self.dtype, kernel_init=start, name=name, **kw
-    )
+    y = _attended(*parts).reshape(query.shape)
+    return dense(width, kernel_init=_start, name="out")(y)
 
 
 class _Mlp(nn.Module):
@@ -249,9 +235,10 @@ class _Pool(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     probe = self.param("probe", _start, x.shape[-1:]).astype(self.dtype)
     query = jnp.broadcast_to(probe, (len(x), 1, x.shape[-1]))
-    x = _Attention(self.config, self.dtype, name="attention")(query, x, None)
+    kind = self.config, self.dtype
+    x = _Attention(*kind, name="attention")(query, x, None)
     y = _norm(self.config, "norm", x).astype(self.dtype)
-    y = _Mlp(self.config, self.dtype, name="mlp")(y)
+    y = _Mlp(*kind, name="mlp")(y)
     return (x + y)[:, 0].astype(jnp.float32)
 
 
@@ -293,7 +280,7 @@ def _turned(x: jax.Array, angles: np.ndarray) -> jax.Array:
   """Turns the last tokens of `[B, T, heads, width]`, in fp32."""
   others = x.shape[1] - len(angles)
   angles = np.pad(angles, ((others, 0), (0, 0)))[None, :, None]
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  partner = jnp.concatenate([-second, first], axis=-1)
   wide = x.astype(jnp.float32)
+  first, second = jnp.split(wide, 2, axis=-1)
+  partner = jnp.concatenate([-second, first], axis=-1)
   return (wide * np.cos(angles) + partner * np.sin(angles)).astype(x.dtype)
