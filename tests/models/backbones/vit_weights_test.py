@@ -1,0 +1,517 @@
+"""Published names of Vision Transformers against the networks they come from.
+
+Tiny tensors of every layout, drawn by name, must give the features that timm
+and transformers computed with them: their literals, and themselves where they
+are installed.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltjax.models.backbones import vit_weights, weights
+
+D, DEPTH, HEADS, PATCH, SIZE = 16, 2, 2, 4, 12
+GRID = SIZE // PATCH
+
+
+def linear(name, out, width=D, joint="."):
+  return {f"{name}{joint}weight": (out, width), f"{name}{joint}bias": (out,)}
+
+
+def norm(name):
+  return {f"{name}.weight": (D,), f"{name}.bias": (D,)}
+
+
+def patch(name, bias=True):
+  shape = {f"{name}.weight": (D, 3, PATCH, PATCH)}
+  return shape | ({f"{name}.bias": (D,)} if bias else {})
+
+
+def blocks(prefix, *parts):
+  return {
+    prefix.format(index) + name: shape
+    for index in range(DEPTH)
+    for part in parts
+    for name, shape in part.items()
+  }
+
+
+def prefixed(prefix, names):
+  return {prefix + name: shape for name, shape in names.items()}
+
+
+def timm(*, scale=False, others=1, grid=GRID):
+  scales = {"ls1.gamma": (D,), "ls2.gamma": (D,)} if scale else {}
+  return {
+    "pos_embed": (1, grid**2 + others, D),
+    **({"cls_token": (1, 1, D)} if others else {}),
+    **patch("patch_embed.proj"),
+    **blocks(
+      "blocks.{}.",
+      norm("norm1"),
+      linear("attn.qkv", 3 * D),
+      linear("attn.proj", D),
+      norm("norm2"),
+      linear("mlp.fc1", 4 * D),
+      linear("mlp.fc2", D, 4 * D),
+      scales,
+    ),
+    **norm("norm"),
+  }
+
+
+TIMM_POOL = {
+  "attn_pool.latent": (1, 1, D),
+  **linear("attn_pool.q", D),
+  **linear("attn_pool.kv", 2 * D),
+  **linear("attn_pool.proj", D),
+  **norm("attn_pool.norm"),
+  **linear("attn_pool.mlp.fc1", 4 * D),
+  **linear("attn_pool.mlp.fc2", D, 4 * D),
+}
+
+
+def google(position, attention, second, mlp):
+  heads = (D, HEADS, D // HEADS)
+  attention = f"MultiHeadDotProductAttention_{attention}/"
+  inner = {
+    "LayerNorm_0/scale": (D,),
+    "LayerNorm_0/bias": (D,),
+    f"LayerNorm_{second}/scale": (D,),
+    f"LayerNorm_{second}/bias": (D,),
+    f"{attention}out/kernel": (*heads[1:], D),
+    f"{attention}out/bias": (D,),
+    f"MlpBlock_{mlp}/Dense_0/kernel": (D, 4 * D),
+    f"MlpBlock_{mlp}/Dense_0/bias": (4 * D,),
+    f"MlpBlock_{mlp}/Dense_1/kernel": (4 * D, D),
+    f"MlpBlock_{mlp}/Dense_1/bias": (D,),
+  }
+  for name in ("query", "key", "value"):
+    inner[f"{attention}{name}/kernel"] = heads
+    inner[f"{attention}{name}/bias"] = heads[1:]
+  return {
+    "cls": (1, 1, D),
+    position: (1, GRID**2 + 1, D),
+    "embedding/kernel": (PATCH, PATCH, 3, D),
+    "embedding/bias": (D,),
+    "Transformer/encoder_norm/scale": (D,),
+    "Transformer/encoder_norm/bias": (D,),
+    **blocks("Transformer/encoderblock_{}/", inner),
+    "head/kernel": (D, 5),
+    "head/bias": (5,),
+  }
+
+
+def transformers_vit(inner, grid=GRID):
+  attention = "attention.attention."
+  return {
+    "embeddings.cls_token": (1, 1, D),
+    "embeddings.position_embeddings": (1, grid**2 + 1, D),
+    **patch("embeddings.patch_embeddings.projection"),
+    **blocks(
+      "encoder.layer.{}.",
+      *(linear(attention + n, D) for n in ("query", "key", "value")),
+      linear("attention.output.dense", D),
+      inner,
+    ),
+    **norm("layernorm"),
+  }
+
+
+VIT = transformers_vit(
+  {
+    **norm("layernorm_before"),
+    **norm("layernorm_after"),
+    **linear("intermediate.dense", 4 * D),
+    **linear("output.dense", D, 4 * D),
+  }
+)
+DINOV2_BLOCK = {
+  **norm("norm1"),
+  **norm("norm2"),
+  **linear("mlp.fc1", 4 * D),
+  **linear("mlp.fc2", D, 4 * D),
+  "layer_scale1.lambda1": (D,),
+  "layer_scale2.lambda1": (D,),
+}
+DINOV3 = {
+  "embeddings.cls_token": (1, 1, D),
+  "embeddings.mask_token": (1, 1, D),
+  "embeddings.register_tokens": (1, 4, D),
+  **patch("embeddings.patch_embeddings"),
+  **blocks(
+    "layer.{}.",
+    norm("norm1"),
+    norm("norm2"),
+    linear("attention.q_proj", D),
+    {"attention.k_proj.weight": (D, D)},
+    linear("attention.v_proj", D),
+    linear("attention.o_proj", D),
+    linear("mlp.up_proj", 4 * D),
+    linear("mlp.down_proj", D, 4 * D),
+    {"layer_scale1.lambda1": (D,), "layer_scale2.lambda1": (D,)},
+  ),
+  **norm("norm"),
+}
+
+
+def tower(others):
+  """Of the image towers of CLIP and SigLIP in transformers."""
+  return {
+    "embeddings.position_embedding.weight": (GRID**2 + others, D),
+    **patch("embeddings.patch_embedding", bias=not others),
+    **blocks(
+      "encoder.layers.{}.",
+      norm("layer_norm1"),
+      norm("layer_norm2"),
+      *(linear(f"self_attn.{n}_proj", D) for n in ("q", "k", "v", "out")),
+      linear("mlp.fc1", 4 * D),
+      linear("mlp.fc2", D, 4 * D),
+    ),
+    **norm("post_layernorm"),
+  }
+
+
+CLIP = {
+  **tower(1),
+  "embeddings.class_embedding": (D,),
+  **norm("pre_layrnorm"),
+}
+SIGLIP = {
+  **tower(0),
+  "head.probe": (1, 1, D),
+  **linear("head.attention.in_proj", 3 * D, joint="_"),
+  **linear("head.attention.out_proj", D),
+  **norm("head.layernorm"),
+  **linear("head.mlp.fc1", 4 * D),
+  **linear("head.mlp.fc2", D, 4 * D),
+}
+OPEN_CLIP = {
+  "visual.class_embedding": (D,),
+  "visual.positional_embedding": (GRID**2 + 1, D),
+  "visual.proj": (D, 6),
+  **patch("visual.conv1", bias=False),
+  **norm("visual.ln_pre"),
+  **norm("visual.ln_post"),
+  **blocks(
+    "visual.transformer.resblocks.{}.",
+    norm("ln_1"),
+    norm("ln_2"),
+    linear("attn.in_proj", 3 * D, joint="_"),
+    linear("attn.out_proj", D),
+    linear("mlp.c_fc", 4 * D),
+    linear("mlp.c_proj", D, 4 * D),
+  ),
+}
+TIMM_CLIP = {
+  **{n: s for n, s in timm().items() if n != "patch_embed.proj.bias"},
+  **norm("norm_pre"),
+}
+DINOV2 = transformers_vit(DINOV2_BLOCK, grid=7)
+MASK = {"embeddings.mask_token": (1, D)}
+REGISTERS = {"embeddings.register_tokens": (1, 4, D)}
+TEXTS = {"text_model.final_layer_norm.bias": (D,), "logit_scale": ()}
+TIMM_SIGLIP = {**timm(others=0), **TIMM_POOL}
+
+# Family, names, and the two libraries' network with its settings. The tables of
+# positions of DINOv2 are of a larger image, 7 x 7 patches.
+CASES = {
+  "in21k-timm": (
+    "in21k",
+    timm() | linear("head", 5),
+    ("timm", {}),
+  ),
+  "in21k-vision_transformer": (
+    "in21k",
+    google("Transformer/posembed_input/pos_embedding", 1, 2, 3),
+    ("timm", {}),
+  ),
+  "in21k-big_vision": (
+    "in21k",
+    prefixed("params/", google("pos_embedding", 0, 1, 0)),
+    ("timm", {}),
+  ),
+  "in21k-transformers": (
+    "in21k",
+    VIT | linear("pooler.dense", D),
+    ("ViTModel", {"intermediate_size": 4 * D, "layer_norm_eps": 1e-6}),
+  ),
+  "dinov2-hub": (
+    "dinov2",
+    timm(scale=True) | {"mask_token": (1, D)},
+    ("timm", {"init_values": 1.0}),
+  ),
+  "dinov2-transformers": (
+    "dinov2",
+    DINOV2 | MASK,
+    ("Dinov2Model", {"image_size": 7 * PATCH}),
+  ),
+  "dinov2_reg-hub": (
+    "dinov2_reg",
+    timm(scale=True, grid=7)
+    | {"mask_token": (1, D), "register_tokens": (1, 4, D)},
+    ("timm", {"init_values": 1.0, "reg_tokens": 4, "no_embed_class": True}),
+  ),
+  "dinov2_reg-transformers": (
+    "dinov2_reg",
+    DINOV2 | MASK | REGISTERS,
+    ("Dinov2WithRegistersModel", {"image_size": 7 * PATCH}),
+  ),
+  "dinov3-transformers": (
+    "dinov3",
+    DINOV3,
+    ("DINOv3ViTModel", {"intermediate_size": 4 * D, "num_register_tokens": 4}),
+  ),
+  "clip-openai": (
+    "clip",
+    OPEN_CLIP | {"logit_scale": (), "ln_final.bias": (D,)},
+    ("timm", {"pre_norm": True, "act_layer": "quick_gelu", "eps": 1e-5}),
+  ),
+  "clip-timm": (
+    "clip",
+    TIMM_CLIP | linear("head", 6),
+    ("timm", {"pre_norm": True, "act_layer": "quick_gelu", "eps": 1e-5}),
+  ),
+  "clip-transformers": (
+    "clip",
+    prefixed("vision_model.", CLIP)
+    | {"visual_projection.weight": (6, D)}
+    | TEXTS,
+    ("CLIPVisionModel", {"intermediate_size": 4 * D}),
+  ),
+  "openclip-transformers": (
+    "openclip",
+    CLIP,
+    ("CLIPVisionModel", {"intermediate_size": 4 * D, "hidden_act": "gelu"}),
+  ),
+  "siglip-transformers": (
+    "siglip",
+    SIGLIP,
+    ("SiglipVisionModel", {"intermediate_size": 4 * D}),
+  ),
+  "siglip-full": (
+    "siglip",
+    prefixed("vision_model.", SIGLIP) | TEXTS | {"logit_bias": (1,)},
+    ("SiglipVisionModel", {"intermediate_size": 4 * D}),
+  ),
+  "siglip-timm": (
+    "siglip",
+    TIMM_SIGLIP,
+    ("timm", {"act_layer": "gelu_tanh", "global_pool": "map"}),
+  ),
+  "siglip-open_clip": (
+    "siglip",
+    prefixed("visual.trunk.", TIMM_SIGLIP) | {"text.ln_final.bias": (D,)},
+    ("timm", {"act_layer": "gelu_tanh", "global_pool": "map"}),
+  ),
+  "mae-authors": (
+    "mae",
+    timm() | {"mask_token": (1, 1, D), "decoder_pos_embed": (1, 10, 8)},
+    ("timm", {}),
+  ),
+  "mae-transformers": (
+    "mae",
+    prefixed("vit.", VIT) | {"decoder.mask_token": (1, 1, 8)},
+    (
+      "ViTMAEModel",
+      {
+        "intermediate_size": 4 * D,
+        "mask_ratio": 0.0,
+        "layer_norm_eps": 1e-6,
+      },
+    ),
+  ),
+}
+# Three features of each of two images, as the libraries computed them.
+EXPECTED = {
+  "in21k-timm": [[0.53348, 0.17805, 0.61746], [0.86501, 0.88846, 0.36620]],
+  "in21k-vision_transformer": [
+    [0.14554, 1.42568, -1.71064],
+    [-0.59219, 1.66006, -1.90292],
+  ],
+  "in21k-big_vision": [
+    [-0.02609, 0.64047, -1.45464],
+    [-0.96937, 1.36700, -0.64749],
+  ],
+  "in21k-transformers": [
+    [0.63034, 0.10541, -0.60580],
+    [-1.38532, -0.10019, -1.25950],
+  ],
+  "dinov2-hub": [[0.73213, -0.86458, -1.83608], [0.43446, -1.39520, -1.54939]],
+  "dinov2-transformers": [
+    [1.36689, -0.28523, 0.04422],
+    [1.52814, 0.65665, 0.62839],
+  ],
+  "dinov2_reg-hub": [
+    [0.68797, -0.93087, -1.68023],
+    [0.58203, -1.29498, -1.63623],
+  ],
+  "dinov2_reg-transformers": [
+    [-0.71988, -0.22352, -0.26175],
+    [-1.18198, 0.69164, -0.98625],
+  ],
+  "dinov3-transformers": [
+    [0.61039, 0.52232, 0.57492],
+    [-0.27396, -0.80151, 1.09021],
+  ],
+  "clip-openai": [[0.60862, -0.44548, 1.98409], [0.48182, -0.19865, 2.02898]],
+  "clip-timm": [[0.48863, 0.60683, 0.61755], [0.27203, 0.65324, 0.26627]],
+  "clip-transformers": [
+    [0.58114, -0.49656, 1.88114],
+    [-0.02426, -0.77628, 1.66254],
+  ],
+  "openclip-transformers": [
+    [-0.50592, -0.05423, -0.36484],
+    [-0.50751, -0.67449, -0.59378],
+  ],
+  "siglip-transformers": [
+    [0.20523, -1.13978, -0.58247],
+    [0.34199, -1.22989, -0.73056],
+  ],
+  "siglip-full": [[0.40178, -0.94071, 0.08828], [0.32804, -0.86148, 0.79922]],
+  "siglip-timm": [
+    [-0.19757, -0.65244, 0.39770],
+    [-1.40075, -0.99330, -0.27219],
+  ],
+  "siglip-open_clip": [
+    [-0.45390, 0.62956, 0.37300],
+    [-0.85292, 0.96050, 0.43499],
+  ],
+  "mae-authors": [[0.11071, 0.38350, -0.29235], [-0.01397, -0.53423, 1.10691]],
+  "mae-transformers": [
+    [-0.32174, 0.54696, 0.00749],
+    [0.71378, 0.46278, 1.00315],
+  ],
+}
+
+
+def draw(names):
+  """Draws tensors in the order of their names; factors are near 1."""
+  rng = np.random.default_rng(0)
+  factor = re.compile(
+    r".*(norm\w*|ln_\w+|LayerNorm_\d)[./](weight|scale)|.*\.(gamma|lambda1)"
+  )
+  return {
+    name: np.asarray(
+      rng.normal(bool(factor.fullmatch(name)), 0.2, names[name]), np.float32
+    )
+    for name in sorted(names)
+  }
+
+
+def images(size=SIZE):
+  rng = np.random.default_rng(1)
+  return np.float32(rng.uniform(-1, 1, (2, size, size, 3)))
+
+
+def tiny(family):
+  return vit_weights.architecture(
+    vit_weights.FAMILIES[family], PATCH, D, DEPTH, HEADS
+  )
+
+
+def filled(family, tensors, size=SIZE):
+  architecture = tiny(family)
+  module = architecture.module(size, jnp.float32, "all", 0)
+  shaped = jax.eval_shape(
+    module.init, jax.random.key(0), jnp.asarray(images(size)), False
+  )
+  layouts = architecture.layouts(size)
+  return module, weights.fill(shaped, tensors, layouts, what="a tiny file")
+
+
+def features(family, tensors):
+  module, variables = filled(family, tensors)
+  return np.asarray(module.apply(variables, images(), False))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_features_are_those_of_the_library_the_names_come_from(case):
+  family, names, _ = CASES[case]
+  got = features(family, draw(names))
+  assert got.shape == (2, D) and got.dtype == np.float32
+  np.testing.assert_allclose(got[:, :3], EXPECTED[case], atol=1e-4)
+
+
+def channels_first(x):
+  import torch
+
+  return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
+def from_timm(tensors, settings, folder):
+  """Returns what timm computes with tensors whose names it translates."""
+  torch = pytest.importorskip("torch")
+  pytest.importorskip("timm")
+  from timm.models import vision_transformer
+
+  pool = settings.get("global_pool", "token")
+  settings = {"class_token": pool == "token", "norm_layer": None} | settings
+  if "eps" in settings:
+    settings["norm_layer"] = functools.partial(
+      torch.nn.LayerNorm, eps=settings.pop("eps")
+    )
+  model = vision_transformer.VisionTransformer(
+    SIZE,
+    PATCH,
+    num_classes=0,
+    embed_dim=D,
+    depth=DEPTH,
+    num_heads=HEADS,
+    **settings,
+  ).eval()
+  if any("/" in name for name in tensors):
+    np.savez(folder / "weights.npz", **tensors)
+    model.load_pretrained(str(folder / "weights.npz"))
+  else:
+    given = {name: torch.from_numpy(x) for name, x in tensors.items()}
+    given = vision_transformer.checkpoint_filter_fn(given, model)
+    missing, _ = model.load_state_dict(given, strict=False)
+    assert not missing
+  with torch.no_grad():
+    return model(channels_first(images())).numpy()
+
+
+def from_transformers(name, tensors, settings, folder):
+  """Returns what transformers computes with a file of the tensors."""
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  safetensors = pytest.importorskip("safetensors.numpy")
+  model_class = getattr(transformers, name)
+  config = model_class.config_class(
+    **{"hidden_size": D, "num_hidden_layers": DEPTH, "patch_size": PATCH},
+    **{"num_attention_heads": HEADS, "image_size": SIZE} | settings,
+  )
+  config.save_pretrained(folder)
+  file = folder / "model.safetensors"
+  safetensors.save_file(tensors, file, metadata={"format": "pt"})
+  model, loaded = model_class.from_pretrained(folder, output_loading_info=True)
+  assert not loaded["missing_keys"]
+  with torch.no_grad():
+    return model.eval()(channels_first(images()))
+
+
+def reference(case, folder):
+  """Returns the features that the library of a case computes."""
+  _, names, (kind, settings) = CASES[case]
+  if kind == "timm":
+    return from_timm(draw(names), settings, folder)
+  found = from_transformers(kind, draw(names), settings, folder)
+  if "CLIP" in kind or "Siglip" in kind:
+    return found.pooler_output.numpy()
+  return found.last_hidden_state[:, 0].numpy()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", CASES)
+def test_literals_are_what_the_library_computes(case, tmp_path):
+  family, names, _ = CASES[case]
+  expected = reference(case, tmp_path)
+  print(f'  "{case}":', np.round(expected[:, :3], 5).tolist(), ",")
+  np.testing.assert_allclose(features(family, draw(names)), expected, atol=1e-4)
+  np.testing.assert_allclose(expected[:, :3], EXPECTED[case], atol=1e-4)
