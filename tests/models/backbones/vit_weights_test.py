@@ -427,7 +427,8 @@ def filled(family, tensors, size=SIZE):
 
 def features(family, tensors):
   module, variables = filled(family, tensors)
-  return np.asarray(module.apply(variables, images(), False))
+  run = jax.jit(module.apply, static_argnums=2)
+  return np.asarray(run(variables, images(), False))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -515,3 +516,149 @@ def test_literals_are_what_the_library_computes(case, tmp_path):
   print(f'  "{case}":', np.round(expected[:, :3], 5).tolist(), ",")
   np.testing.assert_allclose(features(family, draw(names)), expected, atol=1e-4)
   np.testing.assert_allclose(expected[:, :3], EXPECTED[case], atol=1e-4)
+
+
+# Without the classifier, mask token and projection, at 224 pixels, of DINOv2 at
+# the 518 of its tables; counted in timm's and transformers' networks.
+COUNTS = {
+  "vit_s16_in21k": 21665664,
+  "vit_b16_in21k": 85798656,
+  "vit_l16_in21k": 303301632,
+  "vit_s14_dinov2": 22056192,
+  "vit_b14_dinov2": 86579712,
+  "vit_l14_dinov2": 304367616,
+  "vit_s14_dinov2_reg": 22057728,
+  "vit_b14_dinov2_reg": 86582784,
+  "vit_l14_dinov2_reg": 304371712,
+  "vit_s16_dinov3": 21596160,
+  "vit_b16_dinov3": 85659648,
+  "vit_l16_dinov3": 303128576,
+  "vit_b16_clip": 85799424,
+  "vit_b32_clip": 87456000,
+  "vit_l14_clip": 303179776,
+  "vit_b16_openclip": 85799424,
+  "vit_b32_openclip": 87456000,
+  "vit_l14_openclip": 303179776,
+  "vit_b16_siglip": 92884224,
+  "vit_b16_mae": 85798656,
+  "vit_l16_mae": 303301632,
+}
+
+
+@pytest.mark.parametrize("name", vit_weights.ARCHITECTURES)
+def test_architectures_have_as_many_parameters_as_the_published(name):
+  architecture = vit_weights.ARCHITECTURES[name]
+  size = 518 if "dinov2" in name else architecture.size
+  module = architecture.module(size, jnp.bfloat16, "all", 0)
+  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  shaped = jax.eval_shape(
+    lambda x: module.init(jax.random.key(0), x, False), image
+  )
+  counted = sum(leaf.size for leaf in jax.tree.leaves(shaped))
+  assert counted == COUNTS[name]
+  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(shaped))
+  out = jax.eval_shape(lambda v, x: module.apply(v, x, False), shaped, image)
+  assert out.shape == (1, architecture.feature_dim)
+  assert out.dtype == jnp.float32
+  assert architecture.size % architecture.stride == 0
+
+
+def test_pictures_are_normalised_as_the_weights_were_trained():
+  means = {
+    name: architecture.normalization[0][0]
+    for name, architecture in vit_weights.ARCHITECTURES.items()
+    if "_b" in name
+  }
+  assert means == {
+    "vit_b16_in21k": 0.5,
+    "vit_b14_dinov2": 0.485,
+    "vit_b14_dinov2_reg": 0.485,
+    "vit_b16_dinov3": 0.485,
+    "vit_b16_clip": 0.48145466,
+    "vit_b32_clip": 0.48145466,
+    "vit_b16_openclip": 0.48145466,
+    "vit_b32_openclip": 0.48145466,
+    "vit_b16_siglip": 0.5,
+    "vit_b16_mae": 0.485,
+  }
+
+
+def test_projection_is_that_of_either_layout():
+  matrix = np.arange(6.0).reshape(2, 3)
+  for tensors in (
+    {"visual.proj": np.float16(matrix)},
+    {"visual_projection.weight": matrix.T},
+  ):
+    found = vit_weights.projection(tensors)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, matrix)
+  with pytest.raises(ValueError, match="hold no projection .*visual.proj"):
+    vit_weights.projection({"conv1.weight": matrix})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_projected_features_are_those_of_transformers(tmp_path):
+  names = CASES["clip-transformers"][1]
+  found = from_transformers(
+    "CLIPVisionModelWithProjection",
+    draw(names),
+    {"intermediate_size": 4 * D, "projection_dim": 6},
+    tmp_path,
+  )
+  tensors = draw(names)
+  got = features("clip", tensors) @ vit_weights.projection(tensors)
+  np.testing.assert_allclose(got, found.image_embeds.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "family, names, change, told",
+  [
+    ("in21k", timm(), {"norm.bias": None}, r"1 missing \(norm.bias\)"),
+    ("in21k", timm(), {"cls_token": None}, "in a layout that is known"),
+    ("in21k", timm(), {"dist_token": (1, 1, D)}, r"1 left over \(dist_token"),
+    ("dinov2", timm(), {}, "missing .*blocks.0.ls1.gamma"),
+    (
+      "in21k",
+      timm(),
+      {"pos_embed": (1, 12, D)},
+      r"mis-shaped \(pos_embed \(12, 16\) for \(10, 16\)",
+    ),
+    (
+      "in21k",
+      timm(),
+      {"blocks.1.attn.qkv.weight": (3 * D, D - 1)},
+      r"3 mis-shaped \(blocks.1.attn.qkv.weight \(15, 16\) for \(16, 16\)",
+    ),
+    (
+      "in21k",
+      timm(),
+      {"blocks.1.attn.qkv.bias": (3 * D - 1,)},
+      r"mis-shaped \(blocks.1.attn.qkv.bias \(47,\) for \(16,\)",
+    ),
+    (
+      "in21k",
+      google("Transformer/posembed_input/pos_embedding", 1, 2, 3),
+      {"embedding/kernel": (8, 8, 3, D)},
+      r"mis-shaped \(embedding/kernel \(8, 8, 3, 16\) for \(4, 4, 3, 16\)",
+    ),
+    (
+      "clip",
+      OPEN_CLIP,
+      {"visual.attnpool": (D,)},
+      "left over .*visual.attnpool",
+    ),
+    ("siglip", SIGLIP, {"head.probe": None}, r"missing \(head.probe\)"),
+    ("dinov3", DINOV3, {"layer.0.attention.k_proj.bias": (D,)}, "left over"),
+  ],
+)
+def test_files_of_something_else_are_refused(family, names, change, told):
+  names = {k: s for k, s in (names | change).items() if s is not None}
+  with pytest.raises(ValueError, match=told):
+    filled(family, draw(names))
+
+
+@pytest.mark.parametrize("size, instead", [(225, 224), (100, 98), (6, 14)])
+def test_sizes_are_multiples_of_the_patch(size, instead):
+  architecture = vit_weights.ARCHITECTURES["vit_s14_dinov2"]
+  with pytest.raises(ValueError, match=f"{size} pixels .* 14; take {instead}"):
+    architecture.module(size, jnp.float32, "all", 0)
