@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltjax.models.backbones import vit_weights, weights
+from ltjax.models.backbones import vit, vit_weights, weights
 
 D, DEPTH, HEADS, PATCH, SIZE = 16, 2, 2, 4, 12
 GRID = SIZE // PATCH
@@ -436,7 +436,7 @@ def test_features_are_those_of_the_library_the_names_come_from(case):
   family, names, _ = CASES[case]
   got = features(family, draw(names))
   assert got.shape == (2, D) and got.dtype == np.float32
-  np.testing.assert_allclose(got[:, :3], EXPECTED[case], atol=1e-4)
+  np.testing.assert_allclose(got[:, :3], EXPECTED[case], atol=2e-5)
 
 
 def channels_first(x):
@@ -561,6 +561,24 @@ def test_architectures_have_as_many_parameters_as_the_published(name):
   assert out.shape == (1, architecture.feature_dim)
   assert out.dtype == jnp.float32
   assert architecture.size % architecture.stride == 0
+
+
+@pytest.mark.parametrize(
+  "family, name",
+  [
+    ("dinov2", "Dinov2Config"),
+    ("dinov2_reg", "Dinov2WithRegistersConfig"),
+    ("dinov3", "DINOv3ViTConfig"),
+    ("clip", "CLIPVisionConfig"),
+    ("siglip", "SiglipVisionConfig"),
+  ],
+)
+def test_epsilon_and_activation_are_those_of_transformers(family, name):
+  config = getattr(pytest.importorskip("transformers"), name)()
+  ours = vit.Config(1, 1, 1, 1, **vit_weights.FAMILIES[family].settings)
+  names = {"gelu_pytorch_tanh": "gelu_tanh"}
+  assert ours.epsilon == config.layer_norm_eps
+  assert ours.activation == names.get(config.hidden_act, config.hidden_act)
 
 
 def test_pictures_are_normalised_as_the_weights_were_trained():
