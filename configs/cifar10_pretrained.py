@@ -16,6 +16,9 @@ def get_config(arg=None):
   config.model.tune = "head"
   config.model.image_size = arg.size
   config.features.views = arg.views
+  for block in ("embedding", "pseudo", "semi"):
+    config[block].epochs = 30
+  config.consistency.epochs = 10
   presets.apply(config, arg.row)
   if not presets.needs_unlabeled(config):
     config.data.unlabeled.factor = 0.0

@@ -58,17 +58,25 @@ def on_features(
   Raises:
     OSError: if the features cannot be kept.
   """
-  make = learner.model.on_features
-  if make is None:
+  parts = learner.model.frozen
+  if parts is None:
     return learner
   task, mesh, block = learner.task, learner.mesh, config.features
   views = 1 + block.views
-  model, dim = make(views), learner.model.feature_dim
+  model, dim = parts.behind(views), learner.model.feature_dim
   if not outlined:
+    train_transform, test_transform = task.transforms()
+    predictor = inference.Predictor(
+      parts.backbone,
+      test_transform=test_transform,
+      train_transform=train_transform,
+      batch_size=config.eval.batch_size,
+      mesh=mesh,
+    )
     store = feature_store.Store(
-      learner.predictor,
-      learner.init(),
-      described=f"{dict(config.model)} {_pictures(task)}",
+      predictor,
+      learner.init().replace(backbone={}),
+      described=_described(config.model, task),
       place=feature_store.folder(block.cache),
     )
 
@@ -136,14 +144,16 @@ def whole(learner: Learner, state: ModelState) -> ModelState:
     learner: of the images.
     state: of a run on features.
   """
-  if learner.model.on_features is None:
+  if learner.model.frozen is None:
     return state
   return state.replace(  # type: ignore[attr-defined]
     batch_stats=learner.init().batch_stats
   )
 
 
-def _pictures(task: tasks.Task) -> str:
-  """Returns all that says how a task's images are transformed."""
+def _described(settings: Any, task: tasks.Task) -> str:
+  """Returns all that features depend on but the weights and the images."""
+  names = ("name", "image_size", "dtype")
+  found = {name: settings[name] for name in names}
   names = ("mean", "std", "pad", "flip", "augment", "crop_size", "resize")
-  return str({name: getattr(task, name) for name in names})
+  return str(found | {name: getattr(task, name) for name in names})

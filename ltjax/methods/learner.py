@@ -166,7 +166,7 @@ class Learner:
     return lambda state: self.evaluate_pseudo_labels(state, loop=loop)
 
   def evaluate_pseudo_labels(self, state: ModelState, *, loop: int) -> Rows:
-    """Returns a row on the pseudo labels, where the truth is known.
+    """Returns a row on the pseudo labels given, where the truth is known.
 
     Args:
       state: holds the pseudo labels.
@@ -174,10 +174,13 @@ class Learner:
 
     Source: Liu et al., Table 4.
     """
+    labels = np.asarray(state.pseudo_labels)
+    kept = labels >= 0
     row = metrics.pseudo_labels(
-      np.asarray(state.pseudo_labels),
-      self.task.truth,
+      labels[kept],
+      self.task.truth[kept],
       num_classes=self.task.num_classes,
       groups=self.task.groups,
     )
-    return [{"kind": "pseudo", "loop": loop, **row}] if row else []
+    share = {} if kept.all() else {"kept": float(kept.mean())}
+    return [{"kind": "pseudo", "loop": loop, **share, **row}] if row else []

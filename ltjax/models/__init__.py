@@ -49,10 +49,7 @@ class Model(NamedTuple):
     image_shape: `(H, W, C)`.
     name: As given to `create`.
     normalizes: Whether it takes images of [0, 1], which it normalises itself.
-    on_features: `on_features(views) -> Model`, of a network whose backbone does
-      not change: what is left of it behind the backbone, which takes features
-      `[B, 1, 1, D]` in the place of images; else None. Its parameters are the
-      network's own.
+    frozen: The parts of a network whose backbone does not change; else None.
   """
 
   init: Callable[[jax.Array], tuple[Any, Any]]
@@ -64,7 +61,20 @@ class Model(NamedTuple):
   image_shape: tuple[int, int, int]
   name: str
   normalizes: bool = False
-  on_features: Callable[[int], Model] | None = None
+  frozen: Frozen | None = None
+
+
+class Frozen(NamedTuple):
+  """The two parts of a network whose backbone does not change.
+
+  Attributes:
+    backbone: The network whose features are those of the bare backbone.
+    behind: `behind(views) -> Model`, of the rest, which takes such features
+      `[B, 1, 1, D]` in the place of images; its parameters are the network's.
+  """
+
+  backbone: Model
+  behind: Callable[[int], Model]
 
 
 def create(
@@ -231,28 +241,27 @@ def _pretrained(
   classifier = heads.create(
     head[0], feature_dim=feature_dim, num_classes=num_classes, scale=head[1]
   )
-  whole = pretrained.functions(name, image_shape=image_shape, **settings)
+  backbone = pretrained.functions(name, image_shape=image_shape, **settings)
   described = {
     "feature_dim": feature_dim,
     "num_classes": num_classes,
     "name": name,
     "normalizes": True,
   }
-  tune, width = settings["tune"], settings["tune_width"]
-
-  def on_features(views: int) -> Model:
-    width_of = width if tune == "feature_adapter" else 0
-    behind = pretrained.adapter(feature_dim, width_of)
-    shape = (views, 1, feature_dim)
-    return _with_head(behind, classifier, image_shape=shape, **described)
-
-  return _with_head(
-    whole,
-    classifier,
-    image_shape=image_shape,
-    on_features=on_features if tune in pretrained.FROZEN else None,
-    **described,
+  on_images = described | {"image_shape": image_shape}
+  tune = settings["tune"]
+  if tune not in pretrained.FROZEN:
+    return _with_head(backbone, classifier, **on_images)
+  width = settings["tune_width"] if tune == "feature_adapter" else 0
+  adapter = pretrained.adapter(feature_dim, width)
+  frozen = Frozen(
+    _with_head(backbone, classifier, **on_images),
+    lambda views: _with_head(
+      adapter, classifier, image_shape=(views, 1, feature_dim), **described
+    ),
   )
+  whole = pretrained.behind(backbone, adapter)
+  return _with_head(whole, classifier, frozen=frozen, **on_images)
 
 
 def _functions(

@@ -156,9 +156,6 @@ def functions(
       f"{f', a multiple of {known.stride}' if known.whole else ''}, or 0 for"
       f" {known.size}."
     )
-  after = adapter(
-    known.feature_dim, tune_width if tune == "feature_adapter" else 0
-  )
   if tune in known.tunes:
     pattern = _ADDED
   else:
@@ -180,8 +177,7 @@ def functions(
     return trained, {"frozen": frozen, "stats": variables["batch_stats"]}
 
   def init(key: jax.Array) -> tuple[Any, Any]:
-    trained, fixed = split(load(key))
-    return trained | after.init(key)[0], fixed
+    return split(load(key))
 
   def load(key: jax.Array) -> Any:
     if source == "none" or isinstance(key, jax.core.Tracer):
@@ -215,10 +211,6 @@ def functions(
   def apply(
     params: Any, fixed: Any, images: jax.Array, train: bool
   ) -> tuple[jax.Array, Any]:
-    if tune in FROZEN:
-      variables = {"params": fixed["frozen"], "batch_stats": fixed["stats"]}
-      features = module.apply(variables, prepare(images), False)
-      return after.apply(params, {}, features, train)[0], fixed
     both = {
       **traverse_util.flatten_dict(fixed["frozen"], sep="/"),
       **traverse_util.flatten_dict(params, sep="/"),
@@ -234,6 +226,26 @@ def functions(
       )
       return features, {**fixed, "stats": updated["batch_stats"]}
     return module.apply(variables, x, False), fixed
+
+  return Functions(init, apply)
+
+
+def behind(backbone: Functions, adapter: Functions) -> Functions:
+  """Returns a backbone that is fixed, and behind it what is trained.
+
+  Args:
+    backbone: of which nothing is trained.
+    adapter: of features.
+  """
+
+  def init(key: jax.Array) -> tuple[Any, Any]:
+    return adapter.init(key)[0], backbone.init(key)[1]
+
+  def apply(
+    params: Any, fixed: Any, images: jax.Array, train: bool
+  ) -> tuple[jax.Array, Any]:
+    features, _ = backbone.apply({}, fixed, images, False)
+    return adapter.apply(params, {}, features, train)[0], fixed
 
   return Functions(init, apply)
 

@@ -62,7 +62,7 @@ def test_features_are_computed_once_and_shared(place, monkeypatch):
   real = inference.Predictor.features
 
   def features(self, state, images, *, key=None):
-    if self.model.on_features:
+    if self.model.image_shape == (8, 8, 1):
       passes.append(len(images))
     return real(self, state, images, key=key)
 

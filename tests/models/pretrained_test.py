@@ -51,7 +51,7 @@ def test_features_are_those_of_the_published_weights(tmp_path):
   expected = slow((images - 0.5) / 0.5, tiny_backbone.tensors())
   np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)
   chex.assert_shape(logits, (5, 3))
-  assert model.normalizes and model.on_features is None
+  assert model.normalizes and model.frozen is None
 
 
 def test_pictures_are_brought_to_three_channels_and_the_size(tmp_path):
@@ -121,16 +121,20 @@ def test_nothing_changes_before_the_first_step(tmp_path):
 
 def test_what_is_behind_the_backbone_gives_the_same_logits(tmp_path):
   model = create(tmp_path, tune="feature_adapter", tune_width=2)
-  behind = model.on_features(1)
+  behind = model.frozen.behind(1)
   params, fixed = model.init(jax.random.key(0))
   again, nothing = behind.init(jax.random.key(0))
   chex.assert_trees_all_equal(again, params)
   assert nothing == {}
   params = jax.tree.map(lambda x: x + 0.1, params)
   images = np.random.default_rng(1).random((4, 8, 8, 3)).astype(np.float32)
-  features = slow((images - 0.5) / 0.5, tiny_backbone.tensors())
+  features = model.frozen.backbone.apply(
+    {**params, "backbone": {}}, fixed, images, False
+  )[0]
+  bare = slow((images - 0.5) / 0.5, tiny_backbone.tensors())
+  np.testing.assert_allclose(features, bare, rtol=1e-5, atol=1e-5)
   expected = model.apply(params, fixed, images, False)[1]
-  given = jnp.float32(features)[:, None, None]
+  given = features[:, None, None]
   found = behind.apply(params, {}, given, True)[1]
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
