@@ -40,18 +40,13 @@ FASSL = {"pretrain.name": ("fassl",)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Prototypes:
-  """The first stage, frequency-aware prototypes."""
+class Prototypes(prototypes.Settings):
+  """The first stage, frequency-aware prototypes, and what it starts from."""
 
-  count: int = setting(128, "K", least=1, size=True)
-  temperature: float = setting(0.2, "of the contrastive loss", above=0)
   start: str = setting(
     "sdclr",
     "what the block `pretrain` trains before",
     choices=("none", *pretext_tasks.NAMES),
-  )
-  init: str = setting(
-    "random", "or of K training images", choices=("random", "features")
   )
 
 
@@ -99,10 +94,8 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       name="prototypes",
       report=lambda state: report(learner, config, state),
     ),
+    settings=fields.of(prototypes.Settings, "prototypes", first),
     views=views,
-    count=first.count,
-    temperature=first.temperature,
-    init=first.init,
     **shape,
   )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 
@@ -30,6 +30,7 @@ from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState
 
 DATA = ("labeled", "all")
+T = TypeVar("T")
 Report = Callable[[ModelState], list[dict[str, Any]]]
 
 
@@ -88,8 +89,8 @@ def _rotation(learner: Learner, config: Any, setup: pretext.Setup):
     "pretrain",
     learner.model,
     setup,
+    settings=_settings(rotation.Settings, config),
     transform=learner.transform,
-    rotations=config.pretrain.rotations,
   )
 
 
@@ -105,33 +106,19 @@ def _moco(learner: Learner, config: Any, setup: pretext.Setup):
     "pretrain",
     learner.model,
     setup,
+    settings=_settings(moco.Settings, config),
     views=views.two(learner, config),
-    dim=block.dim,
-    queue=block.queue,
-    ema=block.ema,
-    temperature=block.temperature,
-    key_batch_norm=block.key_batch_norm,
   )
 
 
 def _contrastive(learner: Learner, config: Any, setup: pretext.Setup):
-  block = config.pretrain
+  settings = _settings(contrastive.Settings, config)
   return contrastive.make(
     "pretrain",
     learner.model,
     setup,
-    views=views.two(learner, config, boosted=block.boost_ops > 0),
-    dim=block.dim,
-    hidden=block.hidden,
-    temperature=block.temperature,
-    temperature_schedule=block.temperature_schedule,
-    temperature_low=block.temperature_low,
-    temperature_high=block.temperature_high,
-    temperature_period=block.temperature_period,
-    focal_gamma=block.focal_gamma,
-    supervised=_chosen(config) == "supcon",
-    prune=block.prune if _chosen(config) == "sdclr" else None,
-    boost_decay=block.boost_decay if block.boost_ops else None,
+    settings=dataclasses.replace(settings, kind=_chosen(config)),
+    views=views.two(learner, config, boosted=settings.boost_ops > 0),
   )
 
 
@@ -151,24 +138,17 @@ def _byol(learner: Learner, config: Any, setup: pretext.Setup):
 
 
 def _swav(learner: Learner, config: Any, setup: pretext.Setup):
-  block = config.pretrain
   return swav.make(
     "pretrain",
     learner.model,
     setup,
+    settings=_settings(swav.Settings, config),
     views=views.two(learner, config),
-    dim=block.dim,
-    hidden=block.hidden,
-    prototypes=block.prototypes,
-    temperature=block.temperature,
-    epsilon=block.epsilon,
-    iterations=block.sinkhorn_iterations,
-    marginal=block.marginal,
-    marginal_exponent=block.marginal_exponent,
-    freeze=block.freeze,
-    code_queue=block.code_queue,
-    queue_start=block.queue_start,
   )
+
+
+def _settings(settings: type[T], config: Any) -> T:
+  return fields.of(settings, "pretrain", config.pretrain)
 
 
 def _supervised(learner: Learner, config: Any, setup: pretext.Setup):

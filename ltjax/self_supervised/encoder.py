@@ -148,9 +148,6 @@ def heir(
     hidden: width of the projection's hidden layer; 0: as wide as the features.
     dim: D, of the embeddings.
     key: draws a fresh projection.
-
-  Raises:
-    ValueError: if `dim` is below 1 or `hidden` below 0.
   """
   kinds = {
     last_norm: fresh(
@@ -182,15 +179,7 @@ def fresh(
     dim: D, of the embeddings.
     last_norm: whether it ends in BatchNorm, as that of SimCLR.
     key: draws the projection.
-
-  Raises:
-    ValueError: if `dim` is below 1 or `hidden` below 0.
   """
-  if dim < 1 or hidden < 0:
-    raise ValueError(
-      f"pretrain.dim is {dim} and pretrain.hidden is {hidden}; dim must be 1 or"
-      " more, and hidden too, or 0 for the width of the features."
-    )
   projection = projections.batch_norm_mlp(
     model.feature_dim,
     hidden=hidden or model.feature_dim,

@@ -69,15 +69,3 @@ def test_a_fresh_one_takes_nothing(learner):
   found, _ = fresh.init(state)
   assert "second_norm" not in found["projection"]
   assert found["projection"]["first"]["kernel"].shape == (toys.D, toys.D)
-
-
-@pytest.mark.parametrize(
-  "settings, message",
-  [
-    ({"dim": 0}, "pretrain.dim is 0 .* dim must be 1 or more"),
-    ({"hidden": -1}, "pretrain.hidden is -1; dim must be 1 or more"),
-  ],
-)
-def test_bad_settings(settings, message):
-  with pytest.raises(ValueError, match=message):
-    heir(**settings)
