@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import require
 from ltjax.data import task as tasks
 from ltjax.training import sampling
 
@@ -80,7 +79,7 @@ def few_shot(
     int64 `[shots * C]`, distinct, class by class.
 
   Raises:
-    ValueError: if `shots` is negative, or above what a class has.
+    ValueError: if `shots` is above what a class has.
 
   Source: Jiang et al. (2021), whose few-shot sets hold as many images a class
     as the smallest class of the long-tailed set.
@@ -88,7 +87,6 @@ def few_shot(
   counts = np.bincount(labels, minlength=len(class_names))
   smallest = int(np.argmin(counts))
   least = int(counts[smallest])
-  require.at_least("probe.shots", shots, 0)
   if shots > least:
     raise ValueError(
       f"probe.shots is {shots}, but {class_names[smallest]} has only {least}"

@@ -66,6 +66,7 @@ def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
   if config.method != method:
     config = config.copy_and_resolve_references()
     config.method = method
+  registry.check_ranges(config)
   made = [
     *pretraining.stages(learner, config),
     *registry.find(method).stages(learner, config),

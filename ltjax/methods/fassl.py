@@ -72,11 +72,6 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     ValueError: if a setting of these does not fit.
   """
   block, first, second = config.pretrain, config.prototypes, config.student
-  starts = ("none", *pretext_tasks.NAMES)
-  if first.start not in starts:
-    raise ValueError(
-      f"prototypes.start is {first.start!r}; choose one of {', '.join(starts)}."
-    )
   shape = {"dim": block.dim, "hidden": block.hidden}
   views = random_views.two(learner, config)
 
@@ -94,7 +89,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       name="prototypes",
       report=lambda state: report(learner, config, state),
     ),
-    settings=fields.of(prototypes.Settings, "prototypes", first),
+    settings=fields.of(prototypes.Settings, first),
     views=views,
     **shape,
   )
@@ -106,7 +101,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     pretext_tasks.setup_of(learner, config, name="student"),
     views=views,
     inherit=True,
-    settings=fields.of(teacher.Settings, "student", second),
+    settings=fields.of(teacher.Settings, second),
     **shape,
   )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -30,7 +30,6 @@ from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState
 
 DATA = ("labeled", "all")
-T = TypeVar("T")
 Report = Callable[[ModelState], list[dict[str, Any]]]
 
 
@@ -55,10 +54,6 @@ def setup_of(
     ValueError: if the images do not exist or a setting does not fit.
   """
   block, task = config.pretrain, learner.task
-  if block.data not in DATA:
-    raise ValueError(
-      f"pretrain.data is {block.data!r}; choose one of {', '.join(DATA)}."
-    )
   images, labels = task.images[: task.num_labeled], task.labels
   if block.data == "all":
     num = len(task.unlabeled_images)
@@ -89,7 +84,7 @@ def _rotation(learner: Learner, config: Any, setup: pretext.Setup):
     "pretrain",
     learner.model,
     setup,
-    settings=_settings(rotation.Settings, config),
+    settings=fields.of(rotation.Settings, config.pretrain),
     transform=learner.transform,
   )
 
@@ -106,13 +101,13 @@ def _moco(learner: Learner, config: Any, setup: pretext.Setup):
     "pretrain",
     learner.model,
     setup,
-    settings=_settings(moco.Settings, config),
+    settings=fields.of(moco.Settings, config.pretrain),
     views=views.two(learner, config),
   )
 
 
 def _contrastive(learner: Learner, config: Any, setup: pretext.Setup):
-  settings = _settings(contrastive.Settings, config)
+  settings = fields.of(contrastive.Settings, config.pretrain)
   return contrastive.make(
     "pretrain",
     learner.model,
@@ -124,7 +119,7 @@ def _contrastive(learner: Learner, config: Any, setup: pretext.Setup):
 
 def _byol(learner: Learner, config: Any, setup: pretext.Setup):
   block = config.pretrain
-  settings = fields.of(teacher.Settings, "student", config.student)
+  settings = fields.of(teacher.Settings, config.student)
   return student_teacher.make(
     "pretrain",
     learner.model,
@@ -142,13 +137,9 @@ def _swav(learner: Learner, config: Any, setup: pretext.Setup):
     "pretrain",
     learner.model,
     setup,
-    settings=_settings(swav.Settings, config),
+    settings=fields.of(swav.Settings, config.pretrain),
     views=views.two(learner, config),
   )
-
-
-def _settings(settings: type[T], config: Any) -> T:
-  return fields.of(settings, "pretrain", config.pretrain)
 
 
 def _supervised(learner: Learner, config: Any, setup: pretext.Setup):

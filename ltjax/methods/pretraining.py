@@ -16,7 +16,6 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
-from ltjax import require
 from ltjax.methods import fassl, pretext_tasks, registry, views
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
@@ -81,7 +80,6 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   Source: Yang & Xu (2020), Section 4.2: on the labeled images only.
   """
   name = config.pretrain.name
-  require.choice("pretrain.name", name, NAMES)
   if name == "fassl":
     yield from fassl.stages(learner, config)
   elif name != "none":

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import models, require
+from ltjax import models
 from ltjax.optim import schedules
 from ltjax.semi_supervised import regularizer as regularizers
 from ltjax.training import step
@@ -52,15 +52,7 @@ def algorithm(
       `draw.pairs`.
     weight: of the consistency term, 0 or more.
     rampup: share of the stage over which the weight rises, in [0, 1].
-
-  Raises:
-    ValueError: if a setting is out of range.
   """
-  require.within("semi.weight", weight, "[0, inf)")
-  if not 0 <= rampup <= 1:
-    raise ValueError(
-      f"semi.rampup is {rampup}; it is a share of the stage, in [0, 1]."
-    )
 
   def forward(params, batch_stats, view, train=True):
     # Apart, so that neither changes the statistics of the other.

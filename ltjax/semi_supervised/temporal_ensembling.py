@@ -18,7 +18,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ltjax import require
 from ltjax.losses import consistency
 from ltjax.semi_supervised import regularizer
 
@@ -32,13 +31,9 @@ def make(*, alpha: float = 0.6) -> regularizer.Regularizer:
   Args:
     alpha: momentum of the averages, in [0, 1); 0 compares with the last visit.
 
-  Raises:
-    ValueError: if alpha is out of range.
-
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
     learning", Algorithm 2; alpha of their experiments.
   """
-  require.within("semi.alpha", alpha, "[0, 1)")
 
   def penalty(forward, params, state, views):
     del forward, params

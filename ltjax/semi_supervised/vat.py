@@ -18,7 +18,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ltjax import require
 from ltjax.losses import consistency
 from ltjax.semi_supervised import regularizer
 
@@ -91,18 +90,9 @@ def make(
     xi: step of the finite differences in the same units.
     iterations: of the power method.
 
-  Raises:
-    ValueError: if a setting is out of range.
-
   Source: Miyato et al. (2018), "Virtual adversarial training", Equations 5 to
     8. epsilon as in USB (Wang et al., 2022); for xi see above.
   """
-  require.within("semi.epsilon", epsilon, "(0, inf)")
-  require.within("semi.xi", xi, "(0, inf)")
-  if iterations < 1:
-    raise ValueError(
-      f"semi.iterations is {iterations}; the power method needs 1 or more."
-    )
 
   def penalty(forward, params, state, views):
     fixed, view, logits = jax.lax.stop_gradient(

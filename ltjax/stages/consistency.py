@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ltjax import models
 from ltjax.losses import classification, consistency
@@ -49,16 +48,8 @@ def algorithm(
       rows 1 / C (the authors' code; it adds a pull towards uniform predictions
       in the first epoch of each loop).
 
-  Raises:
-    ValueError: for an unknown choice, or a negative weight.
-
   Source: Liu et al., Equations 2 to 4.
   """
-  _choose("memory_reset", memory_reset, MEMORY_RESETS)
-  if not (weight >= 0 and np.isfinite(weight)):
-    raise ValueError(
-      f"consistency.weight is {weight}; it must be 0 or more and finite."
-    )
 
   def memory(state: ModelState) -> jax.Array:
     if memory_reset == "uniform":
@@ -112,12 +103,10 @@ def drawn(
       ablation of Table 3).
 
   Raises:
-    ValueError: for an unknown choice, or a batch larger than the set.
+    ValueError: for a batch larger than the set.
 
   Source: Liu et al., Section 3.4, Stage 2.
   """
-  _choose("sampler", sampler, SAMPLERS)
-  _choose("data", data, DATA)
   make = draw.everything if data == "all" else draw.labeled
   return make(
     samples,
@@ -133,16 +122,5 @@ def parts(schedule_over: str, loops: int) -> int:
   Args:
     schedule_over: each `loop` has the schedule anew, or once the `run` of all.
     loops: how many there are.
-
-  Raises:
-    ValueError: for an unknown choice.
   """
-  _choose("schedule_over", schedule_over, SCHEDULE_OVER)
   return loops if schedule_over == "run" else 1
-
-
-def _choose(field: str, value: str, known: tuple[str, ...]) -> None:
-  if value not in known:
-    raise ValueError(
-      f"consistency.{field} is {value!r}; choose one of {', '.join(known)}."
-    )

@@ -6,7 +6,7 @@ import pytest
 import toys
 
 from ltjax import methods
-from ltjax.methods import fassl, pretraining, views
+from ltjax.methods import pretraining, views
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,4 +147,4 @@ def test_a_method_can_begin_with_it(learner, tmp_path):
 )
 def test_bad_settings(learner, changes, message):
   with pytest.raises(ValueError, match=message):
-    list(fassl.stages(learner, given(**changes)))
+    methods.stages("probe", learner, given(**changes))

@@ -75,16 +75,16 @@ def test_decoupling_starts_from_the_embedding(learner, tmp_path):
     ),
     ("rotation", {"pretrain__data": "unlabeled"}, "choose one of labeled, all"),
     ("rotation", {"pretrain__rotations": "two"}, "choose one of one, four"),
-    ("rotation", {"pretrain__epochs": 0}, "pretrain: epochs is 0"),
+    ("rotation", {"pretrain__epochs": 0}, "pretrain.epochs is 0"),
     ("moco", {"pretrain__queue": 48}, "queue is 48, .* only 40 .* negatives"),
     ("moco", {"pretrain__queue": 36}, "such as 32 or 40"),
     ("moco", {"pretrain__batch_size": 1}, "needs 2 or more"),
-    ("moco", {"pretrain__schedule": "steps"}, "pretrain: "),
+    ("moco", {"pretrain__schedule": "steps"}, "pretrain.schedule is"),
   ],
 )
 def test_bad_settings(learner, name, changes, message):
   with pytest.raises(ValueError, match=message):
-    list(pretraining.stages(learner, config(name, **changes)))
+    methods.stages("supervised", learner, config(name, **changes))
 
 
 def test_all_images_are_more_than_the_labeled_ones():

@@ -1,5 +1,6 @@
 """Settings without effect: each is refused, with what would read it."""
 
+import math
 import pathlib
 
 import pytest
@@ -202,7 +203,70 @@ def test_help_tells_default_range_need_and_variant(capsys):
   assert "Did you mean 'glmc'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  "row, changes, message",
+  [
+    ("sslt", {"consistency__weight": -0.5}, "is -0.5; .* 0 or more .*: lambda"),
+    ("sslt", {"consistency__weight": math.nan}, "is nan; .* and finite"),
+    (
+      "sslt",
+      {"consistency__data": "pool"},
+      "is 'pool'; .* all, labeled",
+    ),
+    ("sslt", {"consistency__sampler": "balanced"}, "Did you mean 'class_balan"),
+    ("sslt", {"embedding__warmup_every": "batch"}, "one of step, epoch"),
+    (
+      "sslt",
+      {"refit__max_norm": 1.5},
+      r"is 1.5; it must be in \[0, 1\]: bound",
+    ),
+    ("sslt", {"refit__min_steps": -1}, "is -1; it must be 0 or more"),
+    ("sslt", {"pseudo_label__transform": "strong"}, "one of test, train"),
+    ("ncm", {"classifier__ncm_features": "l3"}, "one of cl2n, l2"),
+    ("tau_norm", {"classifier__tau": 2.1}, r"is 2.1; it must be in \[0, 2\]"),
+    ("pseudo_label_l", {"pseudo__omega": math.inf}, "is inf; .* and finite"),
+    ("ce_drs", {"sampler__defer": 1.0}, r"is 1.0; it must be in \[0, 1\)"),
+    ("ce", {"loss__name": "CB-Focal"}, "Did you mean 'focal'"),
+    ("ce", {"loss__name": "balanced_softmax"}, "Use loss.name=logit_adjustm"),
+    ("ce_vat", {"semi__weight": -0.5}, "is -0.5; it must be 0 or more"),
+    ("ce_vat", {"semi__unlabeled_ratio": 0}, "is 0; it must be 1 or more"),
+    ("ce_vat", {"semi__xi": 0.0}, "is 0.0; it must be above 0"),
+    ("simclr", {"pretrain__dim": 0}, "is 0; it must be 1 or more"),
+    ("simclr", {"pretrain__name": "simclear"}, "Did you mean 'simclr'"),
+    ("moco", {"pretrain__ema": 1.0}, r"is 1.0; it must be in \[0, 1\)"),
+    ("sdclr", {"pretrain__prune": math.nan}, r"is nan; it must be in \[0, 1\)"),
+    ("swav", {"pretrain__sinkhorn_iterations": 0}, "is 0; it must be 1 or mo"),
+    ("byol", {"student__ema": 1.1}, r"is 1.1; it must be in \[0, 1\]"),
+    ("fassl", {"prototypes__start": "fassl"}, "one of none, rotation"),
+    ("fassl", {"prototypes__init": "zeros"}, "one of random, features"),
+    ("simclr", {"probe__sdclr_learning_rate": 0.0}, "it must be above 0"),
+  ],
+)
+def test_what_is_out_of_range_is_refused(row, changes, message):
+  config = presets.apply(toys.config(), row)
+  registry.check_ranges(config)
+  ((name, value),) = changes.items()
+  field = name.replace("__", ".")
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ValueError, match=f"^{field} .*{message}"):
+    registry.check_ranges(config)
+
+
+def test_both_limits_are_checked_where_they_are_closed():
+  """Both of a teacher's are rows of Table 3 of FASSL."""
+  for ema in (0.0, 1.0):
+    config = presets.apply(toys.config(student__ema=ema), "byol")
+    registry.check_ranges(config)
+
+
+def test_what_nothing_reads_may_be_out_of_range():
+  registry.check_ranges(toys.config(method="supervised", semi__xi=-1.0))
+
+
 def test_building_a_method_refuses_them():
   config = toys.config(method="supervised", sampler__beta=0.9)
   with pytest.raises(ValueError, match="sampler.beta is 0.9"):
+    methods.stages("supervised", toys.learner(), config)
+  config = toys.config(method="supervised", embedding__momentum=1.0)
+  with pytest.raises(ValueError, match="embedding.momentum is 1.0; it must be"):
     methods.stages("supervised", toys.learner(), config)

@@ -14,7 +14,7 @@ NUM_LABELED = 6
 def total(index, losses, *, omega, reduction):
   """The loss of a batch of given losses, reduced by the plain mean."""
   make = embedding.pseudo_label_terms(
-    omega=omega, reduction=reduction, num_labeled=NUM_LABELED, field="pseudo"
+    omega=omega, reduction=reduction, num_labeled=NUM_LABELED
   )
   result = 0.0
   for factor, weights in make(jnp.asarray(index)):
@@ -71,7 +71,7 @@ def test_parts_equal_numpy_under_class_weights(reduction, size):
     num_classes=3,
   )
   terms = embedding.pseudo_label_terms(
-    omega=0.3, reduction="parts", num_labeled=NUM_LABELED, field="pseudo"
+    omega=0.3, reduction="parts", num_labeled=NUM_LABELED
   )
   found = sum(
     factor
@@ -93,18 +93,3 @@ def test_parts_equal_numpy_under_class_weights(reduction, size):
       norm = w.sum() if reduction == "weighted_mean" else len(e)
       expected += factor * np.sum(w * e) / norm
   np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-  "settings, message",
-  [
-    ({"reduction": "sum"}, "pseudo.reduction is 'sum'; choose one of examples"),
-    ({"omega": -1.0}, "pseudo.omega is -1.0; it must be 0 or more"),
-    ({"omega": float("inf")}, "pseudo.omega is inf"),
-    ({"omega": float("nan")}, "pseudo.omega is nan"),
-  ],
-)
-def test_mistakes_are_told(settings, message):
-  given = {"omega": 1.0, "reduction": "examples", "num_labeled": 1}
-  with pytest.raises(ValueError, match=message):
-    embedding.pseudo_label_terms(**(given | settings), field="pseudo")

@@ -145,14 +145,11 @@ def test_nothing_to_draw_from(name):
     ),
     ({"name": "effective_number", "beta": -0.1}, "sampler.beta is -0.1"),
     ({"name": "effective_number", "beta": math.nan}, "sampler.beta is nan"),
-    ({"name": "random", "defer": 1.0}, r"sampler.defer is 1.0; .* in \[0, 1\)"),
-    ({"name": "random", "defer": -0.2}, "sampler.defer is -0.2"),
-    ({"name": "power", "defer": math.nan}, "sampler.defer is nan"),
   ],
 )
 def test_errors(changes, message):
   with pytest.raises(ValueError, match=message):
-    probabilities.check(settings(**changes))
+    probabilities.over_epochs(settings(**changes), np.ones(1), epochs=1)
 
 
 @pytest.mark.parametrize("name", probabilities.NAMES)
