@@ -189,7 +189,7 @@ def _try(case: str, source: str, folder: Path) -> dict[str, Any]:
   mesh = sharding.make_mesh(1)
   task = build.build_task(config, mesh, None)
   learner = build.build_learner(config, task, mesh)
-  stages = methods.stages(config.method, learner, config)
+  stages = methods.stages(learner, config)
   shutil.rmtree(folder, ignore_errors=True)
   run.Run(folder, mesh=mesh, checkpoint_every_s=3600.0, keep=2).execute(
     stages, learner.init()

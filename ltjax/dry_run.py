@@ -46,7 +46,7 @@ def show(
   mesh = sharding.make_mesh()
   task = build.build_task(config, mesh, data_dir)
   learner = outlined(build.build_learner(config, task, mesh))
-  stages = methods.stages(config.method, learner, config)
+  stages = methods.stages(learner, config)
   echo(str(ml_collections.ConfigDict(registry.told(config))))
   echo(task.class_table())
   echo(task.storage_table() + "\n")

@@ -80,7 +80,7 @@ def train(
     mesh = sharding.make_mesh()
     task = build.build_task(config, mesh, data_dir, given)
     learner = build.build_learner(config, task, mesh)
-    stages = methods.stages(config.method, learner, config)
+    stages = methods.stages(learner, config)
     state = learner.init()
     # Only now: a mistake found above must not bind the folder to its config.
     distributed.on_first(lambda: _keep(folder, config, task.split))
@@ -127,7 +127,7 @@ def check(
     config, build.build_task(config, mesh, data_dir), mesh
   )
   count = rehearsal.rehearse(
-    list(methods.stages(config.method, learner, config)),
+    list(methods.stages(learner, config)),
     learner.init(),
     learner.predictor,
     mesh=mesh,

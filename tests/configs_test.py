@@ -77,7 +77,7 @@ def built(config):
   mesh = sharding.make_mesh(1)
   task = build.build_task(config, mesh, None)
   learner = build.build_learner(config, task, mesh)
-  return task, methods.stages(config.method, learner, config)
+  return task, methods.stages(learner, config)
 
 
 def test_the_promised_files_are_there():

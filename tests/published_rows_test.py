@@ -170,7 +170,7 @@ def test_ldam_has_the_cosine_head_in_all_stages(row):
     image_shape=(toys.SIZE, toys.SIZE, 1),
   )
   learner = toys.learner(network=network)
-  stages = methods.stages(config.method, learner, config)
+  stages = methods.stages(learner, config)
   state = jax.eval_shape(learner.init)
   seen = []
   for stage in stages:
@@ -192,10 +192,7 @@ def test_the_base_of_pseudo_label_counts_labels_only():
   for name in toys.BLOCKS:
     config[name].warmup_epochs = 0
   learner = toys.learner()
-  stages = {
-    stage.name: stage
-    for stage in methods.stages(config.method, learner, config)
-  }
+  stages = {stage.name: stage for stage in methods.stages(learner, config)}
   state = learner.init().replace(
     pseudo_labels=jnp.full((toys.M,), 3, jnp.int32)
   )

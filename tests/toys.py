@@ -537,7 +537,7 @@ def stages(case, learner, *, loops=2, **changes):
   settings = config(method=case, loops=loops, **changes)
   if case == "smoothing":
     return list(example()["stages"](learner, settings))
-  return methods.stages(case, learner, settings)
+  return methods.stages(learner, settings)
 
 
 def execute(workdir, learner, stages, *, state=None, **settings):

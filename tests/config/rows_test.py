@@ -37,7 +37,7 @@ def test_a_row_builds_its_stages(row):
     config.pretrain.queue = 2 * toys.BATCH
   config.classifier.select_tau = False
   config.prototypes.count = toys.N
-  stages = methods.stages(config.method, toys.learner(), config)
+  stages = methods.stages(toys.learner(), config)
   assert stages[-1].report is not None
   assert len({stage.name for stage in stages}) == len(stages)
   trains = [stage.name for stage in stages if stage.steps]

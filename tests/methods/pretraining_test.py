@@ -23,7 +23,9 @@ def config(name, **changes):
 
 def test_none_is_no_stage(learner):
   assert list(pretraining.stages(learner, config("none"))) == []
-  names = [s.name for s in methods.stages("decoupling", learner, toys.config())]
+  names = [
+    s.name for s in methods.stages(learner, toys.config(method="decoupling"))
+  ]
   assert names == ["embedding", "classifier"]
 
 
@@ -45,7 +47,7 @@ def test_stage_of_the_config(learner, name, data, images):
 
 def test_decoupling_starts_from_the_embedding(learner, tmp_path):
   """The next stage sees the new embedding and the fresh heads."""
-  made = methods.stages("decoupling", learner, config("rotation"))
+  made = methods.stages(learner, config("rotation", method="decoupling"))
   assert [stage.name for stage in made] == [
     "pretrain",
     "embedding",
@@ -84,11 +86,11 @@ def test_decoupling_starts_from_the_embedding(learner, tmp_path):
 )
 def test_bad_settings(learner, name, changes, message):
   with pytest.raises(ValueError, match=message):
-    methods.stages("supervised", learner, config(name, **changes))
+    methods.stages(learner, config(name, method="supervised", **changes))
 
 
 def test_all_images_are_more_than_the_labeled_ones():
   learner = toys.learner(unlabeled=(0,) * toys.C)
   block = config("rotation", pretrain__data="all", method="supervised")
   with pytest.raises(ValueError, match="pretrain.data is 'all', but there are"):
-    methods.stages("supervised", learner, block)
+    methods.stages(learner, block)

@@ -266,7 +266,7 @@ def test_what_nothing_reads_may_be_out_of_range():
 def test_building_a_method_refuses_them():
   config = toys.config(method="supervised", sampler__beta=0.9)
   with pytest.raises(ValueError, match="sampler.beta is 0.9"):
-    methods.stages("supervised", toys.learner(), config)
+    methods.stages(toys.learner(), config)
   config = toys.config(method="supervised", embedding__momentum=1.0)
   with pytest.raises(ValueError, match="embedding.momentum is 1.0; it must be"):
-    methods.stages("supervised", toys.learner(), config)
+    methods.stages(toys.learner(), config)

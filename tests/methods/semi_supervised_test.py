@@ -22,7 +22,7 @@ every_method = pytest.mark.parametrize("name", NAMES)
 
 def stages(name, learner=None, **changes):
   return methods.stages(
-    name, learner or toys.learner(), toys.config(method=name, **changes)
+    learner or toys.learner(), toys.config(method=name, **changes)
   )
 
 

@@ -239,7 +239,9 @@ def test_no_unlabeled_images_are_refused():
 def test_a_stage_that_does_not_fit_is_refused_before_any_runs():
   """Also the last block of the config: nothing has been trained by then."""
   with pytest.raises(ValueError, match="refit.batch_size is 41"):
-    methods.stages("sslt", toys.learner(), toys.config(refit__batch_size=41))
+    methods.stages(
+      toys.learner(), toys.config(method="sslt", refit__batch_size=41)
+    )
 
 
 def test_statistics_may_follow_the_refit(tmp_path):
