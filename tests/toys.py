@@ -19,7 +19,7 @@ import numpy as np
 from ltjax import config as configs
 from ltjax import methods, models
 from ltjax.data import task as tasks
-from ltjax.data.splits import draw as splits
+from ltjax.data.splits import draw
 from ltjax.data.splits import groups as grouping
 from ltjax.devices import sharding
 from ltjax.methods import posthoc
@@ -127,7 +127,7 @@ def task(
   counts = np.add(LABELED, unlabeled) + validation
   labels = labels_of(counts)
   images = pictures(labels, size=size)
-  split = splits.build(
+  split = draw.build(
     labels,
     num_classes=C,
     labeled={"profile": "explicit", "counts": LABELED},

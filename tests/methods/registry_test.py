@@ -10,7 +10,7 @@ from ltjax import config as configs
 from ltjax import methods
 from ltjax.config import __main__ as command
 from ltjax.config import check as config_check
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.methods import blocks, registry, semi_supervised
 
 LWS = {"classifier__kind": "lws"}
@@ -18,7 +18,7 @@ LWS = {"classifier__kind": "lws"}
 
 def refusal(row="ce", **changes):
   """Returns the message on a row of the tables with fields changed."""
-  config = presets.apply(toys.config(), row)
+  config = rows.apply(toys.config(), row)
   config.update_from_flattened_dict(
     {name.replace("__", "."): value for name, value in changes.items()}
   )
@@ -27,10 +27,10 @@ def refusal(row="ce", **changes):
   return str(caught.value)
 
 
-@pytest.mark.parametrize("row", presets.ROWS)
+@pytest.mark.parametrize("row", rows.ROWS)
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_rows_of_the_tables_set_nothing_in_vain(row, variant):
-  config = presets.apply(configs.default(variant), row)
+  config = rows.apply(configs.default(variant), row)
   registry.check_read(config)
 
 
@@ -48,7 +48,7 @@ def test_the_message_names_the_value_the_reader_and_the_default():
 
 
 def test_both_variants_defaults_pass_and_are_named():
-  config = presets.apply(configs.default("paper"), "ce")
+  config = rows.apply(configs.default("paper"), "ce")
   config.consistency.memory_reset = "uniform"  # of the authors' code
   registry.check_read(config)
   config.pseudo_label.transform = "none"
@@ -124,7 +124,7 @@ def test_what_nothing_reads_is_refused(row, changes):
   ],
 )
 def test_what_is_read_passes(row, changes):
-  config = presets.apply(toys.config(), row)
+  config = rows.apply(toys.config(), row)
   config.update_from_flattened_dict(
     {name.replace("__", "."): value for name, value in changes.items()}
   )
@@ -152,7 +152,7 @@ def test_a_method_that_was_added_reads_its_blocks(monkeypatch):
 
 
 def test_told_are_the_settings_that_a_run_reads():
-  config = presets.apply(configs.default(), "ce")
+  config = rows.apply(configs.default(), "ce")
   told = registry.told(config)
   blocks = {*("data", "model", "embedding", "loss", "sampler", "pretrain")}
   blocks |= {*("posthoc", "eval", "run")}
@@ -169,7 +169,7 @@ def test_told_are_the_settings_that_a_run_reads():
 
 
 def test_a_config_of_all_blocks_is_compared_in_those_that_are_read():
-  config = presets.apply(configs.default(), "ce")
+  config = rows.apply(configs.default(), "ce")
   stored = config.to_dict() | {"older": 1}
   assert registry.as_told(config, stored) == registry.told(config) | {
     "older": 1
@@ -178,7 +178,7 @@ def test_a_config_of_all_blocks_is_compared_in_those_that_are_read():
 
 def test_what_is_told_gives_the_config_again():
   for row in ("ce", "sslt", "fassl", "pseudo_label_d", "glmc_max_norm"):
-    config = presets.apply(configs.default("author_code"), row)
+    config = rows.apply(configs.default("author_code"), row)
     again = config_check.completed(registry.told(config))
     assert registry.told(again) == registry.told(config), row
 
@@ -243,7 +243,7 @@ def test_help_tells_default_range_need_and_variant(capsys):
   ],
 )
 def test_what_is_out_of_range_is_refused(row, changes, message):
-  config = presets.apply(toys.config(), row)
+  config = rows.apply(toys.config(), row)
   registry.check_ranges(config)
   ((name, value),) = changes.items()
   field = name.replace("__", ".")
@@ -255,7 +255,7 @@ def test_what_is_out_of_range_is_refused(row, changes, message):
 def test_both_limits_are_checked_where_they_are_closed():
   """Both of a teacher's are rows of Table 3 of FASSL."""
   for ema in (0.0, 1.0):
-    config = presets.apply(toys.config(student__ema=ema), "byol")
+    config = rows.apply(toys.config(student__ema=ema), "byol")
     registry.check_ranges(config)
 
 
