@@ -23,7 +23,7 @@ from benchmarks import clock, flops, loops, machine, peak, table
 from benchmarks import subject as subjects
 from ltjax.devices import sharding
 from ltjax.losses import classification
-from ltjax.models import convolution
+from ltjax.models.layers import convolution
 from ltjax.training import state as states
 
 WAYS = ("forward", "input gradient", "kernel gradient")

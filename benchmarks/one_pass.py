@@ -8,7 +8,7 @@ import contextlib
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import batch_norm
+from ltjax.models.layers import batch_norm
 
 
 def statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,7 +14,7 @@ import ml_collections
 from ltjax import methods, models
 from ltjax.config import check as config_check
 from ltjax.devices import memory, sharding
-from ltjax.methods import build, registry
+from ltjax.methods import build, frozen, registry
 from ltjax.methods.learner import Learner
 from ltjax.training import fit, inference
 from ltjax.training.stage import Stage, shapes_after
@@ -45,7 +45,8 @@ def show(
   config_check.check(config)
   mesh = sharding.make_mesh()
   task = build.build_task(config, mesh, data_dir)
-  learner = outlined(build.build_learner(config, task, mesh))
+  learner = build.build_learner(config, task, mesh)
+  learner = outlined(frozen.on_features(learner, config, outlined=True))
   stages = methods.stages(learner, config)
   echo(str(ml_collections.ConfigDict(registry.told(config))))
   echo(task.class_table())
@@ -196,7 +197,7 @@ class _Outlined(inference.Predictor):
 
   def features(self, state, images, *, key=None):
     del key
-    first = jax.tree.leaves(state.backbone)[0].ravel()[0]
+    first = jax.tree.leaves((state.backbone, state.head))[0].ravel()[0]
     shape = (len(images), self.model.feature_dim)
     return jnp.broadcast_to(first, shape).astype(jnp.float32)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ltjax.data import task as tasks
 from ltjax.devices import compilation
-from ltjax.methods import build
+from ltjax.methods import build, frozen
 from ltjax.runs import finished
 from ltjax.runs import trained as trained_lib
 
@@ -58,6 +58,7 @@ def evaluate(
       " choose --split=test."
     )
   learner = build.build_learner(config, task, run.mesh)
+  learner = frozen.on_features(learner, config)
   state = run.state()
   if _equal(state.head, state.balanced_head):
     head = "balanced"  # One head is both, and the run reports it as this.

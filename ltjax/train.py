@@ -14,7 +14,7 @@ from ltjax.data import task as tasks
 from ltjax.data.sources import given as givens
 from ltjax.data.splits import record
 from ltjax.devices import distributed, sharding
-from ltjax.methods import build, registry
+from ltjax.methods import build, frozen, registry
 from ltjax.report import page
 from ltjax.report import summary as summaries
 from ltjax.runs import progress as progressing
@@ -79,7 +79,8 @@ def train(
 
     mesh = sharding.make_mesh()
     task = build.build_task(config, mesh, data_dir, given)
-    learner = build.build_learner(config, task, mesh)
+    whole = build.build_learner(config, task, mesh)
+    learner = frozen.on_features(whole, config)
     stages = methods.stages(learner, config)
     state = learner.init()
     # Only now: a mistake found above must not bind the folder to its config.
@@ -95,7 +96,8 @@ def train(
         progress=progress,
       )
       state = run.execute(stages, state)
-    trained.save(folder.path, state, task=task, settings=config.model)
+    state = frozen.whole(whole, state)
+    trained.save(folder.path, state, task=whole.task, settings=config.model)
     summary = distributed.on_first(lambda: _sum_up(folder, config, task))
     echo(f"{headline(summary)} Report: {folder / 'report.md'}")
     return summary
@@ -126,6 +128,7 @@ def check(
   learner = build.build_learner(
     config, build.build_task(config, mesh, data_dir), mesh
   )
+  learner = frozen.on_features(learner, config, outlined=True)
   count = rehearsal.rehearse(
     list(methods.stages(learner, config)),
     learner.init(),

@@ -7,7 +7,8 @@ import toys
 from ltjax import models
 from ltjax.augment import views
 from ltjax.devices import sharding
-from ltjax.models import convolution, heads
+from ltjax.models import heads
+from ltjax.models.layers import convolution
 
 SMALL = {"batch_size": 4, "image": 8, "dtype": "float32", "steps": 2}
 FEATURES = 5

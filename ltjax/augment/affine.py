@@ -1,11 +1,10 @@
 """Affine warps: shear, shift and turn, as one matrix an image.
 
-A warp is told backwards: the matrix `[[a, b, c], [d, e, f]]` gives for each
-pixel (x, y) of the result the place `(a x + b y + c, d x + e y + f)` of the
-image that it shows. Whichever matrix each image of a batch has, warping is one
-lookup a pixel. Pixels are places at their centers, the nearest one is taken and
-what lies outside is black, as Pillow's `transform` does by default. Matrices
-are float32 `[B, 2, 3]`, made from numbers `[B]`.
+The matrix `[[a, b, c], [d, e, f]]` gives for each pixel (x, y) of the result
+the place `(a x + b y + c, d x + e y + f)` of the image that it shows, so that
+warping a batch is one lookup a pixel. Pixels are places at their centers, the
+nearest one is taken and what lies outside is black, as Pillow's `transform`
+does by default. Matrices are float32 `[B, 2, 3]`, made from numbers `[B]`.
 """
 
 from __future__ import annotations
@@ -18,15 +17,10 @@ _ONE = 1 << 16  # Pillow's fixed point
 
 
 def warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
-  """Warps each image by its own matrix.
+  """Warps each image by its own matrix; 0 where the image has no such place.
 
-  Args:
-    images: `[B, H, W, C]`, any dtype.
-    matrices: float `[B, 2, 3]`, from places of the result to those of the
-      image, x (to the right) before y (down).
-
-  Returns:
-    As `images`; 0 where the image has no such place.
+  `images` are `[B, H, W, C]`, any dtype, `matrices` float `[B, 2, 3]`, from
+  places of the result to those of the image, x (to the right) before y (down).
   """
   batch, height, width, channels = images.shape
   chex.assert_shape(matrices, (batch, 2, 3))
@@ -69,12 +63,11 @@ def translate(columns: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def rotate(degrees: jax.Array, *, height: int, width: int) -> jax.Array:
-  """Turns by degrees about the middle of the image, counter-clockwise.
+  """Turns by degrees `[B]` about the middle of the image, counter-clockwise.
 
   Args:
     degrees: `[B]`.
-    height: pixels of the image.
-    width: likewise.
+    height, width: of the image, in pixels.
   """
   angle = jnp.deg2rad(degrees)
   cos, sin = jnp.cos(angle), jnp.sin(angle)

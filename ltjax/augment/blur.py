@@ -1,9 +1,4 @@
-"""Gaussian blur on the device, one width per image.
-
-Blur takes the fine texture from a view, so that the network has to look at
-shapes. The width of the filter is random, the number of its taps is not: it
-compiles once.
-"""
+"""Gaussian blur on the device: a width for each image, taps that are fixed."""
 
 from __future__ import annotations
 
@@ -19,12 +14,8 @@ from ltjax import require
 def radius(size: int) -> int:
   """Returns the taps on each side of the middle: a tenth of the side in all.
 
-  Args:
-    size: pixels of the image's smaller side.
-
-  Returns:
-    half of a tenth of `size`, rounded down, but 1 or more; 0 for a single
-    pixel.
+  That is half of a tenth of `size`, the pixels of the smaller side, rounded
+  down, but 1 or more; 0 for a single pixel.
   """
   return min(max(1, size // 20), size - 1)
 
@@ -40,13 +31,7 @@ def gaussian(image: jax.Array, sigma: jax.Array, *, radius: int) -> jax.Array:
     image: float `[H, W, C]`.
     sigma: `[]`, pixels, above 0.
     radius: taps on each side of the middle, fewer than the smaller side has
-      pixels; 0 changes nothing.
-
-  Returns:
-    As `image`.
-
-  Raises:
-    ValueError: if the radius does not fit the image.
+      pixels; 0 changes nothing. A ValueError if it does not fit.
   """
   chex.assert_rank([image, sigma], [3, 0])
   chex.assert_type(image, float)
@@ -79,17 +64,11 @@ def random_blur(
   """Blurs some of the images, each by its own width.
 
   Args:
-    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
+    key: one key.
     images: float `[B, H, W, C]`.
-    probability: that an image is blurred, in [0, 1].
+    probability: that an image is blurred, in [0, 1], else a ValueError.
     sigma: least and largest standard deviation of the filter, in pixels; the
       filter is cut off at `radius` of the smaller side.
-
-  Returns:
-    As `images`.
-
-  Raises:
-    ValueError: if the probability or sigma is out of its range.
 
   Source: Chen et al. (2020), "A simple framework for contrastive learning of
     visual representations", Appendix A. Its 16 pixels would get a filter of one

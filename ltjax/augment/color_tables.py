@@ -1,10 +1,8 @@
 """Colour tables: for each image and channel, what becomes of 256 values.
 
-Many changes of colour look at one byte at a time: inverting, thresholds,
-stretching, equalising. Such a change is a table of 256 bytes, made from the
-image's histogram or from a number alone. Whatever the change, applying it is
-one lookup a pixel, so a batch in which each image has another change costs no
-more than one in which all have the same. All tables are Pillow's.
+A change of colour that looks at one byte at a time is a table of 256 bytes,
+made from the image's histogram or from a number alone. Applying any is one
+lookup a pixel. All tables are Pillow's.
 
 Images are uint8 `[B, H, W, C]` of 3 channels or 1, tables uint8 `[B, C, 256]`,
 histograms int32 `[B, C, 256]`, and numbers, one an image, `[B]`.
@@ -50,13 +48,11 @@ def gray(images: jax.Array) -> jax.Array:
 def blend(other: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Array:
   """Goes from one image to or past another: `other + factor (image - other)`.
 
-  Args:
-    other: integers in 0 to 255, what a factor of 0 gives.
-    image: integers in 0 to 255, what a factor of 1 gives.
-    factor: float. All three broadcast.
+  Returns uint8, clipped to 0 to 255 and cut to an integer, as Pillow's `blend`.
 
-  Returns:
-    uint8, clipped to 0 to 255 and cut to an integer, as Pillow's `blend`.
+  Args:
+    other, image: integers in 0 to 255, what factors of 0 and 1 give.
+    factor: float. All three broadcast.
   """
   other, image = other.astype(jnp.float32), image.astype(jnp.float32)
   return jnp.clip(other + factor * (image - other), 0, 255).astype(jnp.uint8)

@@ -1,8 +1,7 @@
 """Random colours on the device: jitter and grayscale, one key per image.
 
 Two crops of one photograph share their colours, and a network asked to pair
-them need look at nothing else. Contrastive learning therefore changes the
-colours of each view by chance.
+them need look at nothing else; so contrastive learning changes them by chance.
 
 Images are floats `[..., H, W, C]` in [0, 1] of 3 channels or 1, and are not
 rounded, as torchvision does with tensors. Brightness, contrast and saturation
@@ -89,19 +88,11 @@ def random_jitter(
   The defaults are those of MoCo v2.
 
   Args:
-    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
+    key: one key.
     images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
-    brightness: strength, 0 or more; 0 for none, as in the next two.
-    contrast, saturation: strength.
-    hue: in [0, 0.5].
+    brightness, contrast, saturation: strengths, 0 or more; 0 for none.
+    hue: in [0, 0.5]. Other strengths or channels are a ValueError.
     probability: that an image is changed at all, in [0, 1].
-
-  Returns:
-    As `images`.
-
-  Raises:
-    ValueError: if a strength or the probability is out of its range, or the
-      images have neither 1 nor 3 channels.
 
   Source: Wu et al. (2018), "Unsupervised feature learning via non-parametric
     instance discrimination"; Chen et al. (2020), MoCo v2.
@@ -125,16 +116,10 @@ def random_grayscale(
   """Takes the colour from some of the images.
 
   Args:
-    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
-    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
-    probability: that an image becomes gray, in [0, 1].
-
-  Returns:
-    As `images`.
-
-  Raises:
-    ValueError: if the probability is out of its range, or the images have
-      neither 1 nor 3 channels.
+    key: one key.
+    images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1 (else
+      ValueError).
+    probability: that an image becomes gray, in [0, 1], else a ValueError.
   """
   _check(images, probability)
 
@@ -156,9 +141,6 @@ def in_random_order(
     key: a key.
     image: `[H, W, C]`.
     operations: K functions of an image, which keep its shape and dtype.
-
-  Returns:
-    As `image`.
   """
   order = jax.random.permutation(key, len(operations))
   for position in range(len(operations)):

@@ -1,8 +1,4 @@
-"""Small shifts and mirrors, and the normalisation that ends every transform.
-
-Images that fill their square, as CIFAR's, are padded and cut at a random place;
-the bytes become standardised floats last.
-"""
+"""Small shifts and mirrors, and the normalisation that ends every transform."""
 
 from __future__ import annotations
 
@@ -26,16 +22,8 @@ def normalize(
 
   Args:
     images: uint8 `[B, H, W, C]`.
-    mean: Per channel `[C]`, on the scale [0, 1].
-    std: Per channel `[C]`, on the scale [0, 1], positive.
+    mean, std: Per channel `[C]`, on [0, 1]; std is positive, else a ValueError.
     dtype: Of the result; the arithmetic is fp32.
-
-  Returns:
-    `[B, H, W, C]` of `dtype`.
-
-  Raises:
-    ValueError: `mean` or `std` does not fit the channels, or `std` is not
-      positive.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)
@@ -72,19 +60,11 @@ def random_crop_flip(
   left to right with probability one half. A window may also be smaller.
 
   Args:
-    key: One key; image i uses the i-th of `jax.random.split(key, B)`.
+    key: One key.
     images: `[B, H, W, C]`, any dtype.
-    pad: Pixels, 0 for no crop.
-    flip: Whether to mirror. Off where a mirrored image is another thing, such
-      as digits.
-    size: Pixels of the window's sides, all offsets equally likely; 0 for those
-      of the images.
-
-  Returns:
-    `[B, H, W, C]`, or `[B, size, size, C]`; dtype as given.
-
-  Raises:
-    ValueError: `pad` is negative, or the window larger than the padded image.
+    pad: Pixels, 0 for no crop. Negative or too few for `size`: a ValueError.
+    flip: Whether to mirror; not where that is another thing, such as digits.
+    size: Pixels of the window's sides; 0 for those of the images.
 
   Source: Lee et al. (2015), "Deeply-supervised nets", as used by He et al.
     (2016) on CIFAR.

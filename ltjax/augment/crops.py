@@ -1,9 +1,8 @@
 """Crops of larger images: a random window, rescaled, or the middle.
 
-Photographs do not fill a fixed square as CIFAR's do. For training, a window of
-random area and shape is cut out and rescaled to the network's input, so that
-an object is seen at many sizes (*random resized crop*, "Inception crop"); for
-testing, the middle is cut out.
+For training on photographs, a window of random area and shape is rescaled to
+the network's input, so that an object is seen at many sizes (*random resized
+crop*, "Inception crop"); for testing, the middle is cut out.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def random_box(
   scale: tuple[float, float] = (0.08, 1.0),
   ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> jax.Array:
-  """Draws the window of a random resized crop.
+  """Draws the window of a random resized crop: int32 top, left, height, width.
 
   The share of the area is uniform in `scale`, the logarithm of width / height
   uniform in `log(ratio)`; the sides are rounded to pixels and the place is
@@ -43,13 +42,7 @@ def random_box(
     key: a key.
     height, width: pixels of the image.
     scale: least and largest share of the image's area, in (0, 1].
-    ratio: least and largest width / height.
-
-  Returns:
-    int32 `[4]`: top, left, height, width.
-
-  Raises:
-    ValueError: if `scale` or `ratio` is out of its range.
+    ratio: least and largest width / height. Wrong ones are a ValueError.
 
   Source: Szegedy et al. (2015), "Going deeper with convolutions", Section 6;
     the ten draws and the fallback as in torchvision's RandomResizedCrop.
@@ -92,21 +85,15 @@ def resized_window(
   """Rescales a window of an image to a square, antialiased.
 
   As Pillow's `resize(size, BILINEAR, box=...)`, or BICUBIC: at the window's
-  border the filter reads the pixels beyond it, where the image has them.
+  border the filter reads the pixels beyond it, where the image has them. Bytes
+  are clipped and rounded, floats are neither.
 
   Args:
     image: `[H, W, C]`, bytes or floats.
     box: `[4]` top, left, height, width, in pixels.
     size: pixels of the result's sides.
     interpolation: "linear", or "cubic" (a = -1/2), which is sharper and may
-      leave the range of the image a little.
-
-  Returns:
-    `[size, size, C]`, dtype as given; bytes are clipped and rounded, floats are
-    neither.
-
-  Raises:
-    ValueError: if the interpolation is unknown.
+      leave the range of the image a little. Others are a ValueError.
   """
   chex.assert_rank([image, box], [3, 1])
   require.choice("The interpolation of a crop", interpolation, INTERPOLATIONS)
@@ -138,19 +125,10 @@ def random_resized_crop(
   """Cuts a random window out of each image and rescales it to a square.
 
   Args:
-    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
-    images: `[B, H, W, C]`, bytes or floats.
-    size: pixels of the result's sides, at least 1.
-    scale: least and largest share of the image's area, in (0, 1].
-    ratio: least and largest width / height.
-    interpolation: one of `INTERPOLATIONS`; see `resized_window`.
-
-  Returns:
-    `[B, size, size, C]`, dtype as given; bytes are rounded.
-
-  Raises:
-    ValueError: if `size`, `scale` or `ratio` is out of its range, or the
-      interpolation is unknown.
+    key: one key.
+    images: `[B, H, W, C]`, bytes, which are rounded, or floats.
+    size, interpolation: as of `resized_window`, else a ValueError.
+    scale, ratio: as of `random_box`, as are errors.
 
   Source: Szegedy et al. (2015), Section 6; see `random_box`.
   """
@@ -168,17 +146,9 @@ def random_resized_crop(
 
 
 def center_crop(images: jax.Array, *, size: int) -> jax.Array:
-  """Cuts the middle square out of each image.
+  """Cuts the middle `[B, size, size, C]` out of images `[B, H, W, C]`.
 
-  Args:
-    images: `[B, H, W, C]`, any dtype.
-    size: pixels of the result's sides, at most those of the images.
-
-  Returns:
-    `[B, size, size, C]`, dtype as given.
-
-  Raises:
-    ValueError: if `size` is not between 1 and the images' smaller side.
+  Larger sizes than their smaller side, or below 1, are a ValueError.
   """
   chex.assert_rank(images, 4)
   height, width = images.shape[1:3]

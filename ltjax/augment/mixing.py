@@ -1,14 +1,10 @@
 """MixUp and CutMix: images made of two, and labels made of two with them.
 
-An image and its *partner* become one. MixUp blends all pixels, CutMix takes a
-box of them from the partner. The `ratio`, lambda, is the share of the first
-image. It is one number for the batch, as in the published code of both, or one
-for each image.
-
-Which partners an image has is the caller's: the same batch in another order, or
-one that was drawn by other probabilities. Labels are blended as images are. By
-the linearity of the cross-entropy blended losses are the same as losses of
-blended one-hot labels:
+MixUp blends all pixels of an image and its *partner*, CutMix takes a box of
+them from the partner. The `ratio`, lambda, is the share of the first image: one
+number for the batch, as in the published code of both, or one for each image.
+Labels are blended as images are; by the linearity of the cross-entropy blended
+losses are the same:
 
     ratio = mixing.draw_ratio(key, beta=1.0)
     x = mixing.mixup(images, images[order], ratio)
@@ -37,14 +33,8 @@ def draw_ratio(
 
   Args:
     key: a random key.
-    beta: above 0; below 1 most pairs are mostly one of both.
-    shape: `()` for one of the batch, `(B,)` for one of each image.
-
-  Returns:
-    fp32 of the shape, in [0, 1].
-
-  Raises:
-    ValueError: if beta is not above 0 and finite.
+    beta: above 0, else a ValueError; below 1 most pairs are mostly one of both.
+    shape: `()` for one of the batch, `(B,)` for one of each image; fp32.
   """
   require.within("beta", beta, "(0, inf)", "1 draws lambda evenly")
   return jax.random.beta(key, beta, beta, shape, jnp.float32)
@@ -53,15 +43,11 @@ def draw_ratio(
 def mixup(
   first: jax.Array, second: jax.Array, ratio: jax.Array | float
 ) -> jax.Array:
-  """Blends: `ratio * first + (1 - ratio) * second`.
+  """Blends in fp32: `ratio * first + (1 - ratio) * second`.
 
   Args:
-    first: `[B, ...]`, float: images, one-hot labels or losses.
-    second: as `first`, of the partners.
+    first, second: `[B, ...]`, float: images, one-hot labels or losses.
     ratio: `[]` or `[B]`, in [0, 1].
-
-  Returns:
-    As `first`, computed in fp32.
 
   Source: Zhang et al. (2018), "mixup: beyond empirical risk minimization",
     Equation 2; as it draws partners, pairs of the same batch.
@@ -83,25 +69,19 @@ def box(
   width: int,
   side: str = "down",
 ) -> jax.Array:
-  """Draws the pixels that come from the partner, by the law of CutMix.
+  """Draws the pixels that come from the partner, bool `[H, W]`, as CutMix.
 
   The box has sides `floor(H r)` and `floor(W r)`, `r = sqrt(1 - ratio)`. Its
-  centre is any pixel, all alike. To all sides of the centre go half of its
-  sides, rounded down, and what lies beyond the border is cut off. So it covers
-  `1 - ratio` of the image at most, and often less.
+  centre is any pixel, all alike, with half of its sides, rounded down, to all
+  sides; what lies beyond the border is cut off. So it covers `1 - ratio` of the
+  image at most, and often less.
 
   Args:
     key: a random key.
     ratio: `[]`, in [0, 1]: the share of the image that is meant to stay.
-    height: H, in pixels.
-    width: W, in pixels.
-    side: whether the sides are rounded `down`, or `up` as in the code of GLMC.
-
-  Returns:
-    bool `[H, W]`, true inside of the box.
-
-  Raises:
-    ValueError: if `side` is unknown.
+    height, width: H and W, in pixels.
+    side: whether the sides are rounded `down`, or `up` as in the code of GLMC;
+      else a ValueError.
 
   Source: Yun et al. (2019), "CutMix", Equation 2, and their code for rounding
     and border; Du et al. (2023), GLMC, Equation 3.
@@ -132,22 +112,15 @@ def cutmix(
 ) -> tuple[jax.Array, jax.Array]:
   """Pastes a box of each partner, at the same place, into the image.
 
+  Returns the images, and the share of the label of the first, fp32 as `ratio`.
+
   Args:
     key: a random key.
-    images: `[B, H, W, C]`, any dtype.
-    partners: as `images`.
-    ratio: `[]` for one box in all images, or `[B]` for a box in each; in
-      [0, 1].
+    images, partners: `[B, H, W, C]`, any dtype.
+    ratio: in [0, 1], `[]` for one box in all images, `[B]` for one in each.
     labels: what the label's share of the image is: `published`, the ratio
       itself although the border cuts boxes off; or the real `area`.
-    side: as of `box`.
-
-  Returns:
-    The mixed images, and the share of the label of the first, fp32 of the shape
-    of `ratio`.
-
-  Raises:
-    ValueError: if `labels` or `side` is unknown.
+    side: as of `box`; unknown ones are a ValueError.
 
   Source: Yun et al. (2019), Equation 1. Their text has the published ratio;
     their code the area, and GLMC's the ratio.
@@ -179,20 +152,13 @@ def mix(
 ) -> tuple[jax.Array, jax.Array]:
   """Mixes by name: `mixup`, `cutmix`, or `plain`, which leaves images alone.
 
+  Returns as `cutmix`; the share is 1 for `plain`.
+
   Args:
-    name: one of `NAMES`.
+    name: one of `NAMES`, else a ValueError.
     key: a random key, for the box.
-    images: `[B, H, W, C]`, float.
-    partners: as `images`.
-    ratio: `[]` or `[B]`, in [0, 1].
+    images, partners, ratio: as of `cutmix`, float.
     **rules: `labels` and `side` of `cutmix`.
-
-  Returns:
-    The images, and the share of the label of the first, fp32 of the shape of
-    `ratio`; 1 for `plain`.
-
-  Raises:
-    ValueError: if a name is unknown.
   """
   require.choice("mixing", name, NAMES)
   ratio = jnp.asarray(ratio, jnp.float32)

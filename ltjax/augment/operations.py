@@ -1,8 +1,6 @@
 """The fifteen operations of RandAugment, a batch at a time.
 
-Each image has its own operation. Computing all fifteen for every image and
-choosing would be dear; instead they share four passes, of which the ones an
-operation does not need change nothing:
+Each image has its own operation. All share four passes:
 
 1. a table of 256 bytes (AutoContrast, Invert, Equalize, Solarize, Posterize,
    Contrast, Brightness),
@@ -10,8 +8,7 @@ operation does not need change nothing:
 3. an affine warp (ShearX, ShearY, TranslateX, TranslateY, Rotate),
 4. a filled square (Cutout).
 
-Everything is as Pillow does it with bytes. Gray images have no colour: there
-Color changes nothing.
+Everything is as Pillow does it with bytes. Color does not change gray images.
 """
 
 from __future__ import annotations
@@ -56,16 +53,10 @@ def apply(
   """Applies to each image its own operation.
 
   Args:
-    images: uint8 `[B, H, W, C]`, of 3 channels or 1.
+    images: uint8 `[B, H, W, C]`, of 3 channels or 1, else a ValueError.
     operations: int32 `[B]`, places in `NAMES`.
     values: float32 `[B]`, within `RANGES`, or its negative for `SIGNED`.
     centers: float32 `[B, 2]`, of Cutout: row and column, as shares in [0, 1).
-
-  Returns:
-    As `images`.
-
-  Raises:
-    ValueError: if the images have neither 1 nor 3 channels.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)
@@ -153,8 +144,8 @@ def _square(
 ) -> jax.Array:
   """Returns bool `[B, H, W, 1]`: the pixels that Cutout hides.
 
-  From `max(0, center - side / 2)`, rounded down, to `side` pixels on, both
-  ends counted.
+  From `max(0, center - side / 2)`, rounded down, to `side` pixels on,
+  inclusive.
   """
   height, width = images.shape[1:3]
   side = values * width

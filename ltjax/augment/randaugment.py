@@ -1,9 +1,9 @@
 """RandAugment with a strength of its own for each image.
 
-RandAugment draws operations at random and does all at one magnitude. Boosted
-contrastive learning gives each image a strength M in [0, 1], high for those
-that the network remembers badly: it says both how likely an operation is done
-and how far it goes. The operations are those of `ltjax.augment.operations`.
+RandAugment does all operations at one magnitude. Boosted contrastive learning
+gives each image a strength M in [0, 1], high for those that the network
+remembers badly: how likely an operation is done and how far it goes. The
+operations are those of `ltjax.augment.operations`.
 """
 
 from __future__ import annotations
@@ -38,22 +38,16 @@ def random_augment(
   way. A larger magnitude is not always a larger change: factors change nothing
   at 15, and Solarize and Posterize change less at 30.
 
-  An image to which something is done is first rounded to bytes; one to which
-  nothing is done stays as it is, exactly. M = 0 does nothing.
+  An image to which something is done is first rounded to bytes; others stay
+  exactly. M = 0 does nothing.
 
   Args:
-    key: one key; image i uses the i-th of `jax.random.split(key, B)`.
+    key: one key.
     images: float `[B, H, W, C]` in [0, 1], of 3 channels or 1.
     strength: M, `[B]` in [0, 1].
-    num_ops: operations drawn for each image, 1 or more.
+    num_ops: operations drawn for each image, 1 or more, else a ValueError.
     min_magnitude: m_0, in [0, 30]; None for that of the authors, 10 with one
-      operation and 5 with more.
-
-  Returns:
-    As `images`.
-
-  Raises:
-    ValueError: if `num_ops` or `min_magnitude` is out of its range.
+      operation and 5 with more. Others are a ValueError.
 
   Source: Zhou et al. (2022), "Contrastive learning with boosted memorization",
     Section 3.3; ranges, replacement, the least magnitude and U from the
@@ -82,18 +76,13 @@ def draw(
   """Draws what to do to one image.
 
   Args:
-    key: the image's key.
-    strength: M, `[]` in [0, 1].
-    num_ops: K, operations drawn, 1 or more.
-    min_magnitude: see `random_augment`.
+    key, strength: the image's key, and M, `[]` in [0, 1].
+    num_ops, min_magnitude: as of `random_augment`; K operations.
 
   Returns:
     the operations, int32 `[K]`, places in `operations.NAMES`; whether each is
     done, bool `[K]`; their values, float32 `[K]`; and the centers of their
     squares, float32 `[K, 2]`, of which Cutout takes notice.
-
-  Raises:
-    ValueError: if `num_ops` or `min_magnitude` is out of its range.
   """
   require.at_least("num_ops", num_ops, 1)
   if min_magnitude is None:
@@ -115,15 +104,12 @@ def draw(
 def operation_values(
   which: jax.Array, magnitudes: jax.Array, *, negative: jax.Array
 ) -> jax.Array:
-  """Returns what magnitudes mean for operations, `low + (high - low) m / 30`.
+  """Returns what magnitudes mean, `low + (high - low) m / 30`, float32 `[K]`.
 
   Args:
     which: int32 `[K]`, places in `operations.NAMES`.
     magnitudes: m, `[K]`, in [0, 30].
     negative: bool `[K]`; whether to go the other way, where there is one.
-
-  Returns:
-    float32 `[K]`.
   """
   ranges = np.array(list(operations.RANGES.values()), np.float32)
   low, high = jnp.asarray(ranges[:, 0])[which], jnp.asarray(ranges[:, 1])[which]

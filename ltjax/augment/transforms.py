@@ -2,8 +2,7 @@
 
 `crop_flip` is for images that fill their square, as CIFAR's: a shift of a few
 pixels and a mirror. `random_resized_crop` is for photographs: a window of any
-size, rescaled, and a mirror. With a crop size, training sees windows of so many
-pixels and testing the middle of the image.
+size, rescaled, and a mirror. Testing sees the middle of the image.
 """
 
 from __future__ import annotations
@@ -26,16 +25,11 @@ Test = Callable[[jax.Array], jax.Array]
 def check(
   *, image_shape: tuple[int, ...], augment: str, pad: int, crop_size: int
 ) -> None:
-  """Checks settings against the images.
+  """Raises a ValueError unless settings, as of `make`, fit the images.
 
   Args:
     image_shape: `(H, W, C)`.
-    augment: one of `AUGMENTS`.
-    pad: pixels of random cropping.
-    crop_size: pixels of the network's input; 0 for those of the images.
-
-  Raises:
-    ValueError: if one does not fit.
+    augment, pad, crop_size: as of `make`.
   """
   size = min(image_shape[:2])
   require.choice("data.augment", augment, AUGMENTS)

@@ -1,8 +1,7 @@
 """Views: two random looks at one image, for contrastive learning.
 
-A view is a random window at a random size, mirrored, with other colours. What
-two views of an image have in common is then, one hopes, its content. A boosted
-view is changed further by RandAugment, each image by a strength of its own.
+A view is a random window at a random size, mirrored, with other colours. A
+boosted view is changed further by RandAugment, each image by its own strength.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ def contrastive(
   A random resized crop, a mirror image with probability one half, colour jitter
   with probability 0.8, grayscale, blur and normalisation. The blur of MoCo v2
   and SimCLR is off by default, as is common at 32 pixels. Nothing is rounded to
-  bytes.
+  bytes. Settings out of range are a ValueError, as are smaller images.
 
   Args:
-    key: one key; each image draws by its own part of it.
+    key: one key.
     images: uint8 `[B, H, W, C]`, of 3 channels or 1.
     size: pixels of the result's sides, at most those of the images.
     mean, std: per channel `[C]`, on the scale [0, 1].
@@ -56,13 +55,6 @@ def contrastive(
     grayscale: probability, in [0, 1].
     blur: probability of Gaussian blur, in [0, 1].
     dtype: of the result; the arithmetic is fp32.
-
-  Returns:
-    `[B, size, size, C]` of `dtype`, normalised.
-
-  Raises:
-    ValueError: if a setting is out of its range, or an image smaller than its
-      view.
 
   Source: Chen et al. (2020), "Improved baselines with momentum contrastive
     learning", Section 3; the order as in SimCLR.
@@ -98,19 +90,10 @@ def boosted(
   view that `contrastive` makes with the same key and settings.
 
   Args:
-    key: one key; each image draws by its own part of it.
-    images: uint8 `[B, H, W, C]`, of 3 channels or 1.
+    key, images, mean, std, dtype: as of `contrastive`.
     strength: M, `[B]` in [0, 1]; see `randaugment.random_augment`.
-    mean, std: per channel `[C]`, on the scale [0, 1].
-    num_ops: operations drawn for each view, 1 or more.
-    dtype: of the result; the arithmetic is fp32.
+    num_ops: operations drawn for each view, 1 or more, else a ValueError.
     **settings: `size`, and what else `contrastive` takes.
-
-  Returns:
-    `[B, size, size, C]` of `dtype`, normalised.
-
-  Raises:
-    ValueError: as `contrastive`, or if `num_ops` is below 1.
 
   Source: Zhou et al. (2022), "Contrastive learning with boosted memorization",
     Section 3.3.
@@ -128,7 +111,7 @@ def two(
   *strength: jax.Array,
   view: Callable[..., jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-  """Makes two independent views of each image.
+  """Makes two independent views of each image, arrays as `view` gives them.
 
   Args:
     key: one key.
@@ -137,9 +120,6 @@ def two(
       `boosted` the strength `[B]` in [0, 1].
     view: `(key, images, *strength) -> views`, such as `contrastive` or
       `boosted` with its settings.
-
-  Returns:
-    Two arrays as `view` gives them.
   """
   first, second = jax.random.split(key)
   return view(first, images, *strength), view(second, images, *strength)

@@ -1,10 +1,8 @@
 """Integrity: a checkpoint that has been damaged since is noticed.
 
-A disk that fills up, a machine that loses power and a copy that broke off leave
-files that are there and wrong. The seal of a folder is one more file in it,
-with a digest of all the others. It is written last: a folder without a seal is
-whole (orbax renames it when it is complete), and the process was killed before
-it could be sealed.
+The seal of a folder is one more file in it, with a digest of all the others. It
+is written last: a folder without a seal is whole (orbax renames it when it is
+complete), and the process was killed before it could be sealed.
 """
 
 from __future__ import annotations
@@ -21,14 +19,7 @@ NAME = "seal.sha256"
 
 
 def write(folder: Path) -> None:
-  """Seals a folder as it is now.
-
-  Args:
-    folder: gets the file `seal.sha256`, whole or not at all.
-
-  Raises:
-    OSError: if it cannot be written.
-  """
+  """Seals a folder as it is now, by `seal.sha256`, whole or not at all."""
   temporary = folder / f"{NAME}.tmp"
   try:
     with open(temporary, "w", encoding="ascii") as file:
@@ -56,11 +47,7 @@ def check(folder: Path) -> None:
 
 
 def digest(folder: Path) -> str:
-  """Returns a SHA-256 over the names and contents of a folder's files.
-
-  Args:
-    folder: read with all its sub-folders; the seal itself is left out.
-  """
+  """Returns a SHA-256 over the names and contents of a folder's files."""
   sha = hashlib.sha256()
   own = {folder / NAME, folder / f"{NAME}.tmp"}
   files = {p for p in folder.rglob("*") if p.is_file()} - own
@@ -72,10 +59,7 @@ def digest(folder: Path) -> str:
 
 
 def fingerprint(tree: Any) -> str:
-  """Returns a SHA-256 over the paths, types and bytes of a tree's arrays.
-
-  Two trees have the same if and only if they are equal, bit for bit.
-  """
+  """Returns a SHA-256 over the paths, types and bytes of a tree's arrays."""
   sha = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

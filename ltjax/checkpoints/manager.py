@@ -2,13 +2,9 @@
 
 The only module that knows orbax. A checkpoint is a pytree of arrays with a
 small JSON record (where in the run it was taken) and a seal of its files, so
-that a damaged one is noticed, without handing it to orbax, and the one before
-it is used.
-
-Arrays that are split over devices are written and read in parts, each process
-its own, and other devices than those that wrote can read them: the parts are
-cut anew. Of several processes the first one seals and checks the files, and
-all agree on what is damaged.
+that of a damaged one the one before it is used. Each process writes and reads
+its own parts of arrays, which are cut anew for other devices; the first one
+seals and checks the files, and all agree on what is damaged.
 """
 
 from __future__ import annotations
@@ -43,15 +39,11 @@ class _DamagedError(Exception):
 
 
 class Checkpoints:
-  """The checkpoints of one run, in one directory.
+  """The checkpoints of one run, in one directory, which is made if missing.
 
   Args:
-    directory: made if missing.
-    keep: how many of the newest stay; at least 2, so that a damaged newest
-      has one before it.
-
-  Raises:
-    ValueError: if `keep` is below 2.
+    directory, keep: the folder, and how many of the newest stay; at least 2,
+      else a ValueError, so that a damaged newest has one before it.
   """
 
   def __init__(self, directory: str | Path, *, keep: int = 3):
@@ -76,17 +68,12 @@ class Checkpoints:
   def save(
     self, position: tuple[int, int], tree: PyTree, meta: Mapping[str, Any]
   ) -> None:
-    """Writes `tree` as the checkpoint of `position` = (stage, step).
-
-    Returns when it is on disk. An older one at the same position is replaced.
+    """Writes `tree` to disk as a checkpoint, or raises a CheckpointError.
 
     Args:
-      position: stage index and step.
+      position: (stage, step); an older one there is replaced, others stay.
       tree: a pytree of arrays.
       meta: what to note beside it, JSON-able.
-
-    Raises:
-      CheckpointError: if it could not be written; earlier ones stay.
     """
     number = position[0] * _STEPS_PER_STAGE + position[1]
     meta = dict(
@@ -116,7 +103,7 @@ class Checkpoints:
   def restore(
     self, make_target: Callable[[Mapping[str, Any]], PyTree]
   ) -> tuple[PyTree, Mapping[str, Any]] | None:
-    """Returns the newest readable checkpoint and its record.
+    """Returns the newest readable checkpoint and its record; None without any.
 
     A damaged checkpoint is reported, and the one before it is tried. If that
     one is whole, the damaged one is deleted; if none is, all are left alone.
@@ -125,9 +112,6 @@ class Checkpoints:
       make_target: maps the record to the tree expected, of arrays or
         `jax.ShapeDtypeStruct`s, with the shardings to read them to; its
         ValueErrors mean "of another model" and are not taken for damage.
-
-    Returns:
-      `(tree, record)`, or None if there is no checkpoint at all.
 
     Raises:
       CheckpointError: if there are checkpoints, but none can be read.
@@ -173,16 +157,8 @@ def read(
 ) -> tuple[PyTree, Mapping[str, Any]]:
   """Reads the newest checkpoint of a directory, and changes nothing there.
 
-  Args:
-    directory: holds the checkpoints.
-    make_target: as for `Checkpoints.restore`.
-
-  Returns:
-    `(tree, record)`.
-
-  Raises:
-    CheckpointError: if there is none, or it cannot be read.
-    ValueError: if it holds other shapes than the target.
+  Tree, record and errors are as of `Checkpoints.restore`; it is an error too if
+  there is no checkpoint.
   """
   directory = Path(directory).absolute()
   numbers = _numbers(directory)

@@ -1,9 +1,8 @@
 """Resharding: a checkpoint of some devices is read by others.
 
 A memory `[R, C]` has a row for each sample and a few more, so that the devices
-share them evenly (`sharding.padded`). Several processes write it in parts, each
-its own, so it is stored as it is; what is read is cut for the devices at hand,
-which need fewer or more of such rows.
+share them evenly (`sharding.padded`). It is stored as it is, and what is read
+is cut for the devices at hand, which need fewer or more of such rows.
 """
 
 from __future__ import annotations
@@ -40,13 +39,9 @@ def check(
   Memories may differ in the rows that pad them, see `sharding.padded`.
 
   Args:
-    stored: the shapes in the files.
-    wanted: those of the target.
+    stored, wanted: the shapes in the files, and those of the target.
     devices: how many devices the rows were padded for, stored and wanted.
     directory: where the files are, for the error.
-
-  Raises:
-    ValueError: if anything else differs.
   """
 
   def padding(name: str) -> bool:
@@ -72,11 +67,7 @@ def check(
 
 
 def num_devices(tree: PyTree) -> int:
-  """Returns how many devices hold a tree.
-
-  Args:
-    tree: of arrays or `jax.ShapeDtypeStruct`s; 1 if they do not say.
-  """
+  """Returns how many devices hold a tree; 1 if it does not say."""
   leaves = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
   return max((s.num_devices for s in leaves if s is not None), default=1)
 
@@ -84,12 +75,8 @@ def num_devices(tree: PyTree) -> int:
 def stored(target: PyTree, shapes: Mapping[str, list[int]]) -> PyTree:
   """Returns what to read: the target in the shapes and places of the files.
 
-  Where the devices do not divide the rows that others wrote, each reads all.
-
-  Args:
-    target: what is wanted, of arrays or `jax.ShapeDtypeStruct`s; without a
-      sharding it goes to one device.
-    shapes: of the arrays in the files; `check` let them pass.
+  Where the devices do not divide the rows that others wrote, each reads all. A
+  target without a sharding goes to one device.
   """
 
   def leaf_of(path, leaf):
@@ -109,12 +96,7 @@ def stored(target: PyTree, shapes: Mapping[str, list[int]]) -> PyTree:
 
 
 def cut(tree: PyTree, target: PyTree) -> PyTree:
-  """Returns a tree with the rows of the target: padding is dropped or added.
-
-  Args:
-    tree: in the shapes of the files.
-    target: as for `stored`.
-  """
+  """Returns a tree with the rows of the target: padding is dropped or added."""
 
   def resized(leaf, wanted):
     if leaf.shape == wanted.shape:

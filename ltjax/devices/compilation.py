@@ -1,15 +1,10 @@
 """The compilation cache: a program is compiled once on a machine, not each run.
 
-XLA takes from seconds to minutes for a training step. JAX can keep what it made
-on disk, under a key of the program, the versions, the options and the devices
-(on a CPU with its instruction set), so that an entry never meets a machine that
-it was not made for. A program from the cache gives the same bits as one that
-was compiled, so resuming stays exact.
-
-Two things the key leaves out. A CPU's program is cut for the number of cores
-that the process may use, so each number has a folder of its own. And an entry
-that was not written to its end, as by a killed process or on a full disk, would
-be tried and refused in every run to come: such are looked for at the start.
+A program from the cache gives the same bits as one that was compiled, so
+resuming stays exact. JAX's key leaves out two things: a CPU's program is cut
+for the number of cores that the process may use, so each number has a folder of
+its own; and an entry of a killed process or a full disk would be refused in
+every run to come, so torn entries are looked for at the start.
 """
 
 from __future__ import annotations
@@ -46,10 +41,8 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
 def folder(chosen: str | None = None) -> Path | None:
   """Returns where compiled programs are kept; None for nowhere.
 
-  Args:
-    chosen: a folder, `off` or an empty text for none; None for the
-      environment's LTJAX_COMPILATION_CACHE, or else a folder of the user's
-      cache.
+  `chosen` is a folder, `off` or an empty text for none; None for the
+  environment's LTJAX_COMPILATION_CACHE, or else a folder of the user's cache.
   """
   if chosen is None:
     chosen = os.environ.get("LTJAX_COMPILATION_CACHE")
@@ -64,18 +57,12 @@ def folder(chosen: str | None = None) -> Path | None:
 def enable(
   chosen: str | None = None, *, max_bytes: int = MAX_BYTES
 ) -> Path | None:
-  """Turns the cache on; where it cannot be written, a warning is printed.
+  """Turns the cache on, in the folder it returns; warns where it cannot write.
 
   Called once JAX's processes know of each other, since it asks for the devices.
-  A cache that the user gave to JAX itself (JAX_COMPILATION_CACHE_DIR) is left
-  as it is, unless `chosen` says otherwise.
-
-  Args:
-    chosen: as for `folder`.
-    max_bytes: what the folder may hold; older entries are deleted now.
-
-  Returns:
-    The folder used, None if there is none.
+  A cache given to JAX itself (JAX_COMPILATION_CACHE_DIR) is left as it is,
+  unless `chosen`, as of `folder`, says otherwise. Above `max_bytes` the oldest
+  entries are deleted.
   """
   settings: Any = jax.config
   if chosen is None and settings.jax_compilation_cache_dir:

@@ -1,16 +1,13 @@
 """Several processes as one run: on a TPU pod, or on several GPU hosts.
 
 Each process runs the same program on the same config and holds some of the
-devices. Together they compute one global step (`ltjax.devices.sharding`), so
-whatever decides what is computed next must be the same in all of them: where to
-resume, when to save, when to stop. What depends on a clock, a signal or a file
-is therefore decided by the first process, or by all together, and told to the
-others here. A single process asks nobody.
+devices. Whatever decides what is computed next must be the same in all: what
+depends on a clock, a signal or a file is decided by the first process, or by
+all together, and told to the others here. A single process asks nobody.
 
 The first process alone writes metrics, tables and the report. All write their
-part of each checkpoint, so the run's folder lies on a file system they share.
-A process that dies takes the others with it, after a timeout at most; the same
-commands go on from the last checkpoint.
+part of each checkpoint, so the run's folder lies on a file system they share. A
+process that dies takes the others with it, after a timeout at most.
 """
 
 from __future__ import annotations
@@ -53,8 +50,7 @@ def initialize(
     coordinator: or say it: `host:port` of the first process,
     processes: how many there are,
     process_id: and which one this is, from 0.
-    timeout_s: a process not heard of for so many seconds is given up, and all
-      others end.
+    timeout_s: a process not heard of for so long is given up; all end.
 
   Raises:
     ValueError: if the settings do not say who the processes are.
@@ -116,11 +112,7 @@ def first() -> bool:
 
 
 def share(value: Any) -> list[Any]:
-  """Returns the values that all processes gave, in their order.
-
-  Args:
-    value: JSON-able.
-  """
+  """Returns the JSON-able values that all processes gave, in their order."""
   if not several():
     return [value]
   text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -135,13 +127,9 @@ def share(value: Any) -> list[Any]:
 
 
 def on_first(function: Callable[[], Any]) -> Any:
-  """Runs a function in the first process, and tells all what it returned.
+  """Runs a function in the first process, and tells all its JSON-able value.
 
-  Args:
-    function: what to run; its value is JSON-able.
-
-  Raises:
-    PeerError: in the others, if it raised; the first raises its own error.
+  If it raises an error, the others raise a PeerError.
   """
   if not several():
     return function()
@@ -160,11 +148,7 @@ def on_first(function: Callable[[], Any]) -> Any:
 
 
 def check_same(config: Mapping[str, Any]) -> None:
-  """Raises ValueError unless all processes have the same config.
-
-  Args:
-    config: JSON-able, nested.
-  """
+  """Raises ValueError unless all processes have the same JSON-able config."""
   text = json.dumps(config, sort_keys=True)
   found = share(hashlib.sha256(text.encode()).hexdigest())
   others = [i for i, digest in enumerate(found) if digest != found[0]]
@@ -176,11 +160,7 @@ def check_same(config: Mapping[str, Any]) -> None:
 
 
 def check_shared(folder: Path) -> None:
-  """Raises ValueError unless all processes see the same folder.
-
-  Args:
-    folder: of the first process; there already.
-  """
+  """Raises ValueError unless all processes see the first one's folder."""
   if not several():
     return
 
@@ -220,9 +200,7 @@ class Votes:
   def ask(self, signum: int | None, due: bool) -> tuple[int | None, bool]:
     """Returns (signal to stop for or None, whether to save), as all agreed.
 
-    Args:
-      signum: the signal that came to this process, if one did; one is enough.
-      due: whether a checkpoint is due; the first process decides.
+    One process's signal is enough; that a save is due the first one decides.
     """
     if not several():
       return signum, due
@@ -230,11 +208,7 @@ class Votes:
     return (None, False) if before is None else self._read(before)
 
   def now(self, signum: int | None) -> int | None:
-    """As `ask`, waiting for the answer of this call.
-
-    Args:
-      signum: as in `ask`.
-    """
+    """As `ask`, waiting for the answer of this call."""
     if not several():
       return signum
     return self._read(self._ask(signum, False))[0]

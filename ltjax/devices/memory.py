@@ -5,7 +5,7 @@ is known before its first step:
 
     peak = data + state + temporaries
 
-`temporaries` is XLA's own number: activations and gradients, in the main, which
+`temporaries`, XLA's own number, are mainly activations and gradients, which
 grow with the batch. The rest lies on the device before the step begins.
 """
 
@@ -38,12 +38,9 @@ class OutOfMemoryError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """How a program's batch is called.
+  """A program's batch: what runs, the setting that names it, and its value.
 
-  Attributes:
-    what: what runs, as the subject of a sentence: `Stage embedding`.
-    field: the setting, such as `embedding.batch_size`.
-    size: its value now.
+  `what` is the subject of a sentence, as `Stage embedding`.
   """
 
   what: str
@@ -56,8 +53,7 @@ class Needs:
   """What a program needs on the fullest device, in bytes.
 
   Attributes:
-    data: what it reads, and what else lies there.
-    state: what it updates.
+    data, state: what it reads, and what else lies there; what it updates.
     temporaries: XLA's own memory while it runs, and results that do not take
       the place of its arguments.
   """
@@ -75,9 +71,8 @@ class Needs:
 def bytes_of(tree: PyTree) -> int:
   """Returns the bytes of a tree's arrays on one device.
 
-  Args:
-    tree: holds arrays, or `jax.ShapeDtypeStruct`s; one without a sharding is
-      taken to be whole on each device. What is on the host counts nothing.
+  A `jax.ShapeDtypeStruct` without a sharding is taken to be whole on each
+  device. What is on the host counts nothing.
   """
   total = 0
   for leaf in jax.tree.leaves(tree):
@@ -108,16 +103,11 @@ def in_use(device: jax.Device) -> int:
 
 
 def limit(device: jax.Device, gib: float = 0.0) -> int | None:
-  """Returns the bytes that arrays and temporaries may take on a device.
+  """Returns the bytes that arrays and temporaries may take; None if unknown.
 
-  Args:
-    device: of this process.
-    gib: `config.run.memory_limit_gib`, in 2**30 bytes; 0 asks the device. A CPU
-      has what its arrays take already and its part of `CPU_SHARE` of what the
-      host has free.
-
-  Returns:
-    None where nothing is known.
+  `gib` is `config.run.memory_limit_gib`, in 2**30 bytes; 0 asks the device. A
+  CPU has what its arrays take already and its part of `CPU_SHARE` of what the
+  host has free.
   """
   if gib:
     return int(gib * GIB)
@@ -133,13 +123,11 @@ def limit(device: jax.Device, gib: float = 0.0) -> int | None:
 def temporaries(lowered: Any, *, to_run: bool = True) -> int:
   """Compiles a program and returns the bytes it needs beside its arguments.
 
+  Raises a JaxRuntimeError if XLA cannot, or finds that it does not fit.
+
   Args:
     lowered: `jax.jit(...).lower(...)`.
-    to_run: whether it will be called with the same arguments; it is then not
-      compiled again.
-
-  Raises:
-    JaxRuntimeError: if XLA cannot compile it, or finds that it does not fit.
+    to_run: whether it will be called, and is then not compiled again.
   """
   rough = not to_run and jax.default_backend() == "cpu"
   stats = lowered.compile(_ROUGH if rough else None).memory_analysis()
@@ -150,15 +138,12 @@ def temporaries(lowered: Any, *, to_run: bool = True) -> int:
 
 
 def check(needs: Needs, batch: Batch, most: int | None) -> None:
-  """Compares what a program needs with what its device has.
+  """Raises an OutOfMemoryError if a program needs more than its device has.
 
   Args:
     needs: of the program.
     batch: what to lower.
     most: bytes that the device has; None if unknown.
-
-  Raises:
-    OutOfMemoryError: if it is more.
   """
   if most is None or needs.peak <= most:
     return
@@ -173,11 +158,7 @@ def check(needs: Needs, batch: Batch, most: int | None) -> None:
 
 @contextlib.contextmanager
 def explained(batch: Batch) -> Iterator[None]:
-  """Tells XLA's "out of memory" in our words.
-
-  Raises:
-    OutOfMemoryError: instead of XLA's error.
-  """
+  """Turns XLA's "out of memory" into an OutOfMemoryError."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
@@ -211,13 +192,8 @@ def host_free(root: str | Path = "/") -> int | None:
   """Returns the bytes that this process can still have on the host.
 
   That is what the kernel could give without swapping, within the limits of the
-  control groups (containers, SLURM jobs) that the process is in.
-
-  Args:
-    root: where `proc` and `sys` are; for tests.
-
-  Returns:
-    None where the system does not tell (it is no Linux).
+  process's control groups (containers, SLURM jobs); None where the system does
+  not tell (it is no Linux). `root` is where `proc` and `sys` are; for tests.
   """
   root = Path(root)
   known = [

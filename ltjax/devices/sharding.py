@@ -1,14 +1,10 @@
 """Data parallelism: one mesh axis, the same step function on any device count.
 
 Parameters and images are replicated; a batch (a vector of indices) and the
-per-sample memory are split over the devices. Under `jit` the program is one
-global program: means over the batch and BatchNorm statistics are global, not
-per device, so the results equal those of one device up to the order of
-summation.
-
-The devices may belong to several processes, on several hosts (see
-`ltjax.devices.distributed`). Each process then holds a part of every array;
-what it puts there comes from its own memory, and nothing is sent.
+per-sample memory are split over the devices. Under `jit` means over the batch
+and BatchNorm statistics are global, not per device, so the results equal those
+of one device up to the order of summation. Each of several processes holds a
+part of every array, from its own memory; nothing is sent.
 """
 
 from __future__ import annotations
@@ -23,13 +19,9 @@ PyTree = Any
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
-  """Returns a 1-D mesh named `data` over the first `num_devices` devices.
+  """Returns a 1-D mesh named `data` over the first devices; by default all.
 
-  Args:
-    num_devices: how many; by default all, those of other processes included.
-
-  Raises:
-    ValueError: if there are fewer devices.
+  More than there are are a ValueError.
   """
   devices = jax.devices()
   count = len(devices) if num_devices is None else num_devices
@@ -52,15 +44,11 @@ def batched(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
 
 
 def of_state(tree: PyTree, mesh: Mesh) -> PyTree:
-  """Returns the sharding of each array of a state.
+  """Returns the sharding of each array, or `jax.ShapeDtypeStruct`, of a state.
 
   This is the one rule for what is split: per-sample memories, the leaves of
   name `memory` and shape `[R, C]`, by rows, if there are several devices and
   they divide the rows. `padded` gives such an `R`. All else is replicated.
-
-  Args:
-    tree: holds arrays or `jax.ShapeDtypeStruct`s.
-    mesh: the devices.
   """
   whole, rows = replicated(mesh), batched(mesh)
 
@@ -73,12 +61,7 @@ def of_state(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def shaped(tree: PyTree, mesh: Mesh) -> PyTree:
-  """Returns the shapes of a state with the sharding of each array.
-
-  Args:
-    tree: holds arrays or `jax.ShapeDtypeStruct`s.
-    mesh: the devices.
-  """
+  """Returns the shapes of a state with the sharding of each array."""
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     tree,
@@ -89,9 +72,8 @@ def shaped(tree: PyTree, mesh: Mesh) -> PyTree:
 def padded(num_rows: int, mesh: Mesh) -> int:
   """Returns the least number of rows, `num_rows` or more, that can be split.
 
-  Memory is padded, not replicated, where the devices do not divide it: sample
-  counts are odd numbers, and what does not fit on one device is why there are
-  many. The rows added belong to no sample and are never read.
+  Memory is padded, not replicated, where the devices do not divide it: what
+  does not fit on one device is why there are many. Nobody reads the rows added.
   """
   return -(-num_rows // mesh.size) * mesh.size
 
@@ -108,12 +90,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def put(array: Any, sharding: NamedSharding) -> jax.Array:
-  """Puts an array on devices, of other processes too.
-
-  Args:
-    array: of any kind; on the host or in one process the same in each.
-    sharding: where to.
-  """
+  """Puts an array, the same in each process, on devices, others' too."""
   if sharding.is_fully_addressable or isinstance(array, jax.core.Tracer):
     return jax.device_put(array, sharding)
   if isinstance(array, jax.Array) and not array.is_fully_addressable:
@@ -132,13 +109,8 @@ def put(array: Any, sharding: NamedSharding) -> jax.Array:
 def local(index: np.ndarray, mesh: Mesh) -> np.ndarray:
   """Returns the part of a batch that the devices of this process hold.
 
-  Args:
-    index: `[B]` of the whole batch, the same in every process.
-    mesh: the devices; their number divides `B`.
-
-  Returns:
-    `[B * L / D]`, where `L` of the `D` devices are of this process; all of
-    `index` where there is one process.
+  `index` is `[B]`, the same in every process; the part is `[B * L / D]`, where
+  `L` of the `D` devices, which divide `B`, are of this process.
   """
   return np.asarray(index)[_local_rows(len(index), mesh)]
 
@@ -146,12 +118,8 @@ def local(index: np.ndarray, mesh: Mesh) -> np.ndarray:
 def assemble(rows: np.ndarray, mesh: Mesh) -> jax.Array:
   """Returns the whole batch, split over the devices, from the local parts.
 
-  Args:
-    rows: `[B * L / D, ...]`, what belongs to `local` of the batch's index.
-    mesh: the `D` devices, of which `L` are of this process.
-
-  Returns:
-    `[B, ...]`, of which each process holds the rows it gave.
+  `rows` is `[B * L / D, ...]`, what belongs to `local` of the batch's index;
+  the result is `[B, ...]`, of which each process holds the rows it gave.
   """
   here = sum(d.process_index == jax.process_index() for d in mesh.devices.flat)
   shape = (len(rows) // here * mesh.size, *rows.shape[1:])

@@ -10,17 +10,9 @@ Groups = Mapping[str, Sequence[int]]
 
 
 def distributions(probabilities: np.ndarray) -> np.ndarray:
-  """Checks class probabilities.
+  """Returns class probabilities `[T, C]`, rows summing to one, as float64.
 
-  Args:
-    probabilities: `[T, C]` floats, rows summing to one.
-
-  Returns:
-    float64 `[T, C]`.
-
-  Raises:
-    ValueError: Not a single image, NaN or infinite probabilities, or rows that
-      are no distributions.
+  No images, NaN or infinity, and other rows are a ValueError.
   """
   probabilities = np.asarray(probabilities)
   if probabilities.ndim != 2 or 0 in probabilities.shape:
@@ -48,20 +40,12 @@ def distributions(probabilities: np.ndarray) -> np.ndarray:
 def labels(
   values: np.ndarray, name: str, length: int, num_classes: int, *, low: int
 ) -> np.ndarray:
-  """Checks classes.
+  """Returns classes, `[T]` integers in `[low, num_classes)`, as int64.
 
   Args:
-    values: `[T]` integers in `[low, num_classes)`.
-    name: what to call them.
-    length: `T`.
-    num_classes: `C`.
+    values, name: the classes, else a ValueError, and what to call them.
+    length, num_classes: `T` and `C`.
     low: 0, or -1 where a class may be unknown.
-
-  Returns:
-    int64 `[T]`.
-
-  Raises:
-    ValueError: They are no integers, not `T`, or out of range.
   """
   values = np.asarray(values)
   if values.shape != (length,) or not np.issubdtype(values.dtype, np.integer):
@@ -79,15 +63,7 @@ def labels(
 
 
 def groups(found: Groups, num_classes: int) -> None:
-  """Checks groups of classes.
-
-  Args:
-    found: class indices by group name.
-    num_classes: `C`.
-
-  Raises:
-    ValueError: A group has a class that there is not.
-  """
+  """Raises a ValueError if a group has a class that there is not."""
   for name, ids in found.items():
     for c in ids:
       if not 0 <= c < num_classes:

@@ -1,9 +1,7 @@
 """Nearest neighbours: which class an embedding puts an image next to.
 
-There is nothing to train and nothing to tune but `k`, so that a nearest-
-neighbour score is a property of the embedding alone. Features are brought to
-length 1, where the nearest by Euclidean distance is the one of the greatest
-cosine.
+There is nothing to train and nothing to tune but `k`, so that the score is a
+property of the embedding alone. Features are brought to length 1.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ def classify(
   neighbors: int,
   num_classes: int,
 ) -> np.ndarray:
-  """Returns the class that most of the nearest references have.
+  """Returns the class that most of the nearest references have, int32 `[Q]`.
 
   Of classes with equally many votes the one with the nearest reference wins.
 
@@ -38,14 +36,8 @@ def classify(
     queries: `[Q, D]` features, of any length above 0.
     references: `[R, D]` features.
     labels: integers `[R]` in `[0, C)`.
-    neighbors: k, from 1 to R.
+    neighbors: k, from 1 to R, else a ValueError.
     num_classes: C.
-
-  Returns:
-    int32 `[Q]` on the host.
-
-  Raises:
-    ValueError: if there are fewer than k references, or k is below 1.
 
   Source: Kukleva et al. (2023), "Temperature schedules for self-supervised
     contrastive methods on long-tail data", Section 4.1, of k = 1 and 10.
@@ -71,21 +63,13 @@ def probabilities(
   neighbors: int,
   num_classes: int,
 ) -> np.ndarray:
-  """Returns each class's share of the votes of the k nearest references.
+  """Returns each class's share of the k nearest votes, float32 `[Q, C]`.
 
   The winner has a thousandth of a vote more, so that the greatest share is that
   of `classify` also where votes are equal.
 
   Args:
-    queries, references, labels: as in `classify`.
-    neighbors: k.
-    num_classes: C.
-
-  Returns:
-    float32 `[Q, C]` on the host, rows of sum 1.
-
-  Raises:
-    ValueError: as `classify`.
+    queries, references, labels, neighbors, num_classes: as of `classify`.
   """
   chex.assert_rank([queries, references, labels], [2, 2, 1])
   check(neighbors, len(references))
@@ -104,15 +88,11 @@ def probabilities(
 def check(
   neighbors: int, num_references: int, field: str = "probe.neighbors"
 ) -> None:
-  """Checks a number of neighbours.
+  """Raises a ValueError unless k lies in 1 to R.
 
   Args:
-    neighbors: k.
-    num_references: R.
+    neighbors, num_references: k and R.
     field: of the config, for errors.
-
-  Raises:
-    ValueError: if k is below 1, or above R.
   """
   require.at_least(field, neighbors, 1)
   if neighbors > num_references:

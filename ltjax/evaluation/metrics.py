@@ -1,14 +1,11 @@
 """Metrics of a classifier and of the pseudo-labels it gives.
 
-With a confusion matrix `K[true, predicted]`, the *recall* of a class is the
-share of its images that are recognised, `K[c, c] / sum(K[c, :])`, and its
-*precision* the share of the images called `c` that are one,
-`K[c, c] / sum(K[:, c])`. A tail class is typically predicted rarely but
-rightly: low recall, high precision.
+With a confusion matrix `K[true, predicted]`, the *recall* of a class is
+`K[c, c] / sum(K[c, :])`, and its *precision* `K[c, c] / sum(K[:, c])`. A tail
+class is typically predicted rarely but rightly: low recall, high precision.
 
-All values are fractions in [0, 1]. A class without images has no recall and a
-class that is never predicted no precision: they are `None`, and means leave
-them out.
+All values are fractions in [0, 1]. The recall of a class without images, and
+the precision of one that is never predicted, are `None`; means leave them out.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ def classification(
   Args:
     probabilities: `[T, C]` floats, rows summing to one.
     labels: `[T]` integers, the true classes.
-    groups: Class indices by group name, see `groups.py`.
+    groups: Class indices by group name, see `splits.groups`.
     bins: Of the calibration error.
 
   Returns:
@@ -49,8 +46,7 @@ def classification(
     * `ece`: see `expected_calibration_error`.
     * `accuracy/GROUP`: share of the images of the group that are right; None
       for a group without images.
-    * `recall/GROUP`: mean of the recalls of its classes; the same number where
-      all classes have equally many images.
+    * `recall/GROUP`: mean of the recalls of its classes.
     * `group_mean` and `group_std`: see `over_groups`.
     * `per_class`: `[C]` recall per class, None for a class without images.
     * `confusion`: `[C][C]` number of images by true, predicted class.
@@ -88,20 +84,18 @@ def classification(
 def over_groups(row: Mapping[str, Any]) -> dict[str, float | None]:
   """The mean and the spread of the groups' accuracies.
 
-  A group's accuracy is the mean of the recalls of its classes, as is usual in
-  the field: a class counts the same whether the test set has ten or a thousand
-  images of it. A group without images is left out.
+  A group's accuracy is the mean of the recalls of its classes: a class counts
+  the same however many test images it has. A group without images is left out.
 
   Args:
     row: with `recall/GROUP`, as `classification` gives it.
 
   Returns:
     `group_mean`, where each group counts the same whatever its classes, and
-    `group_std`, the standard deviation over groups (divided by their number,
-    not one less); None if no group has images.
+    `group_std`, over groups (divided by their number, not one less); None if no
+    group has images.
 
-  Source:
-    `group_std`: Jiang et al. 2021, "Self-damaging contrastive learning".
+  Source: `group_std`: Jiang et al. 2021, "Self-damaging contrastive learning".
     `group_mean`: the column "All" of FASSL (2023), tables 1 to 3.
   """
   found = [v for k, v in row.items() if k.startswith("recall/")]
@@ -115,7 +109,7 @@ def over_groups(row: Mapping[str, Any]) -> dict[str, float | None]:
 def expected_calibration_error(
   probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15
 ) -> float:
-  """How far confidence is from accuracy.
+  """How far confidence is from accuracy, in [0, 1].
 
   `sum_b |B_b| / T * |accuracy(B_b) - confidence(B_b)|` where `B_b` are the
   images whose greatest probability is in `((b - 1) / bins, b / bins]`.
@@ -125,11 +119,7 @@ def expected_calibration_error(
     labels: `[T]` integers, the true classes.
     bins: Number of bins of equal width.
 
-  Returns:
-    The error in [0, 1].
-
-  Source:
-    Guo et al. 2017, equation 3, with its 15 bins.
+  Source: Guo et al. 2017, equation 3, with its 15 bins.
   """
   probabilities = np.asarray(probabilities, np.float64)
   confidence = probabilities.max(axis=1)
@@ -143,14 +133,11 @@ def expected_calibration_error(
 def confusion(
   predicted: np.ndarray, labels: np.ndarray, *, num_classes: int
 ) -> np.ndarray:
-  """Counts images by true and predicted class.
+  """Counts images by true and predicted class, int64 `[C, C]`.
 
   Args:
     predicted, labels: `[T]` integers in [0, num_classes).
     num_classes: `C`.
-
-  Returns:
-    `[C, C]` int64, rows are true classes and columns predicted ones.
   """
   cell = np.asarray(labels, np.int64) * num_classes + predicted
   return np.bincount(cell, minlength=num_classes**2).reshape(
@@ -171,13 +158,12 @@ def pseudo_labels(
     predicted: `[M]` integers, the pseudo-labels.
     truth: `[M]` integers, -1 where it is not known; such images are left out.
     num_classes: `C`.
-    groups: Class indices by group name, see `groups.py`.
+    groups: Class indices by group name, see `splits.groups`.
 
   Returns:
     JSON values; empty if no truth is known:
 
-    * `pseudo/accuracy`: share of the images with the right label. On long-
-      tailed data the head classes decide it.
+    * `pseudo/accuracy`: share of the images with the right label.
     * `pseudo/accuracy/GROUP`: the same over the images truly of the group.
     * `pseudo/recall/GROUP`: mean of the recalls of its classes.
     * `pseudo/precision/GROUP`: mean of the precisions of its classes.
@@ -187,9 +173,7 @@ def pseudo_labels(
   Raises:
     ValueError: Labels or groups out of range, or lengths that differ.
 
-  Source:
-    `pseudo/accuracy` overall and by group over the loops: Liu et al. 2021,
-    table 4.
+  Source: Liu et al. 2021, table 4, for `pseudo/accuracy`.
   """
   predicted = checks.labels(
     predicted, "predicted", len(truth), num_classes, low=0

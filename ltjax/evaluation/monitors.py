@@ -1,8 +1,7 @@
 """Monitors: whether an embedding still uses its space.
 
-Losses without negatives can be had for nothing: map all images to one point, or
-onto a line. The loss then looks best when the embedding is worst, so these
-numbers are written beside it.
+Losses without negatives are best where all images are mapped to one point, or
+onto a line, so these numbers are written beside them.
 """
 
 from __future__ import annotations
@@ -17,17 +16,15 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def feature_std(features: jax.Array) -> jax.Array:
-  """Spread of the directions of features, relative to an even one.
+  """Spread of the directions of features, relative to an even one, fp32 `[]`.
 
   `sqrt(D) * mean_d std_i(u_id)`, `u_i = x_i / |x_i|`
 
+  It is 1 for directions spread evenly over the sphere, 0 where all are the
+  same. Normal numbers after a rectifier have `sqrt(1 - 1/pi)`, 0.83.
+
   Args:
     features: x, `[B, D]`, any float dtype.
-
-  Returns:
-    fp32 `[]`: 1 for directions spread evenly over the sphere, 0 where all are
-    the same. Never above 1. Normal numbers after a rectifier, all in one
-    corner of the space, have `sqrt(1 - 1/pi)`, 0.83.
 
   Source: Chen & He (2021), "Exploring simple Siamese representation learning"
     (SimSiam), Figure 2.
@@ -42,14 +39,11 @@ def effective_rank(features: jax.Array) -> jax.Array:
   """Number of directions that features vary in: the participation ratio.
 
   `tr(C)^2 / tr(C^2) = (sum_d l_d)^2 / sum_d l_d^2`, with `C` the covariance of
-  the batch and `l` its eigenvalues, none of which are computed.
+  the batch and `l` its eigenvalues, none of which are computed. In [1, min(D, B
+  - 1)], fp32 `[]`; 0 where features do not vary, up to rounding.
 
   Args:
     features: `[B, D]`, any float dtype.
-
-  Returns:
-    fp32 `[]`, in [1, min(D, B - 1)]: n where the variance lies evenly in n
-    directions. 0 where features do not vary, up to rounding.
 
   Source: Gao et al. (2017), "A theory of multineuronal dimensionality, dynamics
     and measurement".

@@ -1,8 +1,4 @@
-"""Probe sets: the labeled images that an embedding is judged with.
-
-An embedding may have been trained without labels, but a judgement of it needs
-some, of every class.
-"""
+"""Probe sets: the labeled images that an embedding is judged with."""
 
 from __future__ import annotations
 
@@ -20,6 +16,9 @@ def choose(
 ) -> tuple[Any, np.ndarray]:
   """Returns the images to learn a classifier from, with their labels.
 
+  Images are uint8 `[P, H, W, C]`, where those of the task are, labels int32
+  `[P]` on the host. No pool, or a class with too few, is a ValueError.
+
   Args:
     kind: `labeled`, the long-tailed labeled set; `few_shot`, equally many of
       its images a class; `pool`, the set that `data.probe` describes.
@@ -27,14 +26,6 @@ def choose(
     shots: images a class of `few_shot`; 0 for those of the smallest class.
     seed: which images are drawn for `few_shot`.
     protocol: who needs them, for errors.
-
-  Returns:
-    Images uint8 `[P, H, W, C]`, on the device or on the host as the task's, and
-    int32 `[P]` on the host.
-
-  Raises:
-    ValueError: if there is no pool, a class has no image, or fewer than asked
-      for.
   """
   if kind == "pool":
     images, labels = task.probe_images, np.asarray(task.probe_labels)
@@ -67,22 +58,16 @@ def choose(
 def few_shot(
   labels: np.ndarray, *, shots: int, class_names: Sequence[str], seed: int
 ) -> np.ndarray:
-  """Draws equally many images of each class.
+  """Draws equally many images of each class: int64 `[shots * C]`, by class.
 
   Args:
     labels: integers `[N]` in `[0, C)`.
-    shots: images a class; 0 for as many as the smallest class has.
+    shots: images a class; 0 for as many as the smallest class has; more than
+      that are a ValueError.
     class_names: one name a class.
     seed: which ones.
 
-  Returns:
-    int64 `[shots * C]`, distinct, class by class.
-
-  Raises:
-    ValueError: if `shots` is above what a class has.
-
-  Source: Jiang et al. (2021), whose few-shot sets hold as many images a class
-    as the smallest class of the long-tailed set.
+  Source: Jiang et al. (2021), who take the size of the smallest class.
   """
   counts = np.bincount(labels, minlength=len(class_names))
   smallest = int(np.argmin(counts))

@@ -1,10 +1,8 @@
 """Protocols: what "linear evaluation" means, by the name of whose it is.
 
-A frozen embedding is judged by a classifier on top of it, and papers that share
-the words do not share the classifier: SDCLR takes SGD with a learning rate of
-30, Boosted contrastive learning takes Adam on cached features, others the
-nearest neighbours. Scores of one embedding differ by 20 points between them, so
-that a score without its protocol says little.
+SDCLR takes SGD with a learning rate of 30, Boosted contrastive learning takes
+Adam on cached features, others the nearest neighbours. Scores of one embedding
+differ by 20 points between them.
 
 What a protocol trains on is one of three: `pool`, all training images with
 their labels, balanced (`data.probe.images=train`); `few_shot`, equally many
@@ -150,8 +148,7 @@ def fitted(protocol: Protocol, size: int, *, devices: int) -> Protocol:
   """Returns a protocol whose batch its set can fill.
 
   To a preset a set smaller than a batch is one batch, as in PyTorch, less what
-  the devices cannot share evenly. The batch of `custom` is the user's to choose
-  and is left.
+  the devices cannot share evenly. The batch of `custom` is left as it is.
 
   Args:
     protocol: of a linear classifier.

@@ -1,17 +1,12 @@
 """What prototypes stand for: the classes of the images nearest to them.
 
-Prototypes learned without labels are said to follow the long tail of the data
-when the training images nearest to them do, by cosine in the latent space. That
-many of them are near head classes shows little by itself: most images are of
-head classes, so that any point of the latent space is near one. Three numbers
-stand beside it, therefore:
+That many prototypes are near head classes shows little: so is any point of the
+latent space. Only what they show beyond three numbers was learned:
 
 * the *base rate*, what an image drawn at random would show;
 * `random`: directions drawn uniformly, which know nothing of the data;
 * `matched`: directions drawn from the Gaussian with the mean and the covariance
   of the features, which know where the data lies, but not that it has clusters.
-
-Only what prototypes show beyond these was learned.
 """
 
 from __future__ import annotations
@@ -33,19 +28,13 @@ _DRAWS = 10
 
 
 def nearest(features: jax.Array, prototypes: jax.Array) -> np.ndarray:
-  """Returns the image that is nearest to each prototype, by cosine.
+  """Returns the image nearest to each prototype, by cosine, int32 `[K]`.
 
   Of images equally near, the first.
 
   Args:
-    features: `[N, D]` floats, N at least 1.
+    features: `[N, D]` floats, N at least 1, and finite, else a ValueError.
     prototypes: `[K, D]` floats, of any length above 0.
-
-  Returns:
-    int32 `[K]` on the host, in `[0, N)`.
-
-  Raises:
-    ValueError: No features, or one or a prototype is not finite.
 
   Source: FASSL (2023), section 4.5.
   """
@@ -79,14 +68,12 @@ def distribution(
 ) -> dict[str, float | None]:
   """Returns the share of prototypes nearest to an image of each group.
 
+  It is a fraction of those of known class; None if there are none.
+
   Args:
     labels: integers `[N]`, of the images; -1 where unknown.
-    nearest: integers `[K]`, an image for each prototype. Those of unknown class
-      are left out.
-    groups: class indices by group name, see `groups.py`.
-
-  Returns:
-    A fraction of those of known class by group; None if there are none.
+    nearest: integers `[K]`, an image for each prototype.
+    groups: class indices by group name, see `splits.groups`.
 
   Source: FASSL (2023), tables 4 and 5.
   """
@@ -101,28 +88,16 @@ def distribution(
 def base_rate(
   labels: np.ndarray, groups: checks.Groups
 ) -> dict[str, float | None]:
-  """Returns the share of images of each group.
-
-  Args:
-    labels: integers `[N]`, -1 where unknown; such images are left out.
-    groups: class indices by group name.
-
-  Returns:
-    As `distribution`.
-  """
+  """Returns the share of images of each group, as `distribution` does."""
   return distribution(labels, np.arange(len(labels)), groups)
 
 
 def random_directions(key: jax.Array, count: int, dimension: int) -> jax.Array:
-  """Draws directions that know nothing of the data, uniformly.
+  """Draws directions that know nothing of the data: fp32 `[K, D]`, Gaussian.
 
   Args:
     key: of the draw.
-    count: of the directions, `K`.
-    dimension: `D`.
-
-  Returns:
-    fp32 `[K, D]`, isotropic Gaussian.
+    count, dimension: K and D.
   """
   return jax.random.normal(key, (count, dimension), jnp.float32)
 
@@ -130,15 +105,12 @@ def random_directions(key: jax.Array, count: int, dimension: int) -> jax.Array:
 def matched_directions(
   key: jax.Array, count: int, features: jax.Array
 ) -> jax.Array:
-  """Draws directions from the Gaussian that is fitted to features.
+  """Draws directions, fp32 `[K, D]`, from the Gaussian fitted to features.
 
   Args:
     key: of the draw.
-    count: of the directions, `K`.
+    count: K.
     features: `[N, D]`, whose mean and covariance (over N) the Gaussian has.
-
-  Returns:
-    fp32 `[K, D]`.
   """
   features = jnp.asarray(features, jnp.float32)
   mean = jnp.mean(features, axis=0, keepdims=True)
@@ -168,8 +140,7 @@ def rows(
     features: `[N, D]`, the embeddings of all training images in the space of
       the prototypes, in evaluation mode and not augmented.
     prototypes: `[K, D]`.
-    labels: integers `[N]`, their classes, read for this row alone; -1 where
-      unknown.
+    labels: integers `[N]`, for this row alone; -1 where unknown.
     groups: class indices by group name.
     num_classes: `C`.
     key: of the controls.

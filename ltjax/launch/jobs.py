@@ -1,9 +1,8 @@
 """Child processes, some at a time, each with a log and a place of its own.
 
-A run of a small network does not gain from a second core what a second run
-would do with it. So on a CPU several runs side by side, each pinned to its
-share of the cores, finish sooner than one after the other on all of them; and
-of several GPUs each has a run.
+A run of a small network gains little from a second core. So on a CPU several
+runs side by side, each pinned to its share of the cores, finish sooner than one
+after the other; and of several GPUs each has a run.
 """
 
 from __future__ import annotations
@@ -25,13 +24,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A command to run.
-
-  Attributes:
-    name: what to call it.
-    command: the program and its arguments.
-    log: the file that takes what it prints, after what earlier tries left.
-  """
+  """A command to run, with its name and the log that its output is added to."""
 
   name: str
   command: Sequence[str]
@@ -68,8 +61,7 @@ def execute(
     The names of the jobs that failed.
 
   Raises:
-    Interrupted: if this process is interrupted (SIGINT) or asked to stop
-      (SIGTERM), when all children have ended.
+    Interrupted: after SIGINT or SIGTERM, when all children have ended.
     KeyboardInterrupt: if that is asked twice.
   """
   failed = []

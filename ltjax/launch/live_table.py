@@ -1,7 +1,6 @@
-"""A live table: the last line of the log of each job that runs now.
+"""A live table, on a terminal: the last line of the log of each running job.
 
-On a terminal it lives at the bottom. Elsewhere a job's last line is printed
-when it is a new one, each 30 seconds.
+Elsewhere a job's last line is printed when it is a new one, each 30 seconds.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ class LiveTable:
   """Shows the last line of each running job. Use it as a context manager.
 
   Args:
-    stream: where to write; None for standard error.
-    terminal: whether `stream` is one; None asks it.
+    stream, terminal: where to write, standard error if None, and whether that
+      is a terminal; None asks it.
     clock: seconds, monotonic.
   """
 

@@ -1,9 +1,8 @@
 """Places: what part of a machine a process has for itself.
 
-Several runs at a time share a machine best when each has a part of its own: so
-many cores of a CPU, or one GPU. All parts are of one size, because the number
-of cores or GPUs can change the last bits of a sum: which place a run gets must
-not change its result.
+A place is so many cores of a CPU, or one GPU. All are of one size, because the
+number of cores or GPUs can change the last bits of a sum: which place a run
+gets must not change its result.
 """
 
 from __future__ import annotations
@@ -52,11 +51,8 @@ WHOLE = Place("the whole machine")
 def cores(count: int, *, option: str = "--jobs") -> list[Place]:
   """Returns `count` equal shares of the cores that this process may use.
 
-  One share is the whole machine; where the system cannot pin, each is.
-
-  Raises:
-    ValueError: if there are fewer cores than shares, or no share; names the
-      flag `option`, which asked for them.
+  One share is the whole machine; where the system cannot pin, each is. Too few
+  cores are a ValueError, which names the flag `option`.
   """
   require.at_least(option, count, 1)
   if count == 1 or not hasattr(os, "sched_getaffinity"):
@@ -74,7 +70,7 @@ def cores(count: int, *, option: str = "--jobs") -> list[Place]:
 
 
 def gpus(names: Sequence[str], count: int) -> list[Place]:
-  """Returns `count` GPUs in turn, called as `CUDA_VISIBLE_DEVICES` calls them.
+  """Returns `count` GPUs in turn, called as `CUDA_VISIBLE_DEVICES` does.
 
   Where a GPU has several places, they share its memory.
   """
@@ -129,9 +125,7 @@ def devices() -> tuple[str, int]:
   """Returns JAX's platform and its number of devices on this host.
 
   A child process is asked, since who asks JAX takes the accelerator's memory.
-
-  Raises:
-    ValueError: if JAX cannot start; with its words.
+  Raises a ValueError with JAX's words if it cannot start.
   """
   if os.environ.get("JAX_PLATFORMS") == "cpu":
     return "cpu", 1

@@ -2,12 +2,9 @@
 
     python -m ltjax.main --config=FILE --config.seeds=5 --workdir=runs/x
 
-makes the runs `runs/x/seed0` to `runs/x/seed4` and the mean of their results,
-`runs/x/report.md`. A seed's folder is the one that `--config.seed=0
---workdir=runs/x/seed0` makes: it can be resumed, looked at and used alone. The
-runs are processes, placed by `ltjax.launch.machine_shares`; this one starts,
-watches and stops them and leaves the accelerators alone. The same command
-resumes them all.
+makes the runs `runs/x/seed0` to `runs/x/seed4`, each as if alone, and the mean
+of their results, `runs/x/report.md`. This process places, starts, watches and
+stops the runs and leaves the accelerators alone. The same command resumes them.
 """
 
 from __future__ import annotations
@@ -31,11 +28,7 @@ _OF_HOSTS = ("distributed", "coordinator")
 
 
 def several(config: Config) -> bool:
-  """Returns whether a config asks for more than one seed.
-
-  Raises:
-    ValueError: if a setting does not fit.
-  """
+  """Checks a config; returns whether it asks for more than one seed."""
   config_check.check(config)
   return config.seeds > 1
 
@@ -98,9 +91,7 @@ def plan(config: Config, workdir: str, *, at_once: int = 0) -> str:
   """Returns in words which runs there would be, and where.
 
   Args:
-    config: as a config file gives it, with `seeds`.
-    workdir: the folder of the runs' folders.
-    at_once: how many at a time; 0 for as many as there are cores or GPUs.
+    config, workdir, at_once: as of `train`.
 
   Raises:
     ValueError: if the machine has no room for so many at a time.

@@ -1,13 +1,9 @@
 """Losses that tell the softmax of the class prior.
 
 A network trained on a long tail learns `P(y | x)`, prior included. Adding the
-log-prior to the logits during training lets the logits themselves leave it out:
-at test time, unadjusted, they rank classes as on a balanced set. Only the loss
-sees the adjusted logits.
-
-`pairwise` is the general form: for any positive `delta` its minimizer is right
-for the balanced error. `delta = prior` is logit adjustment, `delta = 1` the
-balanced cross-entropy.
+log-prior to the logits in the loss lets the logits themselves leave it out:
+unadjusted, they rank classes as on a balanced set. `pairwise` is the general
+form: `delta = prior` is logit adjustment, `delta = 1` balanced cross-entropy.
 """
 
 from __future__ import annotations
@@ -20,14 +16,12 @@ from ltjax.losses import classification, weights
 
 
 def prior(counts: jax.Array) -> jax.Array:
-  """Returns the shares of the classes: `pi_c = n_c / N`.
+  """Returns the shares of the classes: `pi_c = n_c / N`, fp32 `[C]`.
+
+  A class without images is taken to have one, so that its log-prior is finite.
 
   Args:
     counts: n, `[C]`, float, images a class, 0 or more.
-
-  Returns:
-    fp32 `[C]`, above 0, summing to 1. A class without images is taken to have
-    one, so that its log-prior is finite.
 
   Example:
     >>> adjustment.prior(jnp.array([30.0, 10.0]))
@@ -47,13 +41,9 @@ def logit_adjustment(
 
   Args:
     logits: z, `[B, C]`, any float dtype.
-    labels: y, integer `[B]` in [0, C). A label outside gives NaN.
-    prior: pi, `[C]`, float, above 0; its scale does not matter, so counts will
-      do.
+    labels: y, integer `[B]` in [0, C).
+    prior: pi, `[C]`, float, above 0, of any scale, so counts will do.
     tau: Strength; 0 is the cross-entropy.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
 
   Example:
     >>> pi = jnp.array([0.9, 0.1])
@@ -73,20 +63,17 @@ def logit_adjustment(
 def pairwise(
   logits: jax.Array, labels: jax.Array, *, delta: jax.Array, prior: jax.Array
 ) -> jax.Array:
-  """The Fisher-consistent family of pairwise margin losses.
+  """Pairwise margin losses, whose minimizers are right for balanced error.
 
   `loss_i = alpha_y log(1 + sum_{j != y} exp(Delta_yj) exp(z_ij - z_iy))`,
   `alpha_y = delta_y / pi_y`, `Delta_yj = log(delta_j / delta_y)`
 
   Args:
     logits: z, `[B, C]`, any float dtype.
-    labels: y, integer `[B]` in [0, C). A label outside gives NaN.
+    labels: y, integer `[B]` in [0, C).
     delta: `[C]`, float, above 0. Its scale is that of the loss: where it sums
       to 1, the weights alpha average 1 over the training set.
     prior: pi, `[C]`, float, above 0, summing to 1.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
 
   Example:
     >>> pi = jnp.array([0.9, 0.1])
@@ -95,8 +82,7 @@ def pairwise(
     >>> adjustment.pairwise(logits, labels, delta=even, prior=pi)
     Array([0.39, 3.47], dtype=float32)
 
-  Source: Menon et al. (2021), "Long-tail learning via logit adjustment",
-    equation 11 and Theorem 1.
+  Source: Menon et al. (2021), equation 11 and Theorem 1.
   """
   _check(logits, labels, prior)
   chex.assert_equal_shape([delta, prior])
@@ -119,19 +105,13 @@ def vs(
   `loss_i = -log softmax((n / n_max)^gamma * z_i + tau log pi)[y]`
 
   The offset acts early in training, the factor once the training set is fitted.
-  `gamma = 0` leaves logit adjustment; `tau = 0` leaves CDT, the
-  class-dependent temperature.
+  `gamma = 0` leaves logit adjustment, `tau = 0` CDT.
 
   Args:
     logits: z, `[B, C]`, any float dtype.
-    labels: y, integer `[B]` in [0, C). A label outside gives NaN.
-    counts: n, `[C]`, float, images a class, 0 or more; a class without images
-      is taken to have one.
-    gamma: Exponent of the factors.
-    tau: Strength of the offsets.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
+    labels: y, integer `[B]` in [0, C).
+    counts: n, `[C]`, float, images a class; without any, one.
+    gamma, tau: Exponent of the factors, strength of the offsets.
 
   Example:
     >>> logits, labels = jnp.ones((2, 2)), jnp.array([0, 1])

@@ -18,11 +18,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Args:
     logits: `[B, C]`, any float dtype.
-    labels: Integer `[B]` in [0, C). A label outside gives NaN, rather than
-      silently the loss of another class.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
+    labels: Integer `[B]` in [0, C).
 
   Example:
     >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
@@ -51,14 +47,8 @@ def focal(
 
   Args:
     logits: `[B, C]`, any float dtype.
-    labels: Integer `[B]` in [0, C). A label outside gives NaN.
-    gamma: The focusing exponent, 0 or more.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
-
-  Raises:
-    ValueError: if gamma is negative or not finite.
+    labels: Integer `[B]` in [0, C).
+    gamma: The focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
@@ -82,13 +72,7 @@ def modulate(losses: jax.Array, *, gamma: float) -> jax.Array:
 
   Args:
     losses: l, `[B]`, 0 or more, any float dtype.
-    gamma: The focusing exponent, 0 or more.
-
-  Returns:
-    fp32 `[B]`, 0 or more; NaN where a loss is NaN.
-
-  Raises:
-    ValueError: if gamma is negative or not finite.
+    gamma: The focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> classification.modulate(jnp.array([0.1, 2.0]), gamma=1.0)

@@ -1,8 +1,8 @@
 """Swapped prediction: one view tells the cluster that the other one has.
 
 The clusters are prototypes; a view's *code* says how much it belongs to each.
-Codes are made from all of a batch at once (`ltjax.losses.clustering`), which
-keeps them from falling into one cluster, and are then targets like soft labels.
+Codes are made from all of a batch at once, which keeps them from falling into
+one cluster, and are then targets like soft labels.
 """
 
 from __future__ import annotations
@@ -21,28 +21,20 @@ def codes(
 ) -> jax.Array:
   """Soft assignments of images to prototypes.
 
-  `Q = diag(u) exp(scores / epsilon) diag(v)`, rows that sum to 1 and columns
-  whose sums are, with enough iterations, proportional to `marginal`.
+  `Q = diag(u) exp(scores / epsilon) diag(v)`, fp32 `[B, K]`: rows sum to 1,
+  columns, with enough iterations, in proportion to `marginal`.
 
   An iteration scales the columns first and the rows second, as SwAV does, so
-  that rows are exact whenever it stops. All is done with logarithms: no score
-  overflows, and a scale of exp(-1e5) is as good as any.
+  that rows are exact whenever it stops. In logarithms, no score overflows.
 
   Args:
     scores: `[B, K]`, similarities of images to prototypes, any float dtype.
       Constants: no gradient flows through the codes.
     epsilon: above 0; the smaller, the nearer each code is to a single
       prototype, and the more iterations the columns need.
-    iterations: at least 1.
-    marginal: `[K]`, the portion of each prototype, 0 or more with a sum above
-      0; of any scale. A prototype of portion 0 gets nothing. None: equal
-      portions.
-
-  Returns:
-    fp32 `[B, K]`, 0 or more; each row sums to 1.
-
-  Raises:
-    ValueError: if `epsilon` is not above 0 or `iterations` below 1.
+    iterations: at least 1, else a ValueError, as for `epsilon`.
+    marginal: `[K]`, the portion of each prototype, 0 or more, of any scale and
+      a sum above 0. None: equal portions.
 
   Example:
     >>> cosines = jnp.array([[0.9, 0.1], [0.8, 0.2]])
@@ -96,16 +88,9 @@ def swapped_prediction(
   Args:
     first_scores: `[B, K]`, similarities of the first views to the prototypes,
       cosines as a rule; any float dtype.
-    second_scores: `[B, K]`, of the second views.
-    first_codes: q1, `[B, K]`, rows sum to 1; of the first views. Constants.
-    second_codes: q2, `[B, K]`, of the second views. Constants.
-    temperature: t, above 0; a number or a traced fp32 `[]`.
-
-  Returns:
-    fp32 `[B]`, 0 or more; `log K` where the scores tell nothing.
-
-  Raises:
-    ValueError: if a number `temperature` is not above 0.
+    second_scores: as `first_scores`, of the second views.
+    first_codes, second_codes: q1 and q2, `[B, K]`, rows sum to 1. Constants.
+    temperature: t, above 0; a number or a traced fp32 `[]`; else a ValueError.
 
   Example:
     >>> one, other = jnp.array([[0.9, 0.1]]), jnp.array([[0.2, 0.4]])
@@ -113,8 +98,7 @@ def swapped_prediction(
     >>> clustering.swapped_prediction(one, other, q, q, temperature=0.1)
     Array([1.06], dtype=float32)
 
-  Source: Caron et al. (2020), "Unsupervised learning of visual features by
-    contrasting cluster assignments" (SwAV), Equation 2; its code takes the mean
+  Source: Caron et al. (2020), SwAV, Equation 2; its code takes the mean
     of the two terms, the paper their sum.
   """
   if not isinstance(temperature, jax.Array) and not temperature > 0:

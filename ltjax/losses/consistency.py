@@ -1,8 +1,7 @@
 """Losses that hold a prediction near another one of the same example.
 
 The target is an average, a teacher, a second augmentation or, in alternate
-sampling, the softmax which the same head gave to the same example one epoch
-ago.
+sampling, the softmax that the same head gave the example one epoch ago.
 """
 
 from __future__ import annotations
@@ -19,17 +18,12 @@ def kl_divergence(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
   `loss_i = sum_c p_ic (log p_ic - log softmax(logits_i)_c)`, with 0 log 0 = 0.
 
   By the logits its gradient is `sum(p_i) softmax(logits_i) - p_i`, that of the
-  cross-entropy to the same target: the two differ by the entropy of the target,
-  a constant. A row of zeros, which marks an example that has no stored
-  prediction yet, therefore has loss and gradient of exactly 0.
+  cross-entropy to the same target. A row of zeros, of an example without a
+  stored prediction, has loss and gradient of exactly 0.
 
   Args:
-    target_probs: p, `[B, C]`; rows sum to 1, or are all zero. Treated as a
-      constant.
+    target_probs: p, `[B, C]`; rows sum to 1, or are all zero. A constant.
     logits: `[B, C]`, any float dtype.
-
-  Returns:
-    fp32 `[B]`, 0 or more up to rounding.
 
   Example:
     >>> before = jnp.array([[0.5, 0.5], [0.0, 0.0]])
@@ -54,16 +48,12 @@ def mean_squared_error(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
 
   `loss_i = 1/C sum_c (softmax(logits_i)_c - p_ic)^2`.
 
-  Unlike the Kullback-Leibler divergence it is bounded, by 2 / C, and symmetric.
-  Gradients flow into both arguments; a caller whose target is a constant stops
-  them.
+  Bounded by 2 / C, and symmetric. Gradients flow into both arguments; a caller
+  whose target is a constant stops them.
 
   Args:
     target_probs: p, `[B, C]`; rows sum to 1.
     logits: `[B, C]`, any float dtype.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
 
   Example:
     >>> before, logits = jnp.array([[1.0, 0.0]]), jnp.zeros((1, 2))
@@ -84,15 +74,11 @@ def mean_squared_error(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
 def normalized_distance(prediction: jax.Array, target: jax.Array) -> jax.Array:
   """Squared distance of two directions: `|p/|p| - t/|t||^2 = 2 - 2 cos(p, t)`.
 
-  No gradient flows into the target. A vector of zeros has no direction and
+  fp32 `[B]` in [0, 4]. No gradient flows into the target. A vector of zeros
   stays zero: its distance to any direction is 1, its gradient finite.
 
   Args:
-    prediction: p, `[B, D]`, any float dtype, of any length.
-    target: t, `[B, D]`, any float dtype, of any length. A constant.
-
-  Returns:
-    fp32 `[B]`, in [0, 4].
+    prediction, target: p and t, `[B, D]`, any float dtype, any length.
 
   Example:
     >>> p, t = jnp.array([[2.0, 0.0]] * 2), jnp.array([[5.0, 0.0], [0.0, 1.0]])

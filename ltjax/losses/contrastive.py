@@ -1,13 +1,10 @@
 """Contrastive losses: tell an image's other view from other images.
 
-Nobody needs to know a class for that. Two random views of one image are a
-*positive* pair; views of other images are its *negatives*. The loss is the
-cross-entropy of picking the positive out of all of them by cosine similarity,
-so an embedding learns what survives the augmentation.
-
-Where the negatives come from tells the losses apart. `info_nce` keeps a queue
-of them. `nt_xent` and what is built on it take the batch: its B images have 2B
-views, each of which is an *anchor* once and picks among the 2B - 1 others.
+Two random views of one image are a *positive* pair; views of other images are
+its *negatives*. The loss is the cross-entropy of picking the positive out of
+all of them by cosine similarity. `info_nce` keeps a queue of negatives. The
+others take the batch: its B images have 2B views, each of which is an *anchor*
+once and picks among the 2B - 1 others.
 """
 
 from __future__ import annotations
@@ -28,8 +25,7 @@ def info_nce_logits(
 ) -> jax.Array:
   """Similarities of each query to its key, then to all of the queue.
 
-  `[q_i . k_i, q_i . n_1, ..., q_i . n_K] / temperature`.
-
+  `[q_i . k_i, q_i . n_1, ..., q_i . n_K] / temperature`, fp32 `[B, 1 + K]`.
   Keys and queue are constants: gradients flow into the queries only.
 
   Args:
@@ -37,13 +33,7 @@ def info_nce_logits(
     keys: k, `[B, D]`, of unit length; row i belongs to query i.
     queue: n, `[K, D]`, of unit length, the negatives of every query.
     temperature: above 0, a number or a traced fp32 `[]`; the smaller, the more
-      the nearest negatives count.
-
-  Returns:
-    fp32 `[B, 1 + K]`; the positive is in column 0.
-
-  Raises:
-    ValueError: if `temperature` is not above 0.
+      the nearest negatives count; 0 or less is a ValueError.
 
   Example:
     >>> q, k = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8]])
@@ -79,19 +69,10 @@ def info_nce(
   `loss_i = -log(exp(q_i . k_i / t)
   / (exp(q_i . k_i / t) + sum_j exp(q_i . n_j / t)))`.
 
-  It is `log(1 + K)` where nothing can be told apart, and 0 at best.
+  It is `log(1 + K)` where nothing can be told apart.
 
   Args:
-    queries: q, `[B, D]`, of unit length; any float dtype.
-    keys: k, `[B, D]`, of unit length; row i belongs to query i. Constants.
-    queue: n, `[K, D]`, of unit length, the negatives. Constants.
-    temperature: t, above 0.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
-
-  Raises:
-    ValueError: if `temperature` is not above 0.
+    queries, keys, queue, temperature: as of `info_nce_logits`, as are errors.
 
   Example:
     >>> q, k = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8]])
@@ -119,15 +100,10 @@ def nt_xent(
   It is `log(2B - 1)` where nothing can be told apart.
 
   Args:
-    first: `[B, D]`, a view of each image, of unit length; any float dtype.
-    second: `[B, D]`, another view of each, of unit length.
-    temperature: t, above 0; a number or a traced fp32 `[]`, of a schedule.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
-
-  Raises:
-    ValueError: if B is 1 or a number `temperature` not above 0.
+    first, second: `[B, D]`, two views of each image, of unit length; B is 2 or
+      more, else a ValueError.
+    temperature: t, above 0; a number or a traced fp32 `[]`, of a schedule; 0 or
+      less is a ValueError.
 
   Example:
     >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
@@ -155,17 +131,8 @@ def focal_nt_xent(
   of rare classes, learned late, keep their weight. `gamma = 0` is `nt_xent`.
 
   Args:
-    first: `[B, D]`, a view of each image, of unit length; any float dtype.
-    second: `[B, D]`, another view of each, of unit length.
-    temperature: above 0; a number or a traced fp32 `[]`.
-    gamma: the focusing exponent, 0 or more.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
-
-  Raises:
-    ValueError: if B is 1, a number `temperature` not above 0, or `gamma`
-      negative or not finite.
+    first, second, temperature: as of `nt_xent`, as are errors.
+    gamma: the focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
@@ -193,22 +160,13 @@ def sup_con(
   `l(i) = -1/|P(i)| sum_{p in P(i)} log(exp(z_i . z_p / t)
   / sum_{j != i} exp(z_i . z_j / t))`
 
-  P(i) holds the other view of the image, so it is never empty, and both views
-  of each other image with the same known label. With no label known, or none
-  twice, it is `nt_xent`. The published code multiplies the loss by a second
-  temperature over the first; here there is one.
+  P(i) holds the other view of the image and both views of each other image with
+  the same known label. With no label known, or none twice, it is `nt_xent`. The
+  published code multiplies the loss by a second temperature over the first.
 
   Args:
-    first: `[B, D]`, a view of each image, of unit length; any float dtype.
-    second: `[B, D]`, another view of each, of unit length.
+    first, second, temperature: as of `nt_xent`, as are errors.
     labels: integer `[B]`; below 0, such as -1: unknown.
-    temperature: t, above 0; a number or a traced fp32 `[]`.
-
-  Returns:
-    fp32 `[B]`, the mean over the two views of an image.
-
-  Raises:
-    ValueError: if B is 1 or a number `temperature` not above 0.
 
   Example:
     >>> first, second = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
@@ -236,7 +194,7 @@ def sup_con(
 def _log_probabilities(
   first: jax.Array, second: jax.Array, temperature: float | jax.Array
 ) -> jax.Array:
-  """Each view's log-probability of picking each other: `[2B, 2B]`.
+  """Log-probability of each view's picking each other, `[2B, 2B]`.
 
   The B first views come before the B second ones; the diagonal is -inf.
   """

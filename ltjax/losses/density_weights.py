@@ -1,25 +1,16 @@
 """Density weights: more for images that are rare, without a label.
 
-Prototypes learned on long-tailed images lie where the images are many. How an
-image relates to them is therefore a guess at how frequent its kind is, and a
-weight that falls with frequency can stand in for the class weights of
-supervised learning.
+A score of how frequent an image is, given its embedding z and prototypes P,
+`[K, D]`, can stand in for the class counts of supervised learning:
 
-Two scores say how frequent an image is, given its embedding z and the
-prototypes P, `[K, D]`:
-
-*   `paper`, `s = sum_k z . p_k`, of FASSL. It depends on the sum of the
-    prototypes alone. The loss that learns them compares `h = P z` by cosines,
-    which are the same for `O P` with any rotation or reflection O of the K
-    numbers, and so for `-P`. But `s` changes sign with P. From a random start,
-    it is chance whether the rare or the frequent images get more weight.
-*   `energy`, `s = -|P z|^2`. It depends on P through `P^T P` only, as that loss
-    does, so that neither O nor the sign matters. To tell images of
-    a crowd apart, the loss shrinks what they have in common; on toy data,
+*   `paper`, `s = sum_k z . p_k`, of FASSL. The loss that learns the prototypes
+    compares `h = P z` by cosines, which are the same for `-P`, but `s` changes
+    sign with P: from a random start, it is chance whether the rare or the
+    frequent images get more weight.
+*   `energy`, `s = -|P z|^2`, for which the sign does not matter. On toy data,
     images of frequent kinds are left with the smaller `|P z|`.
 
-Where labels exist, `correlation` of the weights with 1 / count tells which way
-they went.
+`correlation` of the weights with 1 / count tells which way they went.
 """
 
 from __future__ import annotations
@@ -43,23 +34,18 @@ def scores(
   score: str,
   normalize: bool = True,
 ) -> jax.Array:
-  """How frequent the kind of each image seems: the larger, the less weight.
+  """How frequent an image's kind seems, fp32 `[B]`: more means less weight.
 
-  `paper`: `sum_k z . p_k`; `energy`: `-sum_k (z . p_k)^2`; `uniform`: 0.
+  `paper`: `sum_k z . p_k`; `energy`: `-sum_k (z . p_k)^2`; `uniform`: 0. None
+  has a gradient.
 
   Args:
     z: `[B, D]`, embeddings of the teacher, any float dtype.
     prototypes: `[K, D]`, any float dtype.
-    score: `paper`, `energy` or `uniform`.
+    score: `paper`, `energy` or `uniform`, else a ValueError.
     normalize: whether lengths are left out. z is then of unit length; so is
       each prototype for `paper`, while `energy` scales all of P by one number
       (to a Frobenius norm of 1), for row by row `P^T P` would not be kept.
-
-  Returns:
-    fp32 `[B]`, without a gradient.
-
-  Raises:
-    ValueError: if `score` is none of the three.
 
   Example:
     >>> z, prototypes = jnp.eye(2), jnp.array([[0.6, 0.8]])
@@ -107,28 +93,18 @@ def weights(
 
   `w = B softmax(-c / T)`, `c = clip((s - mean s) / std s, -clip, clip)`
 
-  That is a reading of the paper: of `exp(-s)` with its outliers clipped and
-  normalised in the batch. Standardised, the sum over the prototypes and their
-  mean give the same weights, whose spread does not follow that of s.
-
-  Without `standardize` c is s, and the weights are `exp(-s / T)` over its mean
-  in the batch, literally at T = 1. They are finite for any s, as an exponential
-  of a score is never formed; but where scores differ by tens, one image has all
-  the weight.
+  That is a reading of the paper: `exp(-s)`, its outliers clipped, normalised in
+  the batch; fp32 `[B]`, without a gradient. Without `standardize` c is s, and
+  the weights are finite for any s; but where scores differ by tens, one image
+  has all the weight.
 
   Args:
     scores: s, `[B]`, finite, any float dtype. Where all are equal, up to
       rounding, all weights are exactly 1.
     clip: the largest distance from the mean, in standard deviations; above 0,
       infinity for none. Only of standardised scores.
-    temperature: T, above 0; the larger, the more even the weights.
+    temperature: T, above 0, else a ValueError, as for `clip`.
     standardize: whether scores are standardised in the batch, and clipped.
-
-  Returns:
-    fp32 `[B]`, 0 or more, without a gradient.
-
-  Raises:
-    ValueError: if `clip` or `temperature` is not above 0.
 
   Example:
     >>> density_weights.weights(jnp.array([1.0, 2.0, 3.0]))
@@ -153,13 +129,9 @@ def weights(
 
 
 def effective_sample_size(w: jax.Array) -> jax.Array:
-  """How many evenly weighted images are worth as much: `(sum w)^2 / sum w^2`.
+  """How many even weights are worth as much: `(sum w)^2 / sum w^2`, in [1, B].
 
-  Args:
-    w: `[B]`, float, 0 or more.
-
-  Returns:
-    fp32 `[]`, in [1, B]; 0 where all weights are 0.
+  `w` is `[B]`, float, 0 or more; weights that are all 0 give 0.
 
   Example:
     >>> density_weights.effective_sample_size(jnp.array([1.0, 1.0, 0.0]))
@@ -177,16 +149,15 @@ def effective_sample_size(w: jax.Array) -> jax.Array:
 
 
 def correlation(w: jax.Array, x: jax.Array, mask: jax.Array) -> jax.Array:
-  """Pearson's correlation of two numbers an image.
+  """Pearson's correlation of two numbers an image, fp32 `[]`.
+
+  It is 0 where it is not defined: for fewer than two images, or one of the
+  numbers the same for all, up to rounding.
 
   Args:
     w: `[B]`, float, such as the weights.
     x: `[B]`, float, such as 1 / count of the image's class.
     mask: bool `[B]`, which images count, such as those with a label.
-
-  Returns:
-    fp32 `[]`, in [-1, 1]; 0 where it is not defined: fewer than two images, or
-    one of the numbers the same for all, up to rounding.
 
   Example:
     >>> w, x = jnp.array([1.0, 2.0, 9.0]), jnp.array([0.1, 0.3, 0.0])
@@ -206,15 +177,10 @@ def correlation(w: jax.Array, x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _centered(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Whether numbers are all equal, and their distances to the mean.
+  """Whether numbers `[B]` are all equal, and their distances to the mean.
 
-  Args:
-    x: fp32 `[B]`.
-    count: fp32 `[B]`, 1 for those that count and 0 for others.
-
-  Returns:
-    `([], [B])`: the distances are scaled to a range of 1, which keeps squares
-    from overflowing, and 0 for those that do not count.
+  `count` is 1 for those that count. Distances are scaled to a range of 1, which
+  keeps squares from overflowing.
   """
   some = count > 0
   low = jnp.min(jnp.where(some, x, jnp.inf))

@@ -1,13 +1,9 @@
 """Margins by class frequency: LDAM, and its hinge.
 
-The generalization bound of a class grows as its margin shrinks and as its
-images get fewer. Trading the margins of the classes against each other under
-that bound asks for margins in proportion to `n_c^-1/4`: a rare class must be
-right by more.
-
-Margins are lengths on the unit sphere, so logits must be those of the cosine
-head, `z = s cos`, with its fixed scale `s`. With a linear head the network
-grows its weights until the margins mean nothing, or until it overflows.
+A bound on the generalization error of each class asks for margins in proportion
+to `n_c^-1/4`. They are lengths on the unit sphere, so logits must be those of
+the cosine head, `z = s cos`, with its fixed scale `s`: with a linear head the
+network grows its weights until the margins mean nothing, or until it overflows.
 """
 
 from __future__ import annotations
@@ -22,16 +18,12 @@ from ltjax.losses import classification, weights
 def from_counts(counts: jax.Array, *, largest: float = 0.5) -> jax.Array:
   """Returns the margins of LDAM.
 
-  `m_c = largest * (n_min / n_c)^(1/4)`, so that the rarest class has the
-  largest margin.
+  `m_c = largest * (n_min / n_c)^(1/4)`, fp32 `[C]`. A class without images has
+  the largest margin, and does not change those of the others.
 
   Args:
     counts: n, `[C]`, float, images a class, 0 or more.
     largest: The margin of the rarest class, in units of the cosine.
-
-  Returns:
-    fp32 `[C]`. A class without images has the largest margin, as the rarest
-    that has some; it does not change the margins of the others.
 
   Example:
     >>> margins.from_counts(jnp.array([160.0, 10.0]))
@@ -56,18 +48,14 @@ def ldam(
   """Label-distribution-aware margin loss.
 
   `loss_i = -log softmax(z_i - s m_y e_y)[y]`, `z = s cos`: the cross-entropy
-  after the label's cosine is lowered by its margin. Margins of 0 give the
-  cross-entropy.
+  after the label's cosine is lowered by its margin.
 
   Args:
     logits: z, `[B, C]`, any float dtype: cosines times `scale`, as the cosine
       head returns them.
-    labels: y, integer `[B]` in [0, C). A label outside gives NaN.
+    labels: y, integer `[B]` in [0, C).
     margins: m, `[C]`, float, in units of the cosine.
     scale: s, the scale of the cosine head; 30 in the authors' code.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
 
   Example:
     >>> cosines, labels = jnp.array([[0.5, 0.1], [0.5, 0.1]]), jnp.array([0, 1])
@@ -75,8 +63,7 @@ def ldam(
     >>> margins.ldam(10.0 * cosines, labels, margins=m, scale=10.0)
     Array([0.2, 9. ], dtype=float32)
 
-  Source: Cao et al. (2019), "Learning imbalanced datasets with
-    label-distribution-aware margin loss", Section 3.2.
+  Source: Cao et al. (2019), Section 3.2.
   """
   _check(logits, labels, margins)
   lowered = scale * margins.astype(jnp.float32)[None, :]
@@ -93,19 +80,11 @@ def ldam_hinge(
 
   `loss_i = max(max_{j != y} z_ij - z_iy + s m_y, 0)`, `z = s cos`
 
-  This is `s` times the hinge on the cosines of the paper. In the units of the
-  logits it has the steps of `ldam` at the same learning rate, and lies below it
-  by at most log C.
+  This is `s` times the hinge on the cosines of the paper, so that it lies below
+  `ldam` by at most log C.
 
   Args:
-    logits: z, `[B, C]`, C of 2 or more, any float dtype: cosines times `scale`,
-      as the cosine head returns them.
-    labels: y, integer `[B]` in [0, C). A label outside gives NaN.
-    margins: m, `[C]`, float, in units of the cosine.
-    scale: s, the scale of the cosine head.
-
-  Returns:
-    fp32 `[B]`, 0 or more; 0 where the label leads by its margin.
+    logits, labels, margins, scale: as of `ldam`; C of 2 or more.
 
   Example:
     >>> cosines, labels = jnp.array([[0.5, 0.1], [0.5, 0.1]]), jnp.array([0, 1])
@@ -113,8 +92,7 @@ def ldam_hinge(
     >>> margins.ldam_hinge(10.0 * cosines, labels, margins=m, scale=10.0)
     Array([0., 9.], dtype=float32)
 
-  Source: Cao et al. (2019), "Learning imbalanced datasets with
-    label-distribution-aware margin loss", Section 3.2.
+  Source: Cao et al. (2019), Section 3.2.
   """
   _check(logits, labels, margins)
   logits = logits.astype(jnp.float32)

@@ -1,9 +1,8 @@
 """Memorization: how hard each image is, from the history of its losses.
 
-A network learns the images of frequent kinds first. An image whose contrastive
-loss stays high over the epochs is likely a rare one. Boosted contrastive
-learning keeps a moving average of each image's loss and gives images with a
-high one the stronger augmentation.
+A network learns the images of frequent kinds first: one whose contrastive loss
+stays high is likely rare. Boosted contrastive learning keeps a moving average
+of each image's loss, and augments images with a high one more strongly.
 """
 
 from __future__ import annotations
@@ -17,13 +16,7 @@ UNSEEN = -1.0
 
 
 def start(num_images: int) -> jax.Array:
-  """The memory before the first step.
-
-  Args:
-    num_images: N.
-
-  Returns:
-    fp32 `[N]`: no image has been seen.
+  """The memory before the first step, fp32 `[N]`: no image has been seen.
 
   Example:
     >>> memorization.start(3)
@@ -45,17 +38,11 @@ def update(
   Args:
     memory: L, fp32 `[N]`, as from `start`.
     losses: l, `[B]`, float, 0 or more: one an image, the mean of its two views.
-    index: integer `[B]`, in [0, N): the images of the batch. As of an epoch,
-      each at most once; of one that is there twice, one of the losses counts.
-    decay: in [0, 1), 0.97 in the published code.
+    index: integer `[B]`, in [0, N): the images of the batch. Of one that is
+      there twice, one of the losses counts.
+    decay: in [0, 1), 0.97 in the published code; others are a ValueError.
     first: bool `[]`: whether this is the first epoch, when each image takes its
       loss as it is. An image not seen before does so at any time.
-
-  Returns:
-    fp32 `[N]`.
-
-  Raises:
-    ValueError: if `decay` is outside [0, 1).
 
   Example:
     >>> losses, index = jnp.array([2.0, 1.0]), jnp.array([2, 0])
@@ -84,19 +71,13 @@ def update(
 def strengths(memory: jax.Array) -> jax.Array:
   """How strongly to augment each image, from its average loss.
 
-  `M = 1/2 + (L - mean L) / (2 max |L - mean L|)`
+  `M = 1/2 + (L - mean L) / (2 max |L - mean L|)`, fp32 `[N]`, in [0, 1]
 
-  Mean and maximum are over the images seen. An image of average loss has 1/2,
-  and the one farthest from the average 0 or 1. The published formula
-  standardises `L` first, which makes no difference but where all losses are
-  equal: it divides by 0 there, while here each image, being average, has 1/2.
+  Mean and maximum are over the images seen; others get 0. Where all losses are
+  equal each image, being average, has 1/2; the published formula gives 0 / 0.
 
   Args:
     memory: L, fp32 `[N]`.
-
-  Returns:
-    fp32 `[N]`, in [0, 1]; 0, no more than the usual augmentation, for images
-    not seen yet.
 
   Example:
     >>> memorization.strengths(jnp.array([1.0, 2.0, 3.0, -1.0]))

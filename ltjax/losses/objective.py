@@ -1,13 +1,9 @@
 """What a step minimizes: a loss, class weights, and how a batch is averaged.
 
-The block `loss` of a config becomes an `Objective`. Margins, priors and class
-weights follow from the class counts inside the step, where the counts are an
-array: they may be those of the labeled images, or of labeled and pseudo-labeled
-ones together.
-
+Margins, priors and class weights follow from the class counts inside the step:
+those of the labeled images, or of labeled and pseudo-labeled ones together.
 Deferred re-weighting (DRW) begins with weights of 1, and changes to the class
-weights late, at a low learning rate: they then move the classifier without
-harm to the embedding.
+weights late, at a low learning rate, where they do the embedding no harm.
 """
 
 from __future__ import annotations
@@ -51,7 +47,7 @@ class Objective:
     epochs: int,
     example_weights: jax.Array | None = None,
   ) -> jax.Array:
-    """Returns the loss of a batch.
+    """Returns the loss of a batch, fp32 `[]`.
 
     Args:
       logits: `[B, C]`, any float dtype.
@@ -63,9 +59,6 @@ class Objective:
       example_weights: `[B]`, float, 0 or more: the weight of pseudo-labeled
         examples, or a mask of 0 and 1. None for 1. The `mean` divides by B all
         the same, the `weighted_mean` by the sum of all weights.
-
-    Returns:
-      fp32 `[]`.
     """
     chex.assert_shape(logits, (None, self.num_classes))
     chex.assert_shape(counts, (self.num_classes,))
@@ -90,15 +83,10 @@ class Objective:
   def losses(
     self, logits: jax.Array, labels: jax.Array, *, counts: jax.Array
   ) -> jax.Array:
-    """Returns the loss of each example, without class weights.
+    """Returns the loss of each example, fp32 `[B]`, without class weights.
 
     Args:
-      logits: `[B, C]`, any float dtype.
-      labels: Integer `[B]` in [0, C).
-      counts: `[C]`, float, images a class.
-
-    Returns:
-      fp32 `[B]`.
+      logits, labels, counts: as of `__call__`.
     """
     row = table.LOSSES[self.settings.name]
     given = table.Given(self.settings, counts, self.head_scale)
@@ -107,18 +95,13 @@ class Objective:
   def class_weights(
     self, counts: jax.Array, *, epoch: jax.Array | int, epochs: int
   ) -> jax.Array:
-    """Returns the weights of the classes in an epoch.
+    """Returns the weights of the classes in an epoch, fp32 `[C]` of sum C.
 
     They begin in epoch `round(defer * epochs)`, and at the latest in the last;
     before, all are 1.
 
     Args:
-      counts: `[C]`, float, images a class.
-      epoch: `[]` integer, from 0; may be traced.
-      epochs: epochs of the stage.
-
-    Returns:
-      fp32 `[C]`, summing to C.
+      counts, epoch, epochs: as of `__call__`.
     """
     chosen = self.settings
     ones = jnp.ones((self.num_classes,), jnp.float32)
@@ -134,15 +117,10 @@ class Objective:
     *,
     class_names: Sequence[str] = (),
   ) -> None:
-    """Checks class counts on the host, before training.
+    """Checks class counts `[C]` on the host, before training.
 
-    Args:
-      counts: `[C]`, images a class.
-      class_names: C names for the message; none for numbers only.
-
-    Raises:
-      ValueError: if the counts are not C numbers of 0 or more, or a class has
-        no images and the loss or its weights need its count.
+    A ValueError if they are not C numbers of 0 or more, or a class has no
+    images and the loss or its weights need its count.
     """
     loss_settings.check_counts(
       self.settings,
@@ -165,8 +143,7 @@ def make(
 
   Args:
     settings: the block of the config, or its settings.
-    head: the head's name, `linear` or `cosine`.
-    head_scale: the scale of the cosine head.
+    head, head_scale: `linear` or `cosine`, and the scale of the cosine head.
     num_classes: C.
 
   Raises:

@@ -1,7 +1,6 @@
 """The settings of a loss, checked before anything is compiled.
 
-A setting that would do nothing is refused as well: a run that is named after
-its class weights should have some.
+A setting that would do nothing is refused as well.
 """
 
 from __future__ import annotations
@@ -114,13 +113,9 @@ class Settings:
 
 
 def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
-  """Returns the settings that the block `loss` of a config holds.
+  """Returns the settings of a block `loss`; what it lacks has its default.
 
-  Args:
-    config: the block; a field left out has its default.
-
-  Raises:
-    ValueError: if a field is unknown; names the nearest.
+  An unknown field is a ValueError, which names the nearest.
   """
   known = [field.name for field in dataclasses.fields(Settings)]
   for name in config:
@@ -135,15 +130,10 @@ def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
 
 
 def check(settings: Settings, *, head: str, num_classes: int) -> None:
-  """Checks the settings of a loss.
+  """Checks the settings of a loss; a ValueError names the way out.
 
   Args:
-    settings: of the loss.
-    head: the head's name.
-    num_classes: C.
-
-  Raises:
-    ValueError: names the setting, the limit and the way out.
+    settings, head, num_classes: as of `objective.make`.
   """
   fields.check(settings, "loss")
   _check_weights(settings, num_classes)
@@ -228,16 +218,13 @@ def check_counts(
   """Checks the class counts that a loss is to use, on the host.
 
   Inside a compiled step none can: there a class without images has a finite
-  margin or prior, and a weight of 0.
+  margin or prior, and a weight of 0. A ValueError names the classes without
+  images and the way out.
 
   Args:
-    settings: of the loss.
+    settings, num_classes: as of `objective.make`.
     counts: `[C]`, images a class.
-    num_classes: C.
     class_names: C names for the message; none for numbers only.
-
-  Raises:
-    ValueError: names the classes without images and the way out.
   """
   if counts.shape != (num_classes,):
     raise ValueError(

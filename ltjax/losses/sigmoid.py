@@ -1,8 +1,7 @@
 """Sigmoid losses: one yes-or-no question a class, without competition.
 
-Each logit is that of a binary classifier "this class or not", and the loss of
-an example sums over the classes. No softmax ties them together, so many
-frequent classes cannot push a rare one down through the normalizer; but every
+Each logit is that of a binary classifier "this class or not". No softmax ties
+the classes together, so frequent ones cannot push a rare one down; but every
 example asks for a "no" of C - 1 classes. The head's bias therefore best starts
 at `-log(C - 1)`, where each answer begins at 1 / C.
 """
@@ -23,10 +22,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Args:
     logits: z, `[B, C]`, any float dtype.
-    labels: y, integer `[B]` in [0, C). A label outside gives NaN.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
+    labels: y, integer `[B]` in [0, C).
 
   Example:
     >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])
@@ -50,14 +46,8 @@ def focal_cross_entropy(
 
   Args:
     logits: z, `[B, C]`, any float dtype.
-    labels: Integer `[B]` in [0, C). A label outside gives NaN.
-    gamma: The focusing exponent, 0 or more; 0 is `cross_entropy`.
-
-  Returns:
-    fp32 `[B]`, 0 or more.
-
-  Raises:
-    ValueError: if gamma is negative or not finite.
+    labels: integer `[B]` in [0, C).
+    gamma: The focusing exponent, 0 or more, else a ValueError.
 
   Example:
     >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0]])

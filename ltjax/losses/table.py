@@ -1,7 +1,6 @@
 """The losses and class weights that a config can name, a row each.
 
-A new loss is a function and a row: names, checks, titles and the settings that
-would do nothing are read off the table.
+Names, checks, titles and the settings without effect are read off the table.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ class Given(NamedTuple):
   """What a loss may read beside logits and labels.
 
   Attributes:
-    settings: the fields of `config.loss`.
-    counts: `[C]`, float, images a class.
+    settings, counts: the fields of `config.loss`; `[C]`, float, images a class.
     head_scale: of the cosine head.
   """
 
@@ -154,9 +152,5 @@ WEIGHTS: dict[str, Weights] = {
 
 
 def reading(field: str) -> tuple[str, ...]:
-  """Returns the names of the losses that read a setting.
-
-  Args:
-    field: of `config.loss`.
-  """
+  """Returns the names of the losses that read a field of `config.loss`."""
   return tuple(name for name, row in LOSSES.items() if field in row.fields)

@@ -1,12 +1,9 @@
 """Class weights from class counts.
 
-A weighted loss lets an example of class `c` count `w_c` times. Weights here are
-scaled to sum to the number of classes, C: a balanced set then has weights of 1,
-and the learning rate keeps its meaning.
-
-A class without images has weight 0 where weights come from counts, rather than
-infinity: it has no examples to weigh, and takes no share from the others. It
-can happen to the counts of pseudo labels.
+A weighted loss lets an example of class `c` count `w_c` times. Weights `[C]`
+are fp32 and sum to the number of classes, C: a balanced set then has weights of
+1, and the learning rate keeps its meaning. A class without images, as pseudo
+labels may leave one, has weight 0: it takes no share from the others.
 """
 
 from __future__ import annotations
@@ -23,21 +20,12 @@ def effective_number(counts: jax.Array, *, beta: float = 0.9999) -> jax.Array:
 
   `w_c ~ 1 / E_c`, `E_c = (1 - beta^n_c) / (1 - beta)`, scaled to sum to C.
 
-  New images of a class overlap with what is known, so the effective number
-  saturates at 1 / (1 - beta): beta = 0 weighs all classes alike, beta -> 1 is
-  `inverse`. Beta acts on classes of up to some 1 / (1 - beta) images; with one
-  much smaller all weights are near 1.
+  The effective number saturates at 1 / (1 - beta) images: beta = 0 weighs all
+  classes alike, beta -> 1 is `inverse`.
 
   Args:
     counts: n, `[C]`, float, images a class, 0 or more.
-    beta: In [0, 1).
-
-  Returns:
-    fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
-    class has images.
-
-  Raises:
-    ValueError: if beta is outside [0, 1).
+    beta: In [0, 1), else a ValueError.
 
   Example:
     >>> weights.effective_number(jnp.array([90.0, 10.0]), beta=0.99)
@@ -59,12 +47,7 @@ def effective_number(counts: jax.Array, *, beta: float = 0.9999) -> jax.Array:
 def inverse(counts: jax.Array) -> jax.Array:
   """Weights by inverse frequency: `w_c ~ 1 / n_c`, scaled to sum to C.
 
-  Args:
-    counts: n, `[C]`, float, images a class, 0 or more.
-
-  Returns:
-    fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
-    class has images.
+  `counts` is n, `[C]`, float, images a class.
 
   Example:
     >>> weights.inverse(jnp.array([30.0, 10.0]))
@@ -82,10 +65,6 @@ def power(counts: jax.Array, *, exponent: float) -> jax.Array:
     counts: n, `[C]`, float, images a class, 0 or more.
     exponent: k; 0 weighs all classes alike, 1 is `inverse`.
 
-  Returns:
-    fp32 `[C]`, summing to C, and 0 for classes without images. All 0 if no
-    class has images.
-
   Example:
     >>> weights.power(jnp.array([90.0, 10.0]), exponent=0.5)
     Array([0.5, 1.5], dtype=float32)
@@ -101,13 +80,7 @@ def power(counts: jax.Array, *, exponent: float) -> jax.Array:
 
 
 def normalize(values: jax.Array) -> jax.Array:
-  """Scales numbers to sum to how many there are.
-
-  Args:
-    values: `[C]`, float, 0 or more.
-
-  Returns:
-    fp32 `[C]`, summing to C; all 0 if all are.
+  """Scales numbers `[C]`, 0 or more, to a sum of C; zeros stay.
 
   Example:
     >>> weights.normalize(jnp.array([3.0, 1.0]))
@@ -121,14 +94,7 @@ def normalize(values: jax.Array) -> jax.Array:
 
 
 def of_labels(values: jax.Array, labels: jax.Array) -> jax.Array:
-  """Returns the number of each example's class.
-
-  Args:
-    values: `[C]`, a number a class.
-    labels: Integer `[B]` in [0, C). A label outside gives NaN.
-
-  Returns:
-    `values[labels]`, `[B]`, of the dtype of `values`.
+  """Returns `values[labels]`, `[B]`; NaN for a label outside [0, C).
 
   Example:
     >>> weights.of_labels(jnp.array([0.5, 1.5]), jnp.array([1, 1, 0]))
@@ -157,14 +123,7 @@ def _counts(counts: jax.Array) -> jax.Array:
 
 
 def mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-  """Plain mean of the weighted losses: `sum_i w_i l_i / B`.
-
-  Args:
-    losses: l, `[B]`, float.
-    weights: w, `[B]`, float, 0 or more.
-
-  Returns:
-    fp32 `[]`.
+  """Plain mean of weighted losses `[B]`: `sum_i w_i l_i / B`, fp32 `[]`.
 
   Example:
     >>> weights.mean(jnp.array([1.0, 3.0]), jnp.array([1.5, 0.5]))
@@ -175,14 +134,9 @@ def mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-  """Weighted mean, PyTorch's: `sum_i w_i l_i / sum_i w_i`.
+  """Weighted mean, PyTorch's: `sum_i w_i l_i / sum_i w_i`, fp32 `[]`.
 
-  Args:
-    losses: l, `[B]`, float.
-    weights: w, `[B]`, float, 0 or more.
-
-  Returns:
-    fp32 `[]`; 0 where all weights are 0.
+  It is 0 where all weights are 0.
 
   Example:
     >>> weights.weighted_mean(jnp.array([1.0, 3.0]), jnp.array([3.0, 1.0]))

@@ -15,7 +15,9 @@ from ltjax.methods import (
   blocks,
   decoupling,
   fassl,
+  frozen,
   glmc,
+  linear,
   posthoc,
   pretraining,
   probe,
@@ -38,11 +40,13 @@ for _method in (
   sslt.METHOD,
   *semi_supervised.METHODS,
   glmc.METHOD,
+  linear.METHOD,
   probe.METHOD,
 ):
   register(_method)
 for _block in (
   blocks.MODEL,
+  frozen.FEATURES,
   pretraining.PRETRAIN,
   fassl.PROTOTYPES,
   fassl.STUDENT,

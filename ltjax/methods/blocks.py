@@ -6,7 +6,7 @@ import dataclasses
 
 from ltjax.losses import settings as loss_settings
 from ltjax.methods.registry import Block
-from ltjax.models import heads
+from ltjax.models import heads, pretrained
 from ltjax.optim import recipe as recipes
 from ltjax.settings.fields import setting
 from ltjax.stages import classifier, pseudo_label
@@ -15,6 +15,8 @@ from ltjax.training import class_probabilities
 
 _RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
 KINDS = ("crt", "ncm", "tau_norm", "lws")
+_PRETRAINED = {"name": tuple(pretrained.ARCHITECTURES)}
+_ADDED = ("adaptformer", "lora", "vpt_shallow", "vpt_deep")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,23 @@ class Model:
   zero_init_last: bool = setting(False, "blocks begin as the identity")
   dtype: str = setting(
     "float32", "of activations", choices=("float32", "bfloat16")
+  )
+  weights: str = setting(
+    "auto",
+    "of a pretrained network: auto, none, a file or hf:OWNER/NAME/FILE",
+    when=_PRETRAINED,
+  )
+  tune: str = setting(
+    "all",
+    "what is trained of a pretrained network",
+    choices=pretrained.TUNES,
+    when=_PRETRAINED,
+  )
+  tune_width: int = setting(
+    8, "of what is added", least=1, when=_PRETRAINED | {"tune": _ADDED}
+  )
+  image_size: int = setting(
+    0, "pixels of the input, 0 for the network's own", when=_PRETRAINED
   )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -51,9 +52,14 @@ def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
   model = models.create(
     **config.model, num_classes=task.num_classes, image_shape=task.image_shape
   )
-  train_transform, test_transform = task.transforms(
-    jnp.dtype(config.model.dtype)
-  )
+  dtype = jnp.dtype(config.model.dtype)
+  if model.normalizes:
+    channels = task.image_shape[2]
+    task = dataclasses.replace(
+      task, mean=(0.0,) * channels, std=(1.0,) * channels
+    )
+    dtype = jnp.dtype("float32")
+  train_transform, test_transform = task.transforms(dtype)
   predictor = inference.Predictor(
     model,
     test_transform=test_transform,

@@ -15,20 +15,17 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import require
-from ltjax.models import heads, initializers, resnet, wide_resnet
+from ltjax.models import heads, initializers, pretrained
+from ltjax.models.backbones import resnet, wide_resnet
 
-_IMAGENET_FAMILY = {
-  "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
-  "resnet34": (resnet.BasicBlock, (3, 4, 6, 3)),
-  "resnet50": (resnet.BottleneckBlock, (3, 4, 6, 3)),
-  "resnext50_32x4d": (resnet.ResNeXtBlock, (3, 4, 6, 3)),
-}
+_IMAGENET_FAMILY = resnet.IMAGENET_FAMILY
 # Blocks per stage, and channels of the first.
 _CIFAR_FAMILY = {f"resnet{6 * n + 2}": (n, 16) for n in (1, 2, 3, 5, 7, 9)}
 _CIFAR_FAMILY["resnet32_x4"] = (5, 64)
 _WIDE_FAMILY = {"wrn28_2": (4, 2)}
 
-NAMES = (*_IMAGENET_FAMILY, *_CIFAR_FAMILY, *_WIDE_FAMILY)
+OWN = (*_IMAGENET_FAMILY, *_CIFAR_FAMILY, *_WIDE_FAMILY)
+NAMES = (*OWN, *pretrained.ARCHITECTURES)
 STEMS = ("auto", "cifar", "imagenet")
 DTYPES = ("float32", "bfloat16")
 
@@ -43,13 +40,19 @@ class Model(NamedTuple):
       batch_stats)`. Images are normalised, `[B, H, W, C]`; features
       `[B, D]` and logits `[B, num_classes]` are fp32. Training uses the
       statistics of the batch and returns updated running ones; evaluation
-      returns the very object it was given.
+      returns the very object it was given. What a pretrained network does not
+      train is a part of `batch_stats`.
     head_init: `head_init(key) -> head_params`, a fresh head.
     head_apply: `head_apply(head_params, features [..., D]) -> logits`.
     feature_dim: D.
     num_classes: Width of the logits.
     image_shape: `(H, W, C)`.
     name: As given to `create`.
+    normalizes: Whether it takes images of [0, 1], which it normalises itself.
+    on_features: `on_features(views) -> Model`, of a network whose backbone does
+      not change: what is left of it behind the backbone, which takes features
+      `[B, 1, 1, D]` in the place of images; else None. Its parameters are the
+      network's own.
   """
 
   init: Callable[[jax.Array], tuple[Any, Any]]
@@ -60,6 +63,8 @@ class Model(NamedTuple):
   num_classes: int
   image_shape: tuple[int, int, int]
   name: str
+  normalizes: bool = False
+  on_features: Callable[[int], Model] | None = None
 
 
 def create(
@@ -72,6 +77,10 @@ def create(
   stem: str = "auto",
   zero_init_last: bool = False,
   dtype: str = "float32",
+  weights: str = "auto",
+  tune: str = "all",
+  tune_width: int = 0,
+  image_size: int = 0,
 ) -> Model:
   """Builds a network by name.
 
@@ -79,7 +88,7 @@ def create(
     name: "resnet18", "resnet34", "resnet50", "resnext50_32x4d" (ImageNet
       family); "resnet8", "14", "20", "32", "44", "56" (CIFAR family; ResNet-8
       suits a small CPU), "resnet32_x4", which is ResNet-32 at four times the
-      width; "wrn28_2".
+      width; "wrn28_2"; or a pretrained one of `pretrained.ARCHITECTURES`.
     num_classes: C, at least 2.
     image_shape: `(H, W, C)` in pixels.
     head: "linear" or "cosine".
@@ -89,6 +98,13 @@ def create(
     zero_init_last: Start the last BN scale of each block at 0.
     dtype: Compute dtype, "float32" or "bfloat16"; parameters, statistics,
       features and logits are fp32 under both.
+    weights: Of a pretrained network, "auto" for those of an installed package,
+      "none" to draw them, a file, or "hf:OWNER/NAME/FILE".
+    tune: What is trained of it beside the head: "all", "head" (nothing),
+      "last_block", "affine" (of normalisations), "bias"; of a ViT also
+      "adaptformer", "lora", "vpt_shallow" and "vpt_deep".
+    tune_width: Of what the last four add.
+    image_size: Pixels that it brings images to; 0 for its own.
 
   Returns:
     A `Model`.
@@ -97,7 +113,7 @@ def create(
     ValueError: A name is unknown, a size out of range, or the image smaller
       than the total stride of the network.
   """
-  require.choice("model.name", name, NAMES)
+  require.choice("model.name", name, (*OWN, *pretrained.ARCHITECTURES))
   if num_classes < 2:
     raise ValueError(
       f"A classifier needs 2 classes or more, not {num_classes}."
@@ -110,6 +126,18 @@ def create(
     )
   height, width, channels = (int(n) for n in image_shape)
   compute = jnp.dtype(dtype)
+  if name in pretrained.ARCHITECTURES:
+    return _pretrained(
+      name,
+      (head, head_scale),
+      num_classes=num_classes,
+      image_shape=(height, width, channels),
+      source=weights,
+      tune=tune,
+      tune_width=tune_width,
+      image_size=image_size,
+      dtype=compute,
+    )
   if name in _IMAGENET_FAMILY:
     block, depths = _IMAGENET_FAMILY[name]
     imagenet_stem = stem == "imagenet" or (
@@ -161,12 +189,9 @@ def create(
   # after He et al. (2015) and the long-tail code bases, with fan_in.
   fan = "fan_in" if name in _CIFAR_FAMILY else "fan_out"
   shape = (height, width, channels)
-  init, apply = _functions(backbone, classifier, shape, fan)
-  return Model(
-    init=init,
-    apply=apply,
-    head_init=classifier.init,
-    head_apply=classifier.apply,
+  return _with_head(
+    _functions(backbone, shape, fan),
+    classifier,
     feature_dim=feature_dim,
     num_classes=num_classes,
     image_shape=shape,
@@ -194,33 +219,93 @@ def parameter_table(params: Any) -> list[tuple[str, tuple[int, ...], int]]:
   ]
 
 
-def _functions(
-  backbone: Any,
-  head: heads.Head,
+def _pretrained(
+  name: str,
+  head: tuple[str, float],
+  *,
+  num_classes: int,
   image_shape: tuple[int, int, int],
-  fan: str,
-) -> tuple[Callable, Callable]:
-  @jax.jit
+  **settings: Any,
+) -> Model:
+  feature_dim = pretrained.ARCHITECTURES[name].feature_dim
+  classifier = heads.create(
+    head[0], feature_dim=feature_dim, num_classes=num_classes, scale=head[1]
+  )
+  whole = pretrained.functions(name, image_shape=image_shape, **settings)
+  described = {
+    "feature_dim": feature_dim,
+    "num_classes": num_classes,
+    "name": name,
+    "normalizes": True,
+  }
+  tune, width = settings["tune"], settings["tune_width"]
+
+  def on_features(views: int) -> Model:
+    width_of = width if tune == "feature_adapter" else 0
+    behind = pretrained.adapter(feature_dim, width_of)
+    shape = (views, 1, feature_dim)
+    return _with_head(behind, classifier, image_shape=shape, **described)
+
+  return _with_head(
+    whole,
+    classifier,
+    image_shape=image_shape,
+    on_features=on_features if tune in pretrained.FROZEN else None,
+    **described,
+  )
+
+
+def _functions(
+  backbone: Any, image_shape: tuple[int, int, int], fan: str
+) -> pretrained.Functions:
+  """Returns `init` and `apply` of a backbone of our own, without its head."""
+
   def init(key: jax.Array) -> tuple[Any, Any]:
-    k_linen, k_kernels, k_head = jax.random.split(key, 3)
     images = jnp.zeros((1, *image_shape), jnp.float32)
     # Gives shapes and constants only; it draws nothing.
-    variables = backbone.init(k_linen, images, False)
-    filled = initializers.he_normal(k_kernels, variables["params"], fan=fan)
-    params = {"backbone": filled, "head": head.init(k_head)}
-    return params, variables["batch_stats"]
+    variables = backbone.init(key, images, False)
+    filled = initializers.he_normal(key, variables["params"], fan=fan)
+    return filled, variables["batch_stats"]
+
+  def apply(
+    params: Any, batch_stats: Any, images: jax.Array, train: bool
+  ) -> tuple[jax.Array, Any]:
+    variables = {"params": params, "batch_stats": batch_stats}
+    if not train:
+      return backbone.apply(variables, images, False), batch_stats
+    features, updated = backbone.apply(
+      variables, images, True, mutable=["batch_stats"]
+    )
+    return features, updated["batch_stats"]
+
+  return init, apply
+
+
+def _with_head(
+  backbone: pretrained.Functions, head: heads.Head, **described: Any
+) -> Model:
+  """Returns the network of a backbone and a head."""
+  backbone_init, backbone_apply = backbone
+
+  def init(key: jax.Array) -> tuple[Any, Any]:
+    _, k_backbone, k_head = jax.random.split(key, 3)
+    params, batch_stats = backbone_init(k_backbone)
+    return {"backbone": params, "head": head.init(k_head)}, batch_stats
 
   def apply(
     params: Any, batch_stats: Any, images: jax.Array, train: bool
   ) -> tuple[jax.Array, jax.Array, Any]:
-    variables = {"params": params["backbone"], "batch_stats": batch_stats}
-    if train:
-      features, updated = backbone.apply(
-        variables, images, True, mutable=["batch_stats"]
-      )
-      batch_stats = updated["batch_stats"]
-    else:
-      features = backbone.apply(variables, images, False)
+    features, batch_stats = backbone_apply(
+      params["backbone"], batch_stats, images, train
+    )
     return features, head.apply(params["head"], features), batch_stats
 
-  return init, apply
+  # A pretrained network reads a file; the others are one program.
+  reads = described.get("normalizes", False)
+  return Model(
+    init=init if reads else jax.jit(init),
+    apply=apply,
+    head_init=head.init,
+    head_apply=head.apply,
+    **described,
+  )

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import batch_norm, heads
+from ltjax.models import heads
+from ltjax.models.layers import batch_norm
 from ltjax.optim import ema
 
 

@@ -14,18 +14,14 @@ PyTree = Any
 
 
 def decay_at(step: jax.Array, *, decay: float) -> jax.Array:
-  """The decay of a step, lower at first.
+  """The decay of a step, fp32 `[]`, which is lower at first.
 
-  `min(decay, 1 - 1 / (t + 1))`. With it the average over the first steps is the
-  plain mean of the values so far, the start among them, until the exponential
-  one is the longer memory: at t = 1 / (1 - decay) - 1.
+  `min(decay, 1 - 1 / (t + 1))`: the average over the first steps is the plain
+  mean of the values so far, the start among them.
 
   Args:
     step: `[]` integer t, updates of the average with this one, from 1.
     decay: the decay in the long run, in [0, 1).
-
-  Returns:
-    fp32 `[]`.
 
   Source: the published code of Tarvainen & Valpola (2017), "Mean teachers are
     better role models".
@@ -35,22 +31,14 @@ def decay_at(step: jax.Array, *, decay: float) -> jax.Array:
 
 
 def cosine_decay(step: jax.Array, *, start: float, total: int) -> jax.Array:
-  """A decay that rises from `start` to 1 over half a cosine.
+  """A decay that rises from `start` to 1 over half a cosine, fp32 `[]`.
 
   `1 - (1 - start) (cos(pi k / K) + 1) / 2`
 
-  At the end the average stands still, whatever the last steps do.
-
   Args:
     step: `[]` integer k, steps done, from 0; past K the decay stays 1.
-    start: the first decay, in [0, 1].
-    total: K, steps until the decay is 1, at least 1.
-
-  Returns:
-    fp32 `[]`, in [start, 1].
-
-  Raises:
-    ValueError: if `start` is outside [0, 1] or `total` below 1.
+    start: the first decay, in [0, 1], else a ValueError.
+    total: K, steps until the decay is 1, at least 1, else a ValueError.
 
   Source: Grill et al. (2020), "Bootstrap your own latent" (BYOL), Section 3.3.
   """
@@ -65,13 +53,10 @@ def update(average: PyTree, new: PyTree, *, decay: jax.Array | float) -> PyTree:
   """Moves an average a step: `decay * average + (1 - decay) * new`.
 
   Args:
-    average: arrays, as `new`.
+    average: arrays, as `new`; averaged in fp32, and given back in their dtypes.
     new: arrays. One that is not of a float dtype, such as a counter, has no
       average: the new one is taken as it is.
     decay: `[]`, in [0, 1]; 0 gives exactly `new`, 1 exactly `average`.
-
-  Returns:
-    A tree as `average`, of its dtypes, averaged in fp32.
   """
   chex.assert_trees_all_equal_shapes_and_dtypes(average, new)
 

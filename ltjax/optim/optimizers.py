@@ -1,8 +1,8 @@
 """Optimizers as the field runs them: SGD, Adam and LARS.
 
-Published settings of long-tailed recognition are PyTorch's, whose weight decay
-is *coupled*: it is added to the gradient and so goes through the momentum, and
-in Adam through the division by the gradient's size.
+Weight decay is PyTorch's, which is *coupled*: it is added to the gradient and
+so goes through the momentum, and in Adam through the division by the gradient's
+size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def make(
   weight_decay: float = 5e-4,
   nesterov: bool = False,
 ) -> optax.GradientTransformation:
-  """Builds an optimizer by name.
+  """Builds an optax transformation by name; its update needs the parameters.
 
   Args:
     name: "sgd", "adam" or "lars".
@@ -32,9 +32,6 @@ def make(
     momentum: In [0, 1); for "adam" the decay of the mean gradient.
     weight_decay: 0 or more, coupled.
     nesterov: Look ahead by one velocity; not for "adam".
-
-  Returns:
-    An optax transformation; its update needs the parameters.
 
   Raises:
     ValueError: The name is unknown, or a value does not fit.
@@ -62,17 +59,13 @@ def sgd(
   """SGD with momentum and coupled L2 decay of every parameter.
 
   With gradient g, velocity v (0 at first) and parameters w:
-  `g <- g + weight_decay w`, `v <- momentum v + g`,
-  `w <- w - lr v`, or with Nesterov `w <- w - lr (g + momentum v)`.
+  `g <- g + weight_decay w`, `v <- momentum v + g`, `w <- w - lr v`, or with
+  Nesterov `w <- w - lr (g + momentum v)`.
 
-  Biases and batch normalisation are decayed too, as PyTorch does unless told
-  otherwise.
+  Biases and batch normalisation are decayed too, as in PyTorch.
 
   Args:
-    schedule, momentum, weight_decay, nesterov: As of `make`.
-
-  Raises:
-    ValueError: A value is out of range, or Nesterov has no momentum.
+    schedule, momentum, weight_decay, nesterov: As of `make`, as are errors.
   """
   _check(momentum, weight_decay, nesterov)
   return optax.chain(
@@ -94,13 +87,11 @@ def adam(
   `v <- 0.999 v + 0.001 g^2`,
   `w <- w - lr (m / (1 - b^t)) / (sqrt(v / (1 - 0.999^t)) + 1e-8)`.
 
-  It is not AdamW, which takes the decay past the division.
+  Here b is the momentum. It is not AdamW, which takes the decay past the
+  division.
 
   Args:
-    schedule, momentum, weight_decay: As of `make`; momentum is b.
-
-  Raises:
-    ValueError: A value is out of range.
+    schedule, momentum, weight_decay: As of `make`, as are errors.
 
   Source: Kingma & Ba (2015), "Adam", Algorithm 1.
   """
@@ -130,16 +121,12 @@ def lars(
   `g <- g + weight_decay w`, `g <- 0.001 g |w| / |g|`, `v <- momentum v + lr g`,
   `w <- w - v`. Where a norm is 0 the gradient stays as it is.
 
-  Parameters of one axis, which are biases and scales of normalisation, are
-  neither decayed nor adapted: they follow SGD with momentum. The learning rate
-  is inside of the velocity, so that a falling one acts a little later than in
-  SGD.
+  Parameters of one axis (biases, scales of normalisation) are neither decayed
+  nor adapted: they follow SGD with momentum. The learning rate is inside of the
+  velocity, so that a falling one acts a little later than in SGD.
 
   Args:
-    schedule, momentum, weight_decay, nesterov: As of `make`.
-
-  Raises:
-    ValueError: A value is out of range, or Nesterov has no momentum.
+    schedule, momentum, weight_decay, nesterov: As of `make`, as are errors.
 
   Source: You et al. (2017), "Large batch training of convolutional networks",
     Algorithm 1; Grill et al. (2020), "Bootstrap your own latent", Section 3.2,
@@ -162,14 +149,9 @@ def lars(
 
 
 def at_step(state: optax.OptState, step: int) -> optax.OptState:
-  """Returns an optimizer's first state with its schedule further on.
+  """Returns an optimizer's first state with its schedule at `step`, from 0.
 
-  Means of gradients stay as at the start, and so does the count by which Adam
-  corrects them.
-
-  Args:
-    state: of an optimizer of this module, as its `init` gives it.
-    step: at which the schedule shall stand, from 0.
+  Means of gradients stay, and so does the count by which Adam corrects them.
   """
 
   def counts(node):

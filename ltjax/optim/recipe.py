@@ -70,12 +70,7 @@ class Recipe:
   def lasting(self, min_steps: int, steps_per_epoch: int) -> Recipe:
     """Returns the recipe with as many epochs as `min_steps` take, or more.
 
-    Whole epochs, so that schedules follow the new length and warm-up keeps its
-    own.
-
-    Args:
-      min_steps: least number of steps of the stage, 0 or more.
-      steps_per_epoch: steps in an epoch, 1 or more.
+    Schedules follow the new length; warm-up keeps its own.
     """
     least = -(-min_steps // steps_per_epoch)
     return dataclasses.replace(self, epochs=max(self.epochs, least))
@@ -107,13 +102,8 @@ class Recipe:
 def of(field: str, settings: Mapping[str, Any]) -> Recipe:
   """Returns the recipe that a block of a config describes.
 
-  Args:
-    field: the name of the block, such as `refit`, for errors.
-    settings: the attributes of `Recipe`; others, which are the stage's own, are
-      left alone.
-
-  Raises:
-    ValueError: if a setting is out of range; names the block.
+  `field` names the block, such as `refit`, for a ValueError if a setting is out
+  of range. Settings that are not those of `Recipe` are left alone.
   """
   names = [entry.name for entry in dataclasses.fields(Recipe)]
   try:

@@ -1,8 +1,4 @@
-"""Learning rate over steps.
-
-A schedule is a function from the step (0-based, counted per update, not per
-epoch) to the learning rate of that update.
-"""
+"""Learning rate over steps, which count updates, not epochs, from 0."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ def make(
   factor: float = 0.1,
   final_learning_rate: float = 0.0,
 ) -> Schedule:
-  """Builds a schedule by name.
+  """Builds a schedule by name: a function of the step, integers, to fp32.
 
   With T the total and W the warm-up steps, step t has the learning rate
 
@@ -41,24 +37,19 @@ def make(
   * "step": `lr factor^k`, where k milestones have been reached;
   * "constant": `lr`;
   * "exponential": `lr (final / lr)^((t - W) / (T - W))`, which would be `final`
-    at T: each step multiplies by the same factor.
+    at T.
 
   Args:
     name: "cosine", "step", "constant" or "exponential".
     learning_rate: lr, the highest value, above 0.
-    total_steps: T. Beyond it the last value holds (0 for "cosine", `final` for
-      "exponential").
+    total_steps: T; beyond it the last value holds.
     warmup_steps: W, below T; 0 for none.
-    warmup_every: E, a divisor of W: the warm-up rises every E steps. With the
-      steps of an epoch it is that of code which sets the rate once an epoch.
+    warmup_every: E, a divisor of W; the steps of an epoch give the warm-up of
+      code which sets the rate once an epoch.
     milestones: Only for "step": where to decay, as fractions of T between 0 and
-      1, rising. The step `round(fraction * T)` is the first with the lower
-      rate.
+      1, rising. Step `round(fraction * T)` is the first with the lower rate.
     factor: Only for "step": what to multiply by, in (0, 1].
     final_learning_rate: Only for "exponential": `final`, in (0, lr].
-
-  Returns:
-    A function of the step (an integer or an integer array) to fp32.
 
   Raises:
     ValueError: The name is unknown or a value out of range.
@@ -171,17 +162,13 @@ def _constant(lr: float) -> Schedule:
 
 
 def sigmoid(step: jax.Array, *, length: float) -> jax.Array:
-  """Half a bell curve from exp(-5) = 0.0067 to 1.
+  """Half a bell curve from exp(-5) = 0.0067 to 1, fp32 `[]`.
 
   `ramp(t) = exp(-5 (1 - t)^2)` with `t = min(step / length, 1)`.
 
   Args:
     step: `[]` integer, steps done, from 0.
-    length: steps until the ramp reaches 1, not below 0; 0 for no ramp, which is
-      1 from the first step.
-
-  Returns:
-    fp32 `[]`.
+    length: steps until the ramp reaches 1; 0 is 1 from the first step.
 
   Example:
     >>> schedules.sigmoid(jnp.array(50), length=100)
@@ -200,26 +187,19 @@ def sigmoid(step: jax.Array, *, length: float) -> jax.Array:
 def cosine_wave(
   t: jax.Array, *, low: float, high: float, period: float
 ) -> jax.Array:
-  """A wave between two values, from the high one down and back.
+  """A wave between two values, from the high one down and back, fp32 `[]`.
 
   `low + (high - low) (1 + cos(2 pi t / period)) / 2`
 
-  It is `high` at t = 0 and `low` half a period later. As the temperature of a
-  contrastive loss, the high end groups images by class and the low end tells
-  one image from the other; the alternation serves head and tail in turn. The
-  published code names half the period `t_max`.
+  As the temperature of a contrastive loss, the high end, at t = 0, groups
+  images by class and the low end tells one image from the other, which serves
+  head and tail in turn. The published code names half the period `t_max`.
 
   Args:
     t: `[]`, time, such as epochs done, from 0; integer or float.
-    low: the lowest value.
-    high: the highest value.
-    period: the time from one `high` to the next, above 0, in the units of t.
-
-  Returns:
-    fp32 `[]`, in [low, high].
-
-  Raises:
-    ValueError: if `period` is not above 0.
+    low, high: the lowest and the highest value.
+    period: the time from one `high` to the next, above 0, in the units of t. 0
+      or less is a ValueError.
 
   Example:
     >>> schedules.cosine_wave(200, low=0.1, high=1.0, period=400)

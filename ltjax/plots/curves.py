@@ -1,7 +1,4 @@
-"""The pictures of a report, as PNG files.
-
-How they look (colours, axes, fonts) is in `figures.py`; what they show, here.
-"""
+"""The pictures of a report, as PNG files; how they look is in `style.py`."""
 
 from __future__ import annotations
 
@@ -76,17 +73,9 @@ def accuracy_over_loops(
 ) -> None:
   """Draws test accuracy, overall and per group, after each loop.
 
-  Loop 0 is the initialization ("Decoupling"). The dashed lines are the level
-  of the network trained by cross entropy alone, with random sampling.
-
-  Args:
-    evaluations: records of kind "eval"; those of the balanced head on the
-      test set whose `model` is "Decoupling" or ends with "loop N" are the
-      points, the first one of the random head is the level.
-    path: the PNG file.
-
-  Raises:
-    ValueError: there is no point to draw.
+  Loop 0 is the initialization ("Decoupling"). The dashed lines are the level of
+  the network trained by cross entropy alone, with random sampling: the first
+  record of the random head. Without a point it is a ValueError.
   """
   points = loops(evaluations)
   if not points:
@@ -115,8 +104,7 @@ def pseudo_label_accuracy(
 ) -> None:
   """Draws the accuracy of the pseudo labels, overall and per group, over loops.
 
-  Raises:
-    ValueError: no row has an accuracy: the truth is not known.
+  Rows without an accuracy, as the truth is not known, are a ValueError.
   """
   points = {
     int(row["loop"]): row
@@ -198,11 +186,7 @@ def confusion_matrix(
 def loops(
   evaluations: Sequence[Mapping[str, Any]],
 ) -> dict[int, Mapping[str, Any]]:
-  """The balanced head's last test evaluation after each loop, by loop.
-
-  Returns:
-    Loop, 0 for "Decoupling", to its evaluation.
-  """
+  """The balanced head's last test evaluation by loop, 0 for "Decoupling"."""
   found = {}
   for record in evaluations:
     if record.get("head", "balanced") != "balanced":

@@ -1,7 +1,7 @@
 """Maps of embeddings, as PNG files: what `ltjax.plots.tsne` finds, drawn.
 
-A class has a colour, few-shot classes are triangles with a dark edge; above 20
-classes, a group of classes has a colour.
+A class has a colour, or a group of them above 20 classes; few-shot classes are
+triangles with a dark edge.
 """
 
 from __future__ import annotations
@@ -17,21 +17,15 @@ from ltjax.plots import style as figures
 
 
 def choose(labels: np.ndarray, limit: int, *, seed: int) -> np.ndarray:
-  """Draws images, so that small classes are drawn whole.
+  """Draws images, so that small classes are drawn whole: int64, sorted indices.
 
   Every class gives the same number, or all it has; what is left over goes, an
   image each, to classes that have more.
 
   Args:
     labels: integers `[N]`.
-    limit: the most images to draw, at least one a class that has one.
+    limit: the most images, one a class at least, else a ValueError.
     seed: of the draw.
-
-  Returns:
-    int64 `[min(limit, N)]`, sorted indices.
-
-  Raises:
-    ValueError: if `limit` is below the number of classes that have images.
   """
   labels = np.asarray(labels)
   classes, counts = np.unique(labels, return_counts=True)
@@ -57,15 +51,9 @@ def choose(labels: np.ndarray, limit: int, *, seed: int) -> np.ndarray:
 def narrow(
   found: np.ndarray, classes: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Leaves the images of some classes, and numbers these anew.
+  """Keeps the images `[N]` of some classes, and numbers these anew.
 
-  Args:
-    found: integers `[N]`, the class of each image.
-    classes: those to keep, each once.
-
-  Returns:
-    The kept images, int64 `[n]`, sorted; and int64 `[n]`, their classes as
-    places in `classes`.
+  Returns sorted indices, int64 `[n]`, and their classes as places in `classes`.
   """
   place = {c: number for number, c in enumerate(classes)}
   kept = np.flatnonzero(np.isin(found, list(classes)))
@@ -73,15 +61,7 @@ def narrow(
 
 
 def check_classes(classes: Sequence[int], num_classes: int) -> None:
-  """Checks that classes exist and are named once.
-
-  Args:
-    classes: numbers.
-    num_classes: C.
-
-  Raises:
-    ValueError: names the one that does not.
-  """
+  """Raises a ValueError unless classes exist and are named once."""
   for c in classes:
     if not 0 <= c < num_classes:
       raise ValueError(
@@ -119,10 +99,8 @@ class Map:
 def draw(maps: Sequence[Map], path: str | Path) -> None:
   """Draws maps side by side: a column a run, above training, below test.
 
-  A single run has its two panels side by side.
-
-  Raises:
-    ValueError: if the runs have not the same classes and groups.
+  A single run has its two panels side by side. Raises a ValueError if the runs
+  have not the same classes and groups.
   """
   from matplotlib import figure
 

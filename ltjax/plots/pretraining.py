@@ -1,8 +1,7 @@
 """The picture of self-supervised pre-training: is the embedding alive?
 
-Without labels a falling loss proves little: a network that maps all images to
-one point can have the best of all. Beside the loss stand, therefore, what tells
-a collapse, and what labels say where they are known.
+A network that maps all images to one point can have the best loss of all.
+Beside the loss stand, therefore, what tells a collapse, and what labels say.
 """
 
 from __future__ import annotations
@@ -38,9 +37,7 @@ def watched(records: Sequence[Record]) -> dict[str, str]:
 def stages(records: Sequence[Record]) -> dict[str, list[Record]]:
   """Returns the epochs of each stage of pre-training, in order.
 
-  Args:
-    records: the lines of `metrics.jsonl`. A stage is one of pre-training if it
-      watches its features.
+  A stage is one of pre-training if its records watch its features.
   """
   found: dict[str, list[Record]] = {}
   for record in records:
@@ -52,14 +49,8 @@ def stages(records: Sequence[Record]) -> dict[str, list[Record]]:
 def draw(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
   """Draws the loss and what was watched over the epochs, a panel each.
 
-  Stages follow one another, a colour each.
-
-  Args:
-    records: the lines of `metrics.jsonl`.
-    path: the PNG file.
-
-  Raises:
-    ValueError: there is no stage of pre-training.
+  Stages follow one another, a colour each. Raises a ValueError if no stage of
+  pre-training is among the lines of `metrics.jsonl`.
   """
   from matplotlib import figure, ticker
 

@@ -1,11 +1,8 @@
 """How a picture looks: one style for all of ltjax's plots.
 
-One colour means one thing everywhere: many-shot classes are blue, medium-shot
-green, few-shot orange, the whole test set black. The colours keep apart for
-colour-blind readers and, with their markers, on a grey print.
-
-Nothing here touches matplotlib's global state, so a program that draws its own
-pictures can use it too.
+Many-shot classes are blue, medium-shot green, few-shot orange, the whole test
+set black: colours that keep apart for colour-blind readers and, with their
+markers, on a grey print. Nothing here touches matplotlib's global state.
 """
 
 from __future__ import annotations
@@ -34,11 +31,7 @@ _DPI = 150
 
 
 def new(width: float, height: float) -> tuple[Any, Any]:
-  """A figure with one pair of axes.
-
-  Returns:
-    The figure and its axes.
-  """
+  """A figure and its one pair of axes."""
   from matplotlib import figure
   from matplotlib.backends import backend_agg
 
@@ -62,8 +55,8 @@ def group_lines(
   Args:
     axes: to draw on.
     points: x, a loop, to a record.
-    key: of the overall fraction; that of a group is `key/group`. What a
-      record lacks is not drawn.
+    key: of the overall fraction; that of a group is `key/group`. What a record
+      lacks is not drawn.
     level: a record drawn as dashed horizontal lines; may be empty.
   """
   from matplotlib import ticker
@@ -127,12 +120,7 @@ def name(text: str) -> str:
 
 
 def save(figure: Any, path: str | os.PathLike[str]) -> None:
-  """Writes a PNG; the same picture gives the same bytes.
-
-  Args:
-    figure: of `new`.
-    path: the file, replaced atomically; its folder is made if need be.
-  """
+  """Writes a PNG atomically; the same picture gives the same bytes."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.tmp")

@@ -1,13 +1,10 @@
 """Draws what networks see as a map: `python -m ltjax.plots.tsne WORKDIR...`.
 
 The embeddings of a finished run's labeled training images and of its test
-images, projected to the plane by t-SNE, as in figures 1 and 4 of Yang and Xu
-(2020). Both go through one projection, so that the two panels share their axes:
-a test image lies among the training images that the network takes it for.
-Several runs stand side by side, each with a projection of its own.
-
-t-SNE keeps neighbours together. Distances between groups, their sizes and the
-axes mean nothing, and two runs' maps cannot be laid over each other.
+images, projected to the plane by one t-SNE, as in figures 1 and 4 of Yang and
+Xu (2020): a test image lies among the training images that the network takes it
+for. Several runs stand side by side, each with a projection of its own.
+Distances between groups, their sizes and the axes mean nothing.
 """
 
 from __future__ import annotations
@@ -35,16 +32,10 @@ def embed(
   """Projects features to the plane by t-SNE, starting from their PCA.
 
   Args:
-    features: float `[N, D]`.
-    perplexity: about the number of neighbours that each point keeps.
+    features: float `[N, D]`, to float32 `[N, 2]`.
+    perplexity: about the number of neighbours that each point keeps, above 0
+      and below N, else a ValueError.
     seed: of the projection.
-
-  Returns:
-    float32 `[N, 2]`.
-
-  Raises:
-    ValueError: if there are not more images than `perplexity`, or it is not
-      above 0.
   """
   from sklearn import manifold
 

@@ -1,12 +1,9 @@
 """Several finished runs side by side: mean and spread over seeds.
 
-Runs that differ in nothing but `config.seed` are repetitions of one
-experiment. A single run says little about few-shot classes, of which a change
-of seed draws other images: report the mean and the sample standard deviation
-(`n - 1` in the denominator) of three seeds or more.
-
-An experiment is called as its row in the papers' tables, with as few settings
-as tell it from the others.
+Runs that differ in nothing but `config.seed` are repetitions of one experiment,
+which is called as its row in the papers' tables. A change of seed draws other
+few-shot images: report the mean and the sample standard deviation (`n - 1` in
+the denominator) of three seeds or more.
 """
 
 from __future__ import annotations
@@ -54,22 +51,15 @@ _RULES = {
 def aggregate(
   summaries: Iterable[Mapping[str, Any]], *, rule: str = "last"
 ) -> list[dict[str, Any]]:
-  """Means over the seeds of each experiment.
+  """Means over the seeds of each experiment, by its runs' `summary.json`.
 
-  Args:
-    summaries: contents of the `summary.json` of finished runs.
-    rule: which evaluation is a run's result, one of `RULES`.
-
-  Returns:
-    For each experiment a row of its result, one for each model in the order of
-    the evaluations, then one for each loop's pseudo labels: `experiment` (its
-    name), `settings` (what differs between the experiments), `kind` ("result",
-    "eval" or "pseudo"), `rule`, `model` or `loop`, `seeds`, and for each metric
-    `{"mean": fraction, "std": fraction}`. The mean is None if a run lacks the
-    number; the deviation also if there is one seed only.
-
-  Raises:
-    ValueError: two runs have the same config and the same seed.
+  A row for each experiment's result (`rule`, one of `RULES`), one for each
+  model in the order of the evaluations, then one for each loop's pseudo labels:
+  `experiment` (its name), `settings` (what differs between the experiments),
+  `kind` ("result", "eval" or "pseudo"), `rule`, `model` or `loop`, `seeds`, and
+  for each metric `{"mean": fraction, "std": fraction}`. The mean is None if a
+  run lacks the number; the deviation also if there is one seed only. Two runs
+  of the same config and seed are a ValueError.
   """
   experiments: dict[str, list[Mapping[str, Any]]] = {}
   for summary in summaries:
@@ -116,10 +106,8 @@ def to_markdown(
 ) -> str:
   """The rows of `aggregate` as Markdown tables, in per cent.
 
-  Args:
-    rows: the rows; where they are of several experiments, a table of their
-      results comes first.
-    measure: `accuracy`, or `error`, which is 100 % less the accuracy.
+  Several experiments have a table of their results first. `measure` is
+  `accuracy`, or `error`, 100 % less the accuracy.
   """
   parts = []
   names = list(dict.fromkeys(row["experiment"] for row in rows))

@@ -6,14 +6,9 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """A Markdown table: the first column to the left, the others to the right.
+  """A Markdown table, readable as it is: the first column to the left.
 
-  Args:
-    header: the names of the columns.
-    rows: as many cells each; a bar or a line break in a cell is taken care of.
-
-  Returns:
-    Lines of equal length, so that the text is readable as it is.
+  A bar or a line break in a cell is taken care of.
   """
   cells = [[_cell(text) for text in row] for row in [header, *rows]]
   widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]

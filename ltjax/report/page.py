@@ -4,9 +4,8 @@
 
 prints a Markdown table with a row for each experiment, and one of each
 experiment's models; runs that differ only in their seed are averaged. A folder
-is a run, or holds runs at any depth. With `--out results.jsonl` the rows are
-written as JSON lines, accuracies as fractions in full precision; any other file
-gets the Markdown.
+is a run, or holds runs at any depth. `--out results.jsonl` writes the rows as
+JSON lines, accuracies as fractions; other files get the Markdown.
 """
 
 from __future__ import annotations
@@ -25,18 +24,10 @@ from ltjax.runs import writers
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes `report.md` and `plots/*.png` of a finished run.
+  """Writes `report.md` and `plots/*.png` of a finished run; returns the report.
 
-  Args:
-    workdir: folder with `summary.json`; `metrics.jsonl`, `split.json` and
-      `environment.json` are used where they are there.
-
-  Returns:
-    Path of the report.
-
-  Raises:
-    FileNotFoundError: the run has no `summary.json` yet.
-    ValueError: `summary.json` is not that of a finished run.
+  `metrics.jsonl`, `split.json` and `environment.json` are used if they are
+  there. Raises as `read_summary`.
   """
   workdir = pathlib.Path(workdir)
   summary = read_summary(workdir)
@@ -91,12 +82,7 @@ def read_summary(workdir: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the runs in a folder, finished or not; itself if it is one.
-
-  Args:
-    folder: a run, or a folder that holds runs at any depth. One with neither is
-      returned as it is.
-  """
+  """Returns the runs in a folder, at any depth; itself if it holds none."""
   marks = ("summary.json", "config.json")
   if any((folder / mark).exists() for mark in marks):
     return [folder]

@@ -1,7 +1,6 @@
 """Names of experiments: the papers' words, and the settings that differ.
 
-Configs have a hundred fields, of which a comparison changes a few. An
-experiment is called by its method and loss ("LDAM-DRW", "SSLT"); where two
+An experiment is called by its method and loss ("LDAM-DRW", "SSLT"); where two
 would be called alike, also by as few of the differing settings as tell them
 apart, those left out that are at their default.
 """
@@ -28,12 +27,8 @@ def tell_apart(
 ) -> list[tuple[str, dict[str, Any]]]:
   """Returns a name for each experiment, and the settings that differ.
 
-  Args:
-    experiments: their configs, all different but for `seed`.
-
-  Returns:
-    For each, a name that no other has, and those fields of its config, by
-    dotted path, that differ anywhere; but for `seed`.
+  The configs all differ but for `seed`. Settings are those fields, by dotted
+  path, that differ anywhere.
   """
   flat = [_flatten(config) for config in experiments]
   known = _fields(flat)

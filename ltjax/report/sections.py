@@ -1,7 +1,4 @@
-"""The sections of a run's report, each a piece of Markdown.
-
-All are pure functions of what the run's files hold.
-"""
+"""The sections of a run's report: pure functions of its files to Markdown."""
 
 from __future__ import annotations
 
@@ -55,11 +52,7 @@ def headline(last: Mapping[str, Any]) -> str:
 
 
 def columns(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-  """What the tables of accuracies show: metrics by the names of columns.
-
-  Args:
-    evaluations: of a run; those of earlier versions know no mean over groups.
-  """
+  """What the tables of accuracies show: metrics by the names of columns."""
   known = any(r.get("group_mean") is not None for r in evaluations)
   return _COLUMNS | (_GROUP_COLUMNS if known else {})
 
@@ -197,12 +190,7 @@ def classes(summary: Mapping[str, Any]) -> str:
 def training(
   records: Sequence[Mapping[str, Any]], drawn: Mapping[str, str]
 ) -> list[str]:
-  """The end of each training stage.
-
-  Args:
-    records: the lines of `metrics.jsonl`.
-    drawn: Markdown images by stem.
-  """
+  """The end of each training stage, by the lines of `metrics.jsonl`."""
   ends = {r["stage"]: r for r in records if r.get("kind") == "train"}
   if not ends:
     return []

@@ -1,9 +1,7 @@
 """The summary of a run: what it found, under honest names.
 
-Which epoch or loop to report is a choice, and choosing on the test set flatters
-a method. All usual choices are computed side by side, each under its own name:
-the last, the mean of the last k, the one selected on validation images, and the
-best on the test set (only to compare with papers that do so).
+Choosing an epoch or loop on the test set flatters a method. All usual choices
+are computed side by side, each under its own name.
 """
 
 from __future__ import annotations
@@ -29,8 +27,7 @@ def make(
 
   Args:
     rows: the lines of `metrics.jsonl`.
-    config: the run's config, JSON-able.
-    task: the data.
+    config, task: the run's config, JSON-able, and its data.
     last_k: how many of the last evaluations the mean takes.
   """
   rows = list(rows)
@@ -55,20 +52,12 @@ def make(
 def select(evaluations: Sequence[Row], *, last_k: int) -> dict[str, Any]:
   """Returns the result of a run under each selection rule.
 
-  The candidates are the evaluations of the balanced head, one a loop, and the
-  initialization's; of probes, those of the last protocol.
-
-  Args:
-    evaluations: rows with `model`, `head`, `split` and metrics, in order.
-    last_k: how many of the last the mean takes, of those evaluations that are
-      of the same model as the last: the loops of a method, not its base.
-
-  Returns:
-    `last`, `mean_of_last_k`, `validation_selected` (None without validation
-    images) and `best_on_test`.
-
-  Raises:
-    ValueError: if `last_k` is below 1.
+  The rules are `last`, `mean_of_last_k`, `validation_selected` (None without
+  validation images) and `best_on_test` (only to compare with papers that do
+  so). The candidates are the evaluations of the balanced head, one a loop, and
+  the initialization's; of probes, those of the last protocol. The mean takes
+  `last_k`, 1 or more, of those of the same model as the last: the loops of a
+  method, not its base.
   """
   require.at_least("eval.last_k", last_k, 1)
   balanced = [r for r in evaluations if r["head"] == "balanced"]

@@ -1,7 +1,7 @@
 """A finished run with its data, to look at again.
 
-The data is loaded and split anew as `config.json` says, and must be what the
-run saw; the model is the saved one. Nothing in the run's folder is changed.
+The data is loaded and split as `config.json` says, and must be what the run
+saw. Nothing in the run's folder is changed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,7 @@ from ltjax.training import state as states
 
 @dataclasses.dataclass(frozen=True)
 class Reopened:
-  """A finished run with its data.
-
-  Attributes:
-    trained: the model.
-    config: the run's config.
-    summary: the content of `summary.json`.
-    task: the data, as the run saw it.
-    mesh: the devices.
-  """
+  """A finished run: model, config, `summary.json`, data, and devices."""
 
   trained: trained_lib.Trained
   config: ml_collections.ConfigDict
@@ -53,10 +45,6 @@ class Reopened:
 
 def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:
   """Loads a finished run's model and data, and checks that they belong.
-
-  Args:
-    workdir: the run's folder.
-    data_dir: where data sets live; None for the default.
 
   Raises:
     FileNotFoundError: if there is no run, or its data is gone.

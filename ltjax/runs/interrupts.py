@@ -9,11 +9,7 @@ import threading
 
 
 class Interrupted(Exception):
-  """The run was asked to stop, and has saved.
-
-  Args:
-    signum: the signal; a process stopped by it exits with 128 + signum.
-  """
+  """The run was asked to stop, and has saved; it exits with 128 + `signum`."""
 
   def __init__(self, signum: int):
     super().__init__(signal.Signals(signum).name)
@@ -36,7 +32,7 @@ class Flag:
 def catch() -> Iterator[Flag]:
   """Turns SIGTERM and SIGINT into a flag; a second one stops at once.
 
-  Off the main thread Python delivers no signals, and the flag stays unset.
+  Off the main thread no signals arrive, and the flag stays unset.
   """
   flag = Flag()
   if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,6 @@
-"""Where a run stands: a stage, a step in it, and the checkpoint taken there.
+"""Where a run stands: `(index of the stage, step in it)`, and the checkpoint.
 
-A position is `(index of the stage, step in it)`; a run that is over stands
-before step 0 of the stage after the last, named `end`.
+A run that is over stands before step 0 of the stage after the last, `end`.
 """
 
 from __future__ import annotations
@@ -24,11 +23,8 @@ Position = tuple[int, int]
 class Positions:
   """Saves and restores the position of a run and its state there.
 
-  Attributes:
-    stages: all stages of the run, in order.
-
   Args:
-    stages: as above.
+    stages: all stages of the run, in order.
     checkpoints: of the run.
     mesh: the devices.
   """
@@ -48,15 +44,12 @@ class Positions:
   def save(
     self, position: Position, state: ModelState, train: TrainState | None
   ) -> None:
-    """Writes the checkpoint of a position.
+    """Writes the checkpoint of a position, or raises a CheckpointError.
 
     Args:
       position: where the run stands.
       state: what the stages before this one left.
       train: the state of this stage; None before its first step.
-
-    Raises:
-      CheckpointError: if it could not be written; earlier ones stay.
     """
     self._checkpoints.save(
       position,
@@ -74,9 +67,7 @@ class Positions:
   ) -> tuple[Position | None, ModelState, TrainState | None]:
     """Returns the position to go on from, and both states there.
 
-    Args:
-      state: the state before the first stage; its shapes are expected, and it
-        is returned, with None as the position, where nothing was saved.
+    Where nothing was saved, that is None and the given, first state.
 
     Raises:
       CheckpointError: if there are checkpoints, but none can be read.

@@ -1,15 +1,11 @@
 """What a person sees while a run trains.
 
-On a terminal, one live line at the bottom: the stage, its bar, the epoch,
-images per second, loss, accuracy, and the time left for the stage and for the
-run. A stage that ends leaves one line behind. In a file, a pipe or a batch
-queue, where a live line would be a mess, plain lines: one for each epoch and,
-in long epochs, at most one each 30 seconds in between. In a notebook, one line
-that changes, below those that ended stages have left.
-
-The times left are estimates. What remains of the stage is divided by the rate
-of the last half minute, compiling left out; the stages to come have no rate
-yet, so that of the run so far stands in for theirs.
+On a terminal, one live line: the stage, its bar, the epoch, images per second,
+loss, accuracy, and the time left; a stage that ends leaves one line behind. In
+a file, a pipe or a batch queue plain lines: one for each epoch and, in long
+epochs, at most one each 30 seconds. In a notebook, one line that changes. The
+time left is estimated by the rate of the last half minute, compiling left out,
+and for stages to come by that of the run so far.
 """
 
 from __future__ import annotations
@@ -58,8 +54,7 @@ class Line(NamedTuple):
   Args:
     stage: the stage now running.
     rate: images per second; None if not known yet.
-    in_stage: seconds left for the stage; None if not known yet.
-    in_run: seconds left for the run; None if not known yet.
+    in_stage, in_run: seconds left for either; None if not known yet.
     now: seconds, of the clock of `stage.started`.
   """
 
@@ -162,8 +157,7 @@ _RATE_WINDOW = 30.0  # seconds
 class Progress:
   """Shows how far a run is. Use it as a context manager.
 
-  Leaving the context, also by an exception or Ctrl-C, gives the terminal back
-  as it was.
+  Leaving the context, also by an exception, gives the terminal back as it was.
 
   Args:
     total_images: images the whole run trains on, over all stages and epochs.
@@ -250,11 +244,7 @@ class Progress:
     Args:
       images_done_in_stage: since the stage began, resumed ones included.
       epoch: the one running or just ended, from 1.
-      loss: None keeps the last one.
-      accuracy: in [0, 1]; None keeps the last one.
-
-    Raises:
-      RuntimeError: no stage has begun.
+      loss, accuracy: None keeps the last one; the accuracy is in [0, 1].
     """
     stage = self._stage
     if stage is None:

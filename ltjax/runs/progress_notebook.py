@@ -1,8 +1,4 @@
-"""How far a run is, in a notebook: one text below the cell, which changes.
-
-A notebook's output is no terminal: what is printed stays, and a line for each
-epoch would fill pages. IPython can replace what it has displayed.
-"""
+"""How far a run is, in a notebook: one text below the cell, which changes."""
 
 from __future__ import annotations
 
@@ -25,9 +21,7 @@ def present() -> bool:
 class Notebook:
   """Shows lines that stay and one that changes, in the output of a cell.
 
-  Args:
-    line: gives the line that changes; nothing where it is None.
-    clock: seconds, monotonic.
+  `line` gives the one that changes, nothing where it is None.
   """
 
   def __init__(

@@ -1,11 +1,8 @@
 """A rehearsal: every program of a run is compiled before its first stage.
 
 A fault of a compiler then costs a minute, and not the stages before. The stages
-are gone through in order, as a run does, but no step is taken: each hands on
-what it began with, which is of the same shapes. Steps and passes over images
-are compiled and not run, features are random numbers; what else stages do
-between them is done. The run uses the very programs, and those that are kept on
-disk (`ltjax.devices.compilation`) serve other processes too.
+are gone through in order, but no step is taken: each hands on what it began
+with, and features are random numbers. The run uses the very programs.
 """
 
 from __future__ import annotations
@@ -31,12 +28,7 @@ class CompilationError(RuntimeError):
 
 
 def due(when: str, mesh: Mesh) -> bool:
-  """Whether a run is to be rehearsed.
-
-  Args:
-    when: `auto` for accelerators only, `always` or `never`.
-    mesh: the devices.
-  """
+  """Whether to rehearse: `auto` (accelerators only), `always` or `never`."""
   on_cpu = mesh.devices.flat[0].platform == "cpu"
   return when == "always" or (when == "auto" and not on_cpu)
 
@@ -51,7 +43,7 @@ def rehearse(
   memory_limit_gib: float = 0.0,
   show: Callable[[str], None] = print,
 ) -> int:
-  """Compiles what stages will run.
+  """Compiles what stages will run, and returns how many programs there are.
 
   Args:
     stages: those that are left, in order.
@@ -59,12 +51,8 @@ def rehearse(
     predictor: the one that the stages use.
     mesh: the devices.
     steps_per_call, memory_limit_gib: see `ltjax.training.fit`.
-    show: is told of each program before it is compiled, so that the last words
-      of a compiler that aborts the process come after its name, and then how
-      long it took.
-
-  Returns:
-    How many programs there are.
+    show: is told of each program before it is compiled, lest the compiler
+      aborts the process, and then how long it took.
 
   Raises:
     CompilationError: if XLA cannot compile one.

@@ -1,10 +1,9 @@
 """A run: executes the stages of a method and survives being killed.
 
-A run's position is (stage, step). At the end of every stage, and every so many
-seconds within one, the whole state is saved with its position. Run again, it
-goes on from the newest checkpoint; since index streams and random keys are
-functions of (seed, stage, step), the result is bit for bit what an
-uninterrupted run gives on the same machine.
+At the end of every stage, and every so many seconds within one, the whole state
+is saved with its position (stage, step). Run again, it goes on from there;
+since index streams and random keys are functions of (seed, stage, step), the
+result is bit for bit what an uninterrupted run gives on the same machine.
 """
 
 from __future__ import annotations
@@ -87,11 +86,9 @@ class Run:
       Interrupted: after a signal, with everything saved.
       CompilationError: if a rehearsal finds what XLA cannot compile.
       OutOfMemoryError: if a stage does not fit on the device.
-      NonFiniteLossError: if a loss is not finite; the last good checkpoint is
-        kept.
+      NonFiniteLossError: if a loss is not finite; checkpoints stay.
       CheckpointError: if saving fails; earlier checkpoints are kept.
-      BrokenImageError: if an image on the host cannot be read, with everything
-        saved.
+      BrokenImageError: if an image cannot be read, with everything saved.
     """
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names), names

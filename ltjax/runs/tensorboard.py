@@ -1,8 +1,7 @@
 """The records of a run as TensorBoard events.
 
-The horizontal axis counts epochs over all stages, since each stage counts its
-own steps from zero. A run that resumes tells TensorBoard, by a "purge step",
-to forget the events that the killed process wrote after the checkpoint.
+The axis counts epochs over all stages. A run that resumes tells TensorBoard, by
+a "purge step", to forget what was written after the checkpoint.
 """
 
 from __future__ import annotations
@@ -25,21 +24,16 @@ _LABELS = frozenset(("epoch", "epochs", "loop", "step", "position", "count"))
 
 
 class TensorBoardWriter:
-  """Writes the scalars of records as TensorBoard events.
+  """Writes the scalars of records as TensorBoard events; needs tensorboardX.
 
   Tags: `losses/total`, `losses/xe`, `losses/consistency`, `monitors/lr`,
   `accuracy/train`; `accuracy/test`, `accuracy/{many,medium,few}` for the
-  balanced head and `accuracy_random_head/...` for the other one;
-  `pseudo/...`. The step of an event is the number of epochs done, over all
-  stages.
+  balanced head and `accuracy_random_head/...` for the other one; `pseudo/...`.
 
   Args:
     directory: folder of the event files; made by the first record.
     history: the records of the run so far, as `JsonlWriter.rewind` gives them.
       Events in `directory` that are not among them are purged.
-
-  Raises:
-    ModuleNotFoundError: tensorboardX is not installed.
   """
 
   def __init__(

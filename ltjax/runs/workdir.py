@@ -28,14 +28,9 @@ class WorkdirError(ValueError):
 
 
 class Workdir:
-  """Opens the folder of a run and holds its lock.
+  """Opens the folder of a run, made if missing.
 
-  Args:
-    path: made if missing.
-    locked: whether to lock it at once; else `lock` does.
-
-  Raises:
-    WorkdirError: as `lock`.
+  `locked` is whether to lock it at once; else `lock` does.
   """
 
   def __init__(self, path: str | os.PathLike[str], *, locked: bool = True):
@@ -47,8 +42,8 @@ class Workdir:
   def lock(self) -> None:
     """Makes the folder and locks it; of several processes of a run, one does.
 
-    Raises:
-      WorkdirError: if the folder cannot be written, or another run is in it.
+    A folder that cannot be written, or has another run in it, is a
+    WorkdirError.
     """
     try:
       self.path.mkdir(parents=True, exist_ok=True)
@@ -92,13 +87,8 @@ class Workdir:
   ) -> None:
     """Compares with the `config.json` that is there, if one is.
 
-    Args:
-      config: JSON-able, nested.
-      reading: what to compare of the one that is there.
-
-    Raises:
-      WorkdirError: if the folder belongs to a run of another config; names the
-        fields that differ.
+    `reading` tells what to compare of that one. A WorkdirError names the fields
+    that differ.
     """
     path = self / "config.json"
     config = json.loads(json.dumps(config))
@@ -125,11 +115,7 @@ class Workdir:
       )
 
   def keep_config(self, config: Mapping[str, Any]) -> None:
-    """Writes `config.json` unless it is there.
-
-    Args:
-      config: JSON-able, nested; one that `check_config` let pass.
-    """
+    """Writes a config that `check_config` let pass, unless one is there."""
     path = self / "config.json"
     if not path.exists():
       write_json(path, config)
@@ -141,8 +127,7 @@ def differences(
   """Returns the fields in which two nested configs differ, a line each.
 
   Args:
-    old: the stored config.
-    new: the given config.
+    old, new: the stored and the given config.
     prefix: path of the block compared.
   """
   lines = []
@@ -158,12 +143,7 @@ def differences(
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON so that a reader sees the old file or the new, never half.
 
-  Args:
-    path: the file.
-    value: JSON-able; NaN and infinity are refused.
-
-  Raises:
-    OSError: if it cannot be written; an older file stays as it was.
+  NaN and infinity are refused. Raises an OSError if it cannot be written.
   """
   text = json.dumps(value, indent=2, allow_nan=False) + "\n"
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -197,11 +177,7 @@ def commit() -> str | None:
 
 
 def version(package: str) -> str:
-  """Returns the version of an installed package.
-
-  Returns:
-    `unknown (source)` for one that runs from its folder and is not installed.
-  """
+  """Returns the version of a package, `unknown (source)` if not installed."""
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:

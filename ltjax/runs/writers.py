@@ -1,13 +1,9 @@
 """Where the numbers of a run go: `metrics.jsonl` and TensorBoard.
 
-The JSONL file is the truth: one JSON object a line, appended and flushed, so
-that a killed process loses at most the line it was writing. Every record
-carries its `position`, `[stage_index, step]`. A run that resumes from a
-checkpoint first *rewinds* the file to the checkpoint's position; the steps it
-then repeats are written once, not twice, and a killed and resumed run leaves
-the same file as an uninterrupted one, timings aside.
-
-TensorBoard, in `tensorboard.py`, is a view of the same records.
+The JSONL file is the truth: one JSON object a line, appended and flushed, with
+its `position`, `[stage_index, step]`. A run that resumes first *rewinds* the
+file to the checkpoint's position, so that it leaves the same file as an
+uninterrupted one, timings aside.
 """
 
 from __future__ import annotations
@@ -37,10 +33,8 @@ class Writer(Protocol):
 class JsonlWriter:
   """Appends records to a JSON-lines file, one flushed line each.
 
-  A half-written last line, left by a killed process, is removed on opening.
-
-  Args:
-    path: the file; made, with its folder, if it is not there.
+  The file is made if missing; a half-written last line, left by a killed
+  process, is removed on opening.
   """
 
   def __init__(self, path: str | os.PathLike[str]):
@@ -52,9 +46,6 @@ class JsonlWriter:
 
   def write(self, record: Mapping[str, Any]) -> None:
     """Appends `record`; NumPy and JAX scalars and arrays become numbers, lists.
-
-    Args:
-      record: JSON-able; every float finite.
 
     Raises:
       ValueError: a float is NaN or infinite.
@@ -77,15 +68,10 @@ class JsonlWriter:
       ) from error
 
   def rewind(self, position: Sequence[int] | None) -> list[Record]:
-    """Drops every record after `position`; the file is replaced atomically.
+    """Drops every record after `position`, atomically; returns those kept.
 
-    Args:
-      position: `[stage_index, step]` of the checkpoint to go on from; a record
-        at this very position stays, as does one that has no position. None:
-        there is no checkpoint, drop everything.
-
-    Returns:
-      The records that are kept, in order.
+    `position` is that of the checkpoint to go on from; a record at this very
+    position stays, as does one that has none. None drops everything.
     """
     kept = [] if position is None else read(self.path)
     if position is not None:
@@ -110,9 +96,7 @@ class JsonlWriter:
 class MultiWriter:
   """Hands each record to several writers, in order.
 
-  Args:
-    *writers: put the JSONL writer first: should a later one fail, the record
-      is already safe.
+  The JSONL writer comes first: should a later one fail, the record is safe.
   """
 
   def __init__(self, *writers: Writer):
@@ -142,15 +126,12 @@ def open_run(
   position: Sequence[int] | None,
   tensorboard: bool,
 ) -> MultiWriter:
-  """Opens the writers of a run, rewound to where it goes on.
+  """Opens the writers of a run, as one, rewound to where it goes on.
 
   Args:
     workdir: folder of the run; gets `metrics.jsonl` and `tensorboard/`.
     position: `[stage_index, step]` of the checkpoint; None starts afresh.
     tensorboard: whether to write TensorBoard events too.
-
-  Returns:
-    The writers as one.
   """
   workdir = pathlib.Path(workdir)
   lines = JsonlWriter(workdir / "metrics.jsonl")
@@ -164,16 +145,9 @@ def open_run(
 
 
 def read(path: str | os.PathLike[str]) -> list[Record]:
-  """Reads a JSON-lines file, leaving out a half-written last line.
+  """Reads a JSON-lines file, if there, leaving out a half-written last line.
 
-  Args:
-    path: the file; one that is not there has no records.
-
-  Returns:
-    The records in order.
-
-  Raises:
-    ValueError: a line that is not the last is no JSON object.
+  Any other line that is no JSON object is a ValueError.
   """
   path = pathlib.Path(path)
   if not path.exists():

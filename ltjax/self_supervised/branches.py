@@ -2,19 +2,14 @@
 
 One branch sees both views (SimCLR), in one batch of 2B. Or there are two
 (SDCLR): a *dense* one for the first view, and for the second a *pruned* one,
-the same network without its smallest weights. As the pruned network forgets the
-tail first, the two disagree on it most, and the loss attends to it without a
-label.
+without its smallest weights. As the pruned network forgets the tail first, the
+two disagree on it most, and the loss attends to it.
 
-The branches share all weights, but each has its own BatchNorm: scales, biases
-and statistics, for activations of a pruned network are of another size. The
-projection is not pruned. Which weights are pruned is decided anew at the start
-of each epoch, so that a weight may come back. What is kept in the end is the
-dense branch.
-
-In the code of Jiang et al. the projection of SDCLR has three layers and that of
-their SimCLR two; here it is the same for both, of two layers, so that what is
-compared is the pruning.
+The branches share all weights, but each has its own BatchNorm, for activations
+of a pruned network are of another size. Weights of `f`, not of the projection,
+are chosen anew at the start of each epoch. The dense branch is kept. In the
+code of Jiang et al. the projection of SDCLR has three layers; here it has two,
+as that of SimCLR, so that what is compared is the pruning.
 """
 
 from __future__ import annotations
@@ -39,8 +34,7 @@ class Views(NamedTuple):
 
   Attributes:
     features: `[B, F]` of the first view, of the branch that is kept.
-    first: embeddings `[B, D]` of the first view.
-    second: embeddings `[B, D]` of the second.
+    first, second: embeddings `[B, D]` of the two views.
     stats: the new BatchNorm statistics.
   """
 
@@ -73,9 +67,6 @@ def one(network: encoder.Encoder) -> Branches:
   BatchNorm normalises by both views together, as in the code of SimCLR and in
   that of the long-tailed papers.
 
-  Args:
-    network: `f` and a projection.
-
   Source: Chen et al. (2020), "A simple framework for contrastive learning of
     visual representations", Algorithm 1.
   """
@@ -101,11 +92,7 @@ def dense_and_pruned(network: encoder.Encoder, *, fraction: float) -> Branches:
 
   Params are those of the encoder and, of the pruned branch, `pruned_norms`;
   statistics are a dictionary of `dense` and `pruned`; extra holds `masks`, bool
-  arrays for the kernels of `f`.
-
-  Args:
-    network: `f` and a projection.
-    fraction: share of the weights to prune, in [0, 1), see `pruning.masks`.
+  arrays for the kernels of `f`. `fraction` is as of `pruning.masks`.
 
   Source: Jiang et al. (2021), "Self-damaging contrastive learning", Section
     3.2.

@@ -1,9 +1,8 @@
 """Contrastive pre-training: SimCLR, and what the long tail made of it.
 
-Two random views of an image should be close to each other and far from those of
-other images; the loss asks for each view which of the 2B - 1 others belongs to
-it. In a long tail that is a loss of the head: a batch has few tail images, and
-they are told apart last. Four changes fight that, and can be combined:
+The loss asks for each view of an image which of the 2B - 1 others belongs to
+it. In a long tail that is a loss of the head: a batch has few tail images. Four
+changes fight that, and can be combined:
 
 * a temperature that swings (TS), between grouping and telling images apart;
 * a loss that counts easy images less (focal);
@@ -128,8 +127,7 @@ class Settings(pretext.Settings):
     """Returns the loss of each image, `[B]`, the mean over its two views.
 
     Args:
-      first: `[B, D]`, of unit length.
-      second: `[B, D]`, of unit length.
+      first, second: `[B, D]`, of unit length.
       labels: int32 `[B]`, -1 where unknown; only `supcon` reads them.
       temperature: `[]`.
     """
@@ -155,14 +153,12 @@ def make(
   It leaves `f` and the projection, of the dense branch where there are two. Its
   rows have the loss, log(2B - 1) where nothing can be told; `accuracy`, how
   often a view's nearest is the other view of its image; `temperature` where it
-  changes; and `strength_correlation` where images are boosted, of an image's
-  strength with 1 / count of its class, where labels are known: above 0, the
+  changes; and, where images are boosted and labels known, the
+  `strength_correlation` of strength with 1 / count of the class: above 0, the
   tail is augmented most.
 
   Args:
-    name: the stage's name.
-    model: the network.
-    setup: the images, and how to train on them.
+    name, model, setup: the stage's name, the network, and the images.
     settings: what is compared.
     views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`; with
       `boost_ops` its third argument is the strength `[B]`, in [0, 1].
@@ -200,12 +196,11 @@ def task(
 
   Its params, statistics and extra are those of `branches`; where images are
   boosted, extra also holds `losses` and `strengths`, float32 `[N]`. Strengths
-  change at the start of an epoch, and are 0 in the first, before any loss.
+  change at the start of an epoch, and are 0 in the first.
 
   Args:
     network: `f` and a projection.
-    settings: the loss and the branches.
-    views: see `make`.
+    settings, views: as of `make`.
     num_images: N.
   """
   boosted = settings.boost_ops > 0

@@ -1,8 +1,8 @@
 """The embedding `f` and a projection, as self-supervised losses see it.
 
 Parameters and BatchNorm statistics are each a dictionary of `backbone`, which
-is `f`, and `projection`. Stages that follow each other may go on with the same
-projection: it is handed on in `ModelState.pretrained`.
+is `f`, and `projection`. `ModelState.pretrained` hands the projection on to
+stages that follow.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def make(
   """Returns the encoder of a network.
 
   Args:
-    model: the network.
-    projection: from features to embeddings.
+    model, projection: the network, and from features to embeddings.
     key: draws the projection.
   """
 
@@ -73,8 +72,7 @@ def make(
 def inherited(state: ModelState) -> tuple[PyTree, PyTree]:
   """Returns `(params, stats)` of an encoder that an earlier stage left.
 
-  Args:
-    state: its `pretrained` holds `projection` and `projection_stats`.
+  They are `projection` and `projection_stats` of the state's `pretrained`.
   """
   return (
     {
@@ -95,8 +93,7 @@ def left(
 
   Args:
     state: the state before the stage.
-    params: of the encoder.
-    stats: of the encoder.
+    params, stats: of the encoder.
     **more: further entries of `ModelState.pretrained`, such as `prototypes`.
   """
   return state.replace(  # type: ignore[attr-defined]
@@ -115,9 +112,7 @@ def ending(
 ) -> tuple[Callable[..., ModelState], Callable[[ModelState], ModelState]]:
   """Returns `keep` and `shapes` of a pretext task that leaves its encoder.
 
-  Args:
-    init: of the task.
-    *names: params that it leaves beside the encoder, such as `prototypes`.
+  `names` are params of `init` that it leaves beside, such as `prototypes`.
   """
 
   def leave(state: ModelState, params: PyTree, stats: PyTree) -> ModelState:
@@ -144,10 +139,7 @@ def heir(
   lacks the last BatchNorm, by the structure of the parameters.
 
   Args:
-    model: the network.
-    hidden: width of the projection's hidden layer; 0: as wide as the features.
-    dim: D, of the embeddings.
-    key: draws a fresh projection.
+    model, hidden, dim, key: as of `fresh`, as are errors.
   """
   kinds = {
     last_norm: fresh(
@@ -176,7 +168,7 @@ def fresh(
   Args:
     model: the network.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
-    dim: D, of the embeddings.
+    dim: D, of the embeddings, 1 or more, else a ValueError.
     last_norm: whether it ends in BatchNorm, as that of SimCLR.
     key: draws the projection.
   """
@@ -192,10 +184,7 @@ def fresh(
 def keep_backbone(state: ModelState, trained: TrainState) -> ModelState:
   """Returns the model state with a trained `f` and nothing else.
 
-  Args:
-    state: the state before the stage.
-    trained: its `params` hold the `backbone` beside what else was trained; its
-      `batch_stats` are those of `f`.
+  `trained` has the `backbone` among its `params`, and `batch_stats` of `f`.
   """
   return state.replace(  # type: ignore[attr-defined]
     backbone=trained.params["backbone"], batch_stats=trained.batch_stats
@@ -203,14 +192,10 @@ def keep_backbone(state: ModelState, trained: TrainState) -> ModelState:
 
 
 def check_square(pretraining: str, image_shape: tuple[int, int, int]) -> None:
-  """Checks that images can be turned, or cut into squares, and fit again.
+  """Raises a ValueError unless images `(H, W, C)` are square.
 
-  Args:
-    pretraining: the choice of `pretrain.name`, for the error.
-    image_shape: `(H, W, C)` of the network's input.
-
-  Raises:
-    ValueError: if height and width differ.
+  Only those can be turned, or cut into squares, and fit again. `pretraining` is
+  the choice of `pretrain.name`, for the error.
   """
   height, width, _ = image_shape
   if height != width:

@@ -2,19 +2,15 @@
 
 A *query* network embeds one view of an image, a *key* network another view. The
 query has to be nearer to its key than to the keys of earlier batches, kept in a
-queue: many negatives, at the price of a matrix product. The key network is a
-slow moving average of the query network and gets no gradient, so that keys of
-different ages can be compared. Then only the query network's `f` is kept.
+queue. The key network is a slow moving average of the query network and gets no
+gradient, so that keys of different ages can be compared.
 
-BatchNorm can betray the answer: where a query and its key are normalised by the
-statistics of the same images, and the negatives by those of others, the
-statistics tell the positive. MoCo shuffles the batch among the devices, each
-with statistics of its own. Here statistics are those of the whole batch on all
-devices, and a shuffle would change nothing. There are two ways instead:
+BatchNorm can betray the answer where a query and its key share statistics that
+the negatives do not. MoCo shuffles the batch among devices; here statistics are
+those of the whole batch on all devices, and there are two ways instead:
 
 * `ema`: the key network runs in evaluation mode, with the moving average of the
-  query network's running statistics. A key depends on its image alone, so there
-  is nothing to betray (Cai et al., 2021).
+  query network's running statistics. A key depends on its image alone.
 * `batch`: it normalises by its batch, as MoCo on a single device does.
 """
 
@@ -75,20 +71,15 @@ def task(
   """Returns the pretext task of momentum contrast.
 
   The key network moves first, then makes the keys; the keys enter the queue, in
-  the place of the oldest, after the loss has been taken.
+  the place of the oldest, after the loss has been taken. Params are
+  `{"backbone", "projection"}` of the query network; extra holds `params` and
+  `batch_stats` of the key network, and `queue` float32 `[K, D]`.
 
   Args:
-    model: the network.
+    model, settings, views: as of `make`.
     projection: from features to embeddings.
-    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
-    settings: of MoCo; the queue is a multiple of B, and `ema` in [0, 1].
     projection_key: draws the projection.
     queue_key: draws the first queue, random directions.
-
-  Returns:
-    A task whose params are `{"backbone", "projection"}` of the query network;
-    its extra holds `params` and `batch_stats` of the key network, and `queue`
-    float32 `[K, D]`.
 
   Source: He et al. (2020), Algorithm 1.
   """
@@ -179,14 +170,11 @@ def make(
 ) -> Stage:
   """Returns the stage that trains `f` to tell images apart.
 
-  It leaves the parameters and BatchNorm statistics of the query network's `f`
-  behind. The heads of the model stay as they were; the projection, the key
-  network and the queue are dropped.
+  It leaves the query network's `f` behind; the projection, the key network and
+  the queue are dropped.
 
   Args:
-    name: the stage's name.
-    model: the network.
-    setup: the images, and how to train on them.
+    name, model, setup: the stage's name, the network, and the images.
     settings: of MoCo.
     views: makes two random views of each image, see `ltjax.augment.views`.
 

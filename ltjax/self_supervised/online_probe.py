@@ -1,9 +1,9 @@
 """Online probe: a linear classifier on features, beside a pretext task.
 
 It tells while an embedding is learned without labels how well a line separates
-the classes in it. `f` does not feel it: the gradient stops at the features.
-They are brought to length 4, so that a learning rate of contrastive learning
-does not make it diverge.
+the classes in it. The gradient stops at the features, which are brought to
+length 4, so that a learning rate of contrastive learning does not make it
+diverge.
 """
 
 from __future__ import annotations
@@ -20,12 +20,7 @@ LENGTH = 4.0
 
 
 def init(feature_dim: int, num_classes: int) -> dict[str, jax.Array]:
-  """Returns the parameters before the first step, all 0.
-
-  Args:
-    feature_dim: F.
-    num_classes: C.
-  """
+  """Returns the parameters before the first step, all 0."""
   return {
     "kernel": jnp.zeros((feature_dim, num_classes)),
     "bias": jnp.zeros(num_classes),

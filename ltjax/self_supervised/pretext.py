@@ -1,9 +1,8 @@
 """Pretext tasks: what a network is asked about images whose class is not known.
 
 A pretext task is an `Algorithm` that hands out features. Around it stand the
-watch for a *collapse* (an embedding that maps all images to one point has the
-best loss of some methods, and shows in the spread and the rank of the features)
-and an optional online probe.
+watch for a *collapse*, an embedding that maps all images to one point, and an
+optional online probe.
 """
 
 from __future__ import annotations
@@ -69,11 +68,10 @@ class Setup:
     counts: float32 `[C]`, images of each class; for the log.
     recipe: epochs, batch size and optimizer.
     seed: the run's seed, for the index stream.
-    key: the stage's random key, for all that it draws: views, what is trained
-      beside `f`, what it begins with.
+    key: the stage's random key, for all that it draws.
     report: rows to write when the stage is over.
-    online_probe: whether a linear classifier is trained along, for the log, see
-      `ltjax.self_supervised.online_probe`. It has the optimizer of the stage.
+    online_probe: whether a linear classifier is trained along, for the log, by
+      the optimizer of the stage.
   """
 
   images: jax.Array
@@ -87,11 +85,7 @@ class Setup:
 
 
 def watched(task: step.Algorithm) -> step.Algorithm:
-  """Returns a task that logs the spread and the rank of its features.
-
-  Args:
-    task: its outcome has features.
-  """
+  """Returns a task that logs the spread and the rank of its features."""
 
   def loss(params: Any, state: TrainState, batch: step.Batch):
     value, outcome = task.loss(params, state, batch)
@@ -113,8 +107,7 @@ def probed(
 
   Args:
     task: its outcome has features.
-    feature_dim: F.
-    num_classes: C.
+    feature_dim, num_classes: F and C.
   """
 
   def init(state: ModelState):
@@ -146,8 +139,8 @@ def make(
 
   Args:
     name: the stage's name, which is also that of its config block.
-    task: the task. Its batches also have the arrays `counts [C]` and `head`,
-      the parameters of `g'`, without which a network cannot be run.
+    task: its batches also have the arrays `counts [C]` and `head`, the
+      parameters of `g'`, without which a network cannot be run.
     setup: the images, and how to train on them.
     feature_dim: F, of the network.
     key: the random key of its steps.

@@ -1,17 +1,14 @@
 """Frequency-aware prototypes: the first stage of FASSL, without labels.
 
-Images are compared by their similarities to K learned prototypes, `h = P z`,
-instead of by their embeddings z: SimCLR with one more linear layer, whose rows
-are the prototypes. The layer and the network are trained together. Where
-classes are frequent there are many images to describe, and most prototypes come
-to lie there, so that how similar an image is to the prototypes tells, without
-labels, how common its like is.
+Images are compared by their similarities to K learned prototypes, `h = P z`:
+SimCLR with one more linear layer, whose rows are the prototypes. Most of them
+come to lie where classes are frequent, so that how similar an image is to them
+tells how common its like is.
 
-One thing the loss does not settle. It sees P only through cosines of `P z`,
-that is through `P^T P` up to a factor: it is the same for P, for -P, for any
-rotation O P and for 3 P. The sum of an image's similarities, which the paper's
-second stage reads, is not. See `ltjax.losses.density_weights` for a measure
-that is.
+The loss sees P only through cosines of `P z`, which are the same for P, for -P,
+for any rotation O P and for 3 P. The sum of an image's similarities, which the
+paper's second stage reads, is not. See `ltjax.losses.density_weights` for a
+measure that is.
 """
 
 from __future__ import annotations
@@ -55,14 +52,9 @@ class Settings:
 
 
 def similarities(embeddings: jax.Array, prototypes: jax.Array) -> jax.Array:
-  """Inner products of embeddings with all prototypes: `h = P z`.
+  """Inner products of embeddings with all prototypes: `h = P z`, fp32 `[B, K]`.
 
-  Args:
-    embeddings: z, `[B, D]`.
-    prototypes: P, `[K, D]`.
-
-  Returns:
-    fp32 `[B, K]`.
+  `embeddings` are z, `[B, D]`, `prototypes` P, `[K, D]`.
 
   Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
     learning" (FASSL), Equation 1.
@@ -88,8 +80,7 @@ def task(
   Args:
     network: `f` and a projection.
     draw: `(params, stats, model_state) -> prototypes [K, D]`, the first ones.
-    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
-    temperature: of the contrastive loss.
+    views, temperature: as of `make`.
 
   Source: Lin et al. (2023), Equations 1 and 2. Their sum over "j" is taken as
     that of SimCLR: all other views of the batch, the positive among them.
@@ -132,14 +123,11 @@ def make(
 ) -> Stage:
   """Returns the stage that learns prototypes, and `f` with them.
 
-  It goes on with the projection that the stage before left, the paper's is
-  SDCLR's; or with a fresh one. It leaves `f`, the projection and the prototypes
-  `[K, D]`.
+  It goes on with the projection that the stage before left (SDCLR's in the
+  paper), or a fresh one. It leaves `f`, projection and prototypes `[K, D]`.
 
   Args:
-    name: the stage's name, which is also that of its config block.
-    model: the network.
-    setup: the images, and how to train on them.
+    name, model, setup: the stage's name, the network, and the images.
     settings: of the prototypes.
     views: makes two random views of each image, see `ltjax.augment.views`.
     dim: D, of the embeddings.

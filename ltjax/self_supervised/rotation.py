@@ -1,12 +1,10 @@
 """Rotation prediction: pre-training that needs no labels.
 
 Each image is turned by 0, 90, 180 or 270 degrees and the network has to tell by
-how much, with a head of its own. To know which way is up it has to recognise
-what is shown, and no class is more frequent than another in this task. Then the
-head is dropped and the embedding kept.
-
-Rotation says nothing where turned images look alike, such as textures seen from
-above, and little where they are other images of the set, such as a 6 and a 9.
+how much, with a head of its own, which is dropped then. No class is more
+frequent than another in this task. Rotation says nothing where turned images
+look alike, such as textures seen from above, and little where they are other
+images of the set, such as a 6 and a 9.
 """
 
 from __future__ import annotations
@@ -47,14 +45,9 @@ class Settings:
 
 
 def rotate(images: jax.Array, turns: jax.Array) -> jax.Array:
-  """Turns each image counter-clockwise by a number of quarters.
+  """Turns each image `[B, S, S, C]` counter-clockwise by quarters.
 
-  Args:
-    images: `[B, S, S, C]`, any dtype.
-    turns: int `[B]`, in [0, 4).
-
-  Returns:
-    As `images`: pixels move, none changes.
+  `turns` is int `[B]`, in [0, 4). Pixels move, none changes.
   """
   every = [jnp.rot90(images, k, axes=(1, 2)) for k in range(TURNS)]
   which = jnp.broadcast_to(turns[:, None, None, None], images.shape)
@@ -62,29 +55,19 @@ def rotate(images: jax.Array, turns: jax.Array) -> jax.Array:
 
 
 def draw_turns(key: jax.Array, batch_size: int) -> jax.Array:
-  """Draws one rotation an image, each as often as the others.
+  """Draws one rotation an image, int32 `[B]`, each as often as the others.
 
-  Args:
-    key: a key.
-    batch_size: `B`.
-
-  Returns:
-    int32 `[B]`: 0, 1, 2, 3, 0, 1, ... in random order. Where four does not
-    divide `B` the first ones occur once more.
+  0, 1, 2, 3, 0, 1, ... in random order: where four does not divide `B` the
+  first ones occur once more.
   """
   balanced = jnp.arange(batch_size, dtype=jnp.int32) % TURNS
   return jax.random.permutation(key, balanced)
 
 
 def every_turn(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Turns each image in all four ways.
+  """Turns each image `[B, S, S, C]` in all four ways, which lie side by side.
 
-  Args:
-    images: `[B, S, S, C]`.
-
-  Returns:
-    `[4 B, S, S, C]`, the four of an image side by side, and their turns, int32
-    `[4 B]`.
+  Returns `[4 B, S, S, C]` and their turns, int32 `[4 B]`.
   """
   every = [jnp.rot90(images, k, axes=(1, 2)) for k in range(TURNS)]
   turned = jnp.stack(every, axis=1).reshape(-1, *images.shape[1:])
@@ -100,17 +83,15 @@ def task(
 ) -> step.Algorithm:
   """Returns the pretext task of telling rotations.
 
+  Its params are `{"backbone", "head"}`, the head with 4 outputs. The features
+  that it shows are those of the turned images, with `four` of the plain ones.
+
   Args:
     model: the network.
     transform: `(key, uint8 [B, H, W, C]) -> float [B, S, S, C]`, applied before
       the rotation.
     rotations: `one` random rotation of each image, or all `four`.
     key: draws the head.
-
-  Returns:
-    A task whose params are `{"backbone", "head"}`, the head with 4 outputs. The
-    features that it shows are those of the turned images, with `four` those of
-    the images as they are.
   """
   head = heads.linear(model.feature_dim, TURNS)
 
@@ -159,13 +140,10 @@ def make(
 ) -> Stage:
   """Returns the stage that trains `f` to tell rotations.
 
-  It leaves the parameters and BatchNorm statistics of `f` behind. The heads of
-  the model stay as they were.
+  It leaves `f` behind; the heads of the model stay as they were.
 
   Args:
-    name: the stage's name.
-    model: the network.
-    setup: the images, and how to train on them.
+    name, model, setup: the stage's name, the network, and the images.
     settings: of rotation prediction.
     transform: the training transform; its images are turned.
 

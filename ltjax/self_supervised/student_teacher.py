@@ -2,19 +2,14 @@
 
 The *student* sees one view of an image and predicts, by a small network of its
 own, what the *teacher* makes of another view. The teacher is a slow moving
-average of the student without that predictor and gets no gradient. There are no
-negatives: nothing in the loss speaks against mapping all images to one point.
-That the teacher is slow, and the predictor between the two, keep it from
-happening; the spread of the features is in the log.
+average of the student without that predictor and gets no gradient. That it is
+slow, and the predictor, keep images from being mapped to one point.
 
-In a long tail the loss is mostly that of frequent classes. FASSL weights each
-image by how unlike it is to the prototypes of its first stage, so that rare
-ones count more; no labels are needed. With the score `uniform` all weights are
-1, and the step is that of BYOL: from scratch it is BYOL, after the first stage
-of FASSL the ablation of its weights.
-
-The loss is the mean over both directions (BYOL has their sum), and each view is
-normalised by its own batch, as in the code of BYOL.
+FASSL weights each image by how unlike it is to the prototypes of its first
+stage. With the score `uniform` all weights are 1: from scratch that is BYOL,
+after the first stage of FASSL the ablation of its weights. The loss is the mean
+over both directions (BYOL has their sum), and each view is normalised by its
+own batch, as in the code of BYOL.
 """
 
 from __future__ import annotations
@@ -56,8 +51,7 @@ def task(
   Args:
     network: `f` and a projection, of student and teacher.
     predictor: from the student's embeddings to those of the teacher.
-    settings: of the stage.
-    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
+    settings, views: as of `make`.
     key: draws the predictor.
 
   Source: Lin et al. (2023), Equations 3 and 4; Grill et al. (2020), Equation 2.
@@ -183,16 +177,13 @@ def make(
   """Returns the stage that trains a student with the average of itself.
 
   It leaves the student's `f`, its projection, and the prototypes as they were.
-  Its rows have, beside the loss, `alignment`, the mean distance without
-  weights; `effective_sample_size`, how many images of a batch the weights
-  amount to, as a share of it; and `weight_correlation`, of an image's weight
-  with 1 / count of its class, where labels are known: below 0, the weights
-  favour frequent classes.
+  Its rows have the loss; `alignment`, the mean distance without weights;
+  `effective_sample_size`, as a share of the batch; and, where labels are known,
+  the `weight_correlation` of weight with 1 / count of the class: below 0, the
+  weights favour frequent classes.
 
   Args:
-    name: the stage's name.
-    model: the network.
-    setup: the images, and how to train on them.
+    name, model, setup: the stage's name, the network, and the images.
     views: makes two random views of each image, see `ltjax.augment.views`.
     inherit: whether to go on with the projection and the prototypes that the
       stage before left; otherwise the projection is fresh, and that of BYOL.

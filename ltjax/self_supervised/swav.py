@@ -1,16 +1,11 @@
 """SwAV: pre-training by assigning views to prototypes, without labels.
 
-K *prototypes* are directions in the space of embeddings. Each view of an image
-is assigned to them softly, and from one view the network has to predict the
-*code* of the other: what they share is the content. So that not all images get
-the same code, a batch as a whole has to spread over the prototypes; Sinkhorn's
-algorithm finds the assignment that does. In which shares is a choice, see
-`ltjax.self_supervised.swav`.
-
-A batch much smaller than K cannot spread. Then the embeddings of earlier
-batches are kept in a queue and take part in the assignment, not in the loss.
-There are two views of equal size; the small views of the paper's multi-crop are
-left out.
+K *prototypes* are directions in the space of embeddings. Each view is assigned
+to them softly, and has to predict the *code* of the other view. So that not all
+images get the same code, a batch has to spread over the prototypes, by
+Sinkhorn's algorithm. A batch much smaller than K cannot: then embeddings of
+earlier batches, in a queue, take part in the assignment, not in the loss. The
+small views of the paper's multi-crop are left out.
 """
 
 from __future__ import annotations
@@ -74,14 +69,10 @@ class Settings(pretext.Settings):
   def queue_from(self, *, batch_size: int, epochs: int, steps: int) -> int:
     """Returns the first step whose codes see the queue: started, and filled.
 
-    Args:
-      batch_size: B.
-      epochs: of the stage.
-      steps: in an epoch.
+    No such step, or a queue that no batch divides, is a ValueError.
 
-    Raises:
-      ValueError: if the queue is no multiple of the batch, or there is no such
-        step.
+    Args:
+      batch_size, epochs, steps: B, epochs of the stage, steps of an epoch.
     """
     if self.code_queue % batch_size:
       raise ValueError(
@@ -101,17 +92,14 @@ class Settings(pretext.Settings):
 
 
 def shares(marginal: str, num: int, exponent: float) -> jax.Array | None:
-  """Returns the share of the codes that each prototype gets.
+  """Returns the share of the codes that each prototype gets, fp32 `[K]`.
 
-  `share_k = k^-exponent / sum_j j^-exponent`, k from 1.
+  `share_k = k^-exponent / sum_j j^-exponent`, k from 1; None for equal shares.
 
   Args:
     marginal: `uniform` or `power`.
     num: K.
     exponent: of the power law.
-
-  Returns:
-    fp32 `[K]`, falling, of sum 1; None where all are equal.
 
   Source: Assran et al. (2023), Section 4.
   """
@@ -132,14 +120,12 @@ def make(
   """Returns the stage that trains `f` to predict codes of other views.
 
   It leaves `f`, the projection and the prototypes `[K, D]`, of length 1. Its
-  rows have the loss, log K where nothing can be told; `code_entropy`, the mean
-  entropy of an image's code in nats, 0 where codes are hard; and
-  `prototypes_used`, how many are the nearest to some view of a step.
+  rows have the loss, log K where nothing can be told; `code_entropy`, of an
+  image's code in nats, 0 where codes are hard; and `prototypes_used`, how many
+  are the nearest to some view of a step.
 
   Args:
-    name: the stage's name.
-    model: the network.
-    setup: the images, and how to train on them.
+    name, model, setup: the stage's name, the network, and the images.
     settings: of SwAV.
     views: makes two random views of each image, see `ltjax.augment.views`.
 
@@ -195,8 +181,7 @@ def task(
 
   Args:
     network: `f` and a projection.
-    settings: of SwAV.
-    views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`.
+    settings, views: as of `make`.
     frozen_steps: first steps, in which prototypes get no gradient.
     queue_from: the first step whose codes see the queue.
     key: draws the prototypes.
@@ -273,10 +258,7 @@ def task(
     return jnp.mean(losses), outcome
 
   def constrain(params: Any, state: TrainState) -> Any:
-    """Leaves prototypes of length 1, frozen ones as they were drawn.
-
-    The optimizer's decay would move them even without a gradient.
-    """
+    """Leaves prototypes of length 1, frozen ones as drawn in spite of decay."""
     prototypes = jnp.where(
       state.step < frozen_steps,
       state.params["prototypes"],

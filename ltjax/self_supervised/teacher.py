@@ -1,9 +1,8 @@
 """The teacher: a slow moving average of the student, which gets no gradient.
 
-How its BatchNorm runs is a choice. With `batch` it normalises by the images it
-is shown, as the code of BYOL does, and no running statistics are kept. With
-`ema` it runs in evaluation mode, with an average of the student's running
-statistics, so that what it says of an image depends on that image alone.
+With `batch` its BatchNorm normalises by the images it is shown, as the code of
+BYOL does. With `ema` it runs in evaluation mode, with an average of the
+student's running statistics, so that what it says depends on the image alone.
 """
 
 from __future__ import annotations
@@ -87,16 +86,13 @@ class Settings:
 def start(settings: Settings, params: PyTree, stats: PyTree) -> dict[str, Any]:
   """Returns the teacher's arrays: a copy of the student's.
 
-  The code of BYOL draws the teacher anew. After some 1 / (1 - ema) steps little
-  is left of its start.
+  They are `teacher`, and with `teacher_batch_norm="ema"` also `teacher_stats`.
+  The code of BYOL draws the teacher anew; little is left of its start after
+  some `1 / (1 - ema)` steps.
 
   Args:
     settings: tell how its BatchNorm runs.
-    params: of the student's encoder.
-    stats: of the student's encoder.
-
-  Returns:
-    `teacher`, and with `teacher_batch_norm="ema"` also `teacher_stats`.
+    params, stats: of the student's encoder.
   """
   if settings.teacher_batch_norm == "batch":
     return {"teacher": params}
@@ -140,14 +136,11 @@ def follow(
   Args:
     settings: tau and its schedule.
     held: what `start` or `follow` gave; other entries stay as they are.
-    params: of the student, after its step; those of no teacher are left out.
-    stats: of the student, likewise.
+    params, stats: of the student, after its step.
     step: `[]` integer, steps done before this one.
     total_steps: of the stage, when a tau that rises is 1.
 
-  Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
-    learning" (FASSL), Equation 4; Grill et al. (2020), Section 3.3, for the
-    schedule.
+  Source: Lin et al. (2023), Equation 4; Grill et al. (2020), Section 3.3.
   """
   decay = jnp.float32(settings.ema)
   if settings.ema_schedule == "cosine":
@@ -166,18 +159,16 @@ METRICS = ("effective_sample_size", "weight_correlation")
 def of(
   settings: Settings, embeddings: jax.Array, prototypes: jax.Array
 ) -> jax.Array:
-  """Returns the weight of each image of a batch, of mean 1.
+  """Returns the weight of each image of a batch, fp32 `[B]`, of mean 1.
+
+  No gradient flows through it.
 
   Args:
     settings: what a score is, and how weights are made of scores.
     embeddings: `[B, D]`.
     prototypes: `[K, D]`.
 
-  Returns:
-    fp32 `[B]`, without a gradient.
-
-  Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
-    learning" (FASSL), Equation 3 and Section 4.2.
+  Source: Lin et al. (2023), Equation 3 and Section 4.2.
   """
   scores = density_weights.scores(
     embeddings,

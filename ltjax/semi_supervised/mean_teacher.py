@@ -1,13 +1,12 @@
 """Mean Teacher: agree with the average of one's own past weights.
 
-The teacher is an exponential moving average of the student's parameters, gets
-no gradient, and sees another augmentation of the same images. It is the teacher
-that is tested.
+The teacher, an exponential moving average of the student's parameters, gets no
+gradient and sees another augmentation of the same images. It is the one tested.
 
 BatchNorm statistics are not parameters. `batch`, as in the authors' PyTorch
 code: the teacher runs in training mode, normalises by the statistics of the
-batch and collects its own running ones from its own passes. `ema`: the teacher
-runs in evaluation mode with the moving average of the student's statistics.
+batch and collects its own running ones. `ema`: it runs in evaluation mode with
+the moving average of the student's statistics.
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ from ltjax.training.state import ModelState
 def make(
   *, decay: float = 0.999, batch_norm: str = "batch"
 ) -> regularizer.Regularizer:
-  """Returns the regularizer of Mean Teacher.
-
-  The squared distance of the softmax of student and teacher.
+  """Returns the squared distance of the softmax of student and teacher.
 
   Args:
     decay: of the moving average, in [0, 1), lower in the first steps
-      (`ema.decay_at`); 0 makes the teacher the student.
+      (`ema.decay_at`); 0: the student itself.
     batch_norm: `batch` or `ema`, see above.
 
   Source: Tarvainen & Valpola (2017), "Mean teachers are better role models",

@@ -9,12 +9,10 @@ from ltjax.semi_supervised import regularizer
 
 
 def make() -> regularizer.Regularizer:
-  """Returns the regularizer of the Pi-model.
+  """Returns the squared distance of the softmax of two augmented views.
 
-  The squared distance of the softmax of two augmented views, in two passes of
-  the network in training. As in the paper's Algorithm 1 the gradient flows
-  through both. The networks here have no dropout, so the augmentation is the
-  only noise.
+  As in the paper's Algorithm 1 the gradient flows through both passes. The
+  networks here have no dropout, so the augmentation is the only noise.
 
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
     learning", Algorithm 1.

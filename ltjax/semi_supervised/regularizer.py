@@ -1,12 +1,9 @@
 """Regularizers: what a semi-supervised method asks of unlabeled images.
 
-Each holds a prediction near another one of the same image. They differ in where
-that other one comes from: a second augmentation (`pi_model`), an average over
-epochs (`temporal_ensembling`), an average of the weights (`mean_teacher`), or
-the image itself, moved in the worst direction (`vat`).
-
-A regularizer is a penalty and what it carries along. `stages.semi_supervised`
-has the loss that they share.
+Each holds a prediction near another one of the same image: that of a second
+augmentation (`pi_model`), an average over epochs (`temporal_ensembling`) or of
+the weights (`mean_teacher`), or that of the image itself, moved in the worst
+direction (`vat`). `stage` has the loss that they share.
 """
 
 from __future__ import annotations

@@ -4,14 +4,12 @@ Each step draws labeled and unlabeled images and minimizes
 
     L = objective(labeled) + weight * ramp(t) * mean consistency(all),
 
-where the objective is any supervised loss and the consistency term is one of
-`ltjax.semi_supervised.regularizer`. The mean is over the labeled and the
-unlabeled images of the batch.
+with any supervised loss and a term of `ltjax.semi_supervised.regularizer`.
 
-BatchNorm: labeled and unlabeled images are two batches in every pass, each
-normalised by its own statistics, and the labeled one of the first pass alone
-moves the running statistics (as in the code of VAT and in USB; the Pi-model and
-Mean Teacher mixed them). So with a weight of 0 the step is the supervised one.
+Labeled and unlabeled images are two batches of BatchNorm in every pass, and the
+labeled one of the first pass alone moves the running statistics (as in the code
+of VAT and in USB; the Pi-model and Mean Teacher mixed them). So with a weight
+of 0 the step is the supervised one.
 """
 
 from __future__ import annotations

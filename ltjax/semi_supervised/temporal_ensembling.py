@@ -1,16 +1,13 @@
 """Temporal ensembling: agree with the average of one's own past predictions.
 
-The memory `Z [N + M, C]` holds, for each image, the exponential moving average
-of the softmax over the epochs. An image drawn once an epoch is read before it
-is written, so the target is that of the end of the epoch before, as in the
-paper, without a second memory.
+The memory `Z [N + M, C]` holds the exponential moving average of each image's
+softmax over the epochs. It is read before it is written, so the target is that
+of the end of the epoch before, as in the paper.
 
     target = Z / (1 - alpha^t),   Z <- alpha Z + (1 - alpha) softmax(logits)
 
-The correction divides by the weights that went into `Z`, as in Adam. The paper
-counts t in epochs. Here an image can miss an epoch (the last, partial batch) or
-come twice (a balanced sampler), so t is the image's own count of visits, and
-the sum of its weights, `1 - alpha^t`, is kept beside `Z`.
+The paper counts t in epochs. Here an image can miss an epoch (the last, partial
+batch) or come twice (a balanced sampler), so t is its own count of visits.
 """
 
 from __future__ import annotations
@@ -26,10 +23,8 @@ def make(*, alpha: float = 0.6) -> regularizer.Regularizer:
   """Returns the regularizer of temporal ensembling.
 
   An image that was not visited yet has no target and adds nothing. One that is
-  twice in a batch counts once, with the mean of its predictions.
-
-  Args:
-    alpha: momentum of the averages, in [0, 1); 0 compares with the last visit.
+  twice in a batch counts once, with the mean of its predictions. `alpha` is the
+  momentum of the averages, in [0, 1); 0 compares with the last visit.
 
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
     learning", Algorithm 2; alpha of their experiments.

@@ -1,16 +1,13 @@
 """Virtual adversarial training: be smooth in the direction where it is hardest.
 
-Around each image the divergence of the predictions,
-`D(r) = KL(p(x) || p(x + r))`, has its minimum at r = 0, so it is a quadratic
-form there. Its worst direction is found by power iteration; the product of its
-matrix with a unit vector `d` is, by finite differences, the gradient of D at
-`xi d` (divided by `xi`, which the normalisation makes needless).
+Around each image the divergence `D(r) = KL(p(x) || p(x + r))` is a quadratic
+form, whose worst direction is found by power iteration: the product of its
+matrix with a unit vector `d` is the gradient of D at `xi d` (up to a factor).
 
-xi must be large enough to be seen. Spread over a whole image, the 1e-6 of the
-paper is below the last bit of a pixel in fp32, and the gradient is the rounding
-error of the softmax: on a ResNet-8 and images of 32 x 32 the direction has
-nothing to do with that of xi = 0.01, while that of 0.1 has a cosine of 0.99
-with it. A network in bf16 sees less; there 1 is better.
+xi must be large enough to be seen. Over a whole image, the 1e-6 of the paper is
+below the last bit of a pixel in fp32, and the gradient is rounding error: on a
+ResNet-8 and images of 32 x 32 the direction has nothing to do with that of xi =
+0.01, while that of 0.1 has a cosine of 0.99 with it. In bf16 1 is better.
 """
 
 from __future__ import annotations
@@ -23,14 +20,7 @@ from ltjax.semi_supervised import regularizer
 
 
 def normalize(x: jax.Array) -> jax.Array:
-  """Returns each image divided by its Euclidean norm; an image of zeros stays.
-
-  Args:
-    x: float `[B, H, W, C]`.
-
-  Returns:
-    fp32 `[B, H, W, C]`.
-  """
+  """Returns images fp32 `[B, H, W, C]` of Euclidean norm 1; zeros stay."""
   x = x.astype(jnp.float32)
   # First by the largest number, so that squares do not underflow.
   largest = jnp.max(jnp.abs(x), axis=(1, 2, 3), keepdims=True)
@@ -48,7 +38,7 @@ def worst_direction(
   xi: float,
   iterations: int,
 ) -> jax.Array:
-  """Returns the unit vectors that change the predictions most.
+  """Returns the unit vectors that change the predictions most, or zeros.
 
   Args:
     predict: `view [B, H, W, C] -> logits [B, C]`.
@@ -57,10 +47,6 @@ def worst_direction(
     key: for the random directions that the power iteration starts from.
     xi: step of the finite differences, in the units of `view`.
     iterations: of the power method, 1 or more.
-
-  Returns:
-    fp32 `[B, H, W, C]`, of norm 1 for each image (0 where no direction
-    matters).
 
   Source: Miyato et al. (2018), "Virtual adversarial training", Section 3.3.
   """
@@ -82,16 +68,15 @@ def make(
   """Returns the regularizer of virtual adversarial training.
 
   `KL(p(x) || p(x + epsilon d))`, where d is the worst direction. p(x) and d are
-  constants; BatchNorm is in training mode, its running statistics are left
-  alone.
+  constants; BatchNorm is in training mode, its running statistics stay.
 
   Args:
     epsilon: Euclidean length of the move, in the units of normalised images.
     xi: step of the finite differences in the same units.
     iterations: of the power method.
 
-  Source: Miyato et al. (2018), "Virtual adversarial training", Equations 5 to
-    8. epsilon as in USB (Wang et al., 2022); for xi see above.
+  Source: Miyato et al. (2018), Equations 5 to 8. epsilon as in USB (Wang et
+    al., 2022); for xi see above.
   """
 
   def penalty(forward, params, state, views):

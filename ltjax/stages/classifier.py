@@ -1,9 +1,8 @@
 """Classifier fitting on a frozen embedding: Stage 3 of SSLT, cRT and LWS.
 
-The parameters of `f` are frozen; a head is fitted to its features by
-class-balanced sampling, or by a loss that adjusts for the class counts.
-BatchNorm statistics are frozen too, so that features are computed only once
-(see `features`), or are updated by the batches.
+A head is fitted to the features of `f` by class-balanced sampling, or by a loss
+that adjusts for the class counts. BatchNorm statistics are frozen too, so that
+features are computed only once (see `features`), or are updated by the batches.
 """
 
 from __future__ import annotations
@@ -125,12 +124,8 @@ class Settings:
 def of(field: str, block: Mapping[str, Any]) -> Settings:
   """Returns the settings that a block of a config holds.
 
-  Args:
-    field: the block, `classifier` or `refit`.
-    block: its fields; others than those of `Settings` are left alone.
-
-  Raises:
-    ValueError: if settings do not fit together.
+  `field` is `classifier` or `refit`; fields of `block` that are not those of
+  `Settings` are left alone. What does not fit together is a ValueError.
   """
   names = [entry.name for entry in dataclasses.fields(Settings)]
   return Settings(field, **{n: block[n] for n in names if n in block})
@@ -221,11 +216,10 @@ class Maker:
   ) -> Stage:
     """Returns a stage that fits `g`.
 
-    Raises ValueError if a fresh head were to be bounded by its lengths.
-
     Args:
       name: the stage's name, such as `loop1/refit`.
-      fresh: start from a new head; otherwise go on from `g`.
+      fresh: start from a new head, which has no lengths to be bounded by;
+        otherwise go on from `g`.
       key: the stage's random key, for the new head and the views.
       report: rows to write when the stage is over.
     """

@@ -1,15 +1,14 @@
 """Semi-supervised fine-tuning with temporal consistency: Stage 2 of SSLT.
 
-`f` and `g'` are trained on labeled images and pseudo-labeled ones together. The
-loss asks for the (pseudo) label, and for agreement with what `g'` said of the
-same image the last time it was drawn, one epoch ago:
+`f` and `g'` are trained on labeled and pseudo-labeled images together. The loss
+asks for the (pseudo) label, and for agreement with what `g'` said of the same
+image the last time it was drawn, one epoch ago:
 
     L = mean over the batch of  CE(g'(f(x)), y) + weight * KL(p_prev || p).
 
 `p_prev` is a row of the memory `[N + M, C]` on the device: read by index, then
 overwritten with the prediction just made (in training mode, of the augmented
-image, as the authors do). A row of zeros marks an image not drawn yet and adds
-nothing to the loss.
+image, as the authors do). A row of zeros marks an image not drawn yet.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def algorithm(
   Args:
     model: the network.
     transform: `(key, uint8 [B, H, W, C]) -> float [B, H, W, C]`.
-    weight: lambda of the paper; 0 gives plain cross-entropy.
+    weight: lambda of the paper, 0 or more; 0: cross-entropy.
     memory_reset: `keep` the memory of earlier stages, or start from `uniform`
       rows 1 / C (the authors' code; it adds a pull towards uniform predictions
       in the first epoch of each loop).
@@ -96,14 +95,10 @@ def drawn(
   """Returns what Stage 2 draws.
 
   Args:
-    samples: the images.
-    batch_size: B.
+    samples, batch_size: the images, and B, at most as many (else ValueError).
     data: `all` images, or only the `labeled` ones (an ablation of Table 3).
     sampler: `random`, or `class_balanced` over labels and pseudo labels (an
       ablation of Table 3).
-
-  Raises:
-    ValueError: for a batch larger than the set.
 
   Source: Liu et al., Section 3.4, Stage 2.
   """
@@ -119,8 +114,6 @@ def drawn(
 def parts(schedule_over: str, loops: int) -> int:
   """Returns over how many loops the learning rate follows one schedule.
 
-  Args:
-    schedule_over: each `loop` has the schedule anew, or once the `run` of all.
-    loops: how many there are.
+  Each `loop` has its own, or the `run` of all has one.
   """
   return loops if schedule_over == "run" else 1

@@ -1,9 +1,8 @@
 """Supervised training of the whole network, `f` and `g'` together.
 
 With cross-entropy and random sampling this is the first half of the decoupling
-of Kang et al.: the head `g'` favours the head classes; the embedding does not
-suffer from that. With another objective or sampler it is that method: LDAM-DRW
-is the objective LDAM with deferred weights. With `data="all"` it learns from
+of Kang et al. With another objective or sampler it is that method: LDAM-DRW is
+the objective LDAM with deferred weights. With `data="all"` it learns from
 labels and pseudo labels together, the second half of self-training.
 """
 
@@ -41,9 +40,9 @@ def pseudo_label_terms(
       times. At omega 1 it is the authors' code, which concatenates both sets;
       with five pseudo labels to a label, labels have a sixth of the gradient.
   *   `parts`: each L over its own part of the batch, as the formula reads.
-      Labels have the share `1 / (1 + omega)` of the gradient, however many they
-      are. The loss is then the sum of `1 + omega` means, and a step as much
-      longer: at omega 1 half the learning rate has the length of `examples`.
+      Labels have the share `1 / (1 + omega)` of the gradient. The loss is the
+      sum of `1 + omega` means, and a step as much longer: at omega 1 half the
+      learning rate has the length of `examples`.
 
   Args:
     omega: weight of the pseudo labels, 0 or more.
@@ -87,9 +86,7 @@ def algorithm(
   """Returns an objective over `f` and `g'`.
 
   Args:
-    model: the network.
-    transform: `(key, uint8 [B, H, W, C]) -> float [B, H, W, C]`.
-    minimize: the objective.
+    model, transform, minimize: as of `make`.
     terms: of the loss, by labels and pseudo labels; see `pseudo_label_terms`.
   """
 
@@ -141,20 +138,17 @@ def make(
   """Returns the stage that trains `f` and `g'`.
 
   Args:
-    name: the stage's name.
-    model: the network.
+    name, model: the stage's name, and the network.
     images: uint8 `[N', H, W, C]`, the labeled images first.
     labels: int32 `[N]`, of the labeled images.
-    transform: the training transform.
+    transform: `(key, uint8 [B, H, W, C]) -> float [B, H, W, C]`.
     recipe: epochs, batch size and SGD settings.
-    seed: the run's seed, for the index stream.
-    key: the stage's random key, for the augmentation.
+    seed, key: of the index stream, and of the augmentation.
     report: rows to write when the stage is over.
     minimize: the objective; None for plain cross-entropy.
     sampler: the config's block `sampler`.
     data: the `labeled` images, or `all` with pseudo labels.
-    omega: weight of the pseudo labels; that of the labels is 1.
-    reduction: whether omega weighs `examples` or `parts`, see `omega`.
+    omega, reduction: as of `pseudo_label_terms`.
     fresh: start from a new network; otherwise go on from the state's.
     final: whether the method ends with this head, so that it is the one to
       test: `finish` then copies it to the balanced head.

@@ -1,13 +1,9 @@
 """What a classifier stage reads: features of frozen or of drifting statistics.
 
-With `f` wholly frozen its features need to be computed only once. The cache
-holds `views` augmented views of each image (an own crop and flip each) as rows
-`[views * N, D]`, view by view; batches are drawn from the rows. With `views=0`
-it holds the plain test-transform features, one row an image. Fitting a head is
-then a linear problem and takes seconds.
-
-If BatchNorm is to update its running statistics, nothing can be cached: the
-network runs in every step.
+The features of a frozen `f` are computed only once: of `views` augmented views
+of each image (an own crop and flip each) as rows `[views * N, D]`, view by
+view; with `views=0` of the plain test transform, one row an image. If BatchNorm
+is to update its running statistics, nothing can be cached.
 """
 
 from __future__ import annotations
@@ -66,17 +62,12 @@ def rows(
   seed: int,
   stage: str,
 ) -> sampling.Stream:
-  """Draws a view for each image drawn.
+  """Draws a view for each image drawn: a stream of rows of the cache.
 
   Args:
     images: a stream of indices below `num_images`.
-    num_images: `N`.
-    views: views of each image in the cache; 0 counts as 1.
-    seed: the run's seed.
-    stage: the stage's name.
-
-  Returns:
-    A stream of rows of the cache.
+    num_images, views: N, and views of each image in the cache; 0 counts as 1.
+    seed, stage: the run's seed, and the stage's name.
   """
 
   def epoch_rows(epoch: int) -> np.ndarray:
@@ -106,10 +97,6 @@ def in_training_mode(
 
   Features are normalised by the statistics of the batch, and the running ones
   follow: on class-balanced batches they drift towards a balanced world.
-
-  Args:
-    model: the network.
-    transform: the training transform, `(key, uint8 images) -> images`.
 
   Returns:
     `(train_state, index [B], arrays) -> (features [B, D], batch_stats)`, where

@@ -1,9 +1,4 @@
-"""Classifiers on a trained embedding that take no step: NCM and tau-norm.
-
-Both are computed from what is there: the nearest class mean from the features
-of the labeled images, tau-normalization from the head `g'` that was trained
-along with the embedding.
-"""
+"""Classifiers on a trained embedding that take no step: NCM and tau-norm."""
 
 from __future__ import annotations
 
@@ -38,10 +33,8 @@ def ncm(
   The means are of the plain images, with BatchNorm in evaluation mode.
 
   Args:
-    name: the stage's name.
-    predictor: runs the network.
-    images: uint8 `[N, H, W, C]`, the labeled images.
-    labels: int32 `[N]`.
+    name, predictor: the stage's name, and what runs the network.
+    images, labels: the labeled images, uint8 `[N, H, W, C]` and int32 `[N]`.
     features: how they are normalised, see `heads.ncm`.
     field: the config block, for errors.
     report: rows to write when the stage is over.
@@ -87,14 +80,9 @@ def tau_norm(
   """Returns the stage that makes `g` of `g'` by tau-normalization.
 
   Args:
-    name: the stage's name.
-    predictor: runs the network.
+    name, predictor, field, report: as of `ncm`; a row on tau comes first. A
+      head that is not linear is a ValueError: its lengths play no role.
     chooser: gives tau.
-    field: the config block, for errors.
-    report: rows to write when the stage is over, after one on tau.
-
-  Raises:
-    ValueError: if the head is not linear: its lengths play no role.
 
   Source: Kang et al. (2020), Section 4.3.
   """

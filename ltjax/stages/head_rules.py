@@ -41,12 +41,9 @@ def make(name: str, model: models.Model, *, field: str) -> Rule:
   """Returns the rule called `name`.
 
   Args:
-    name: `crt` or `lws`.
-    model: the network.
+    name, model: `crt` or `lws`, and the network, whose head has lengths to
+      learn, else a ValueError.
     field: the config block, for errors.
-
-  Raises:
-    ValueError: if the name is unknown, or the head has no lengths to learn.
 
   Source: Kang et al. (2020), Sections 4.1 (cRT) and 4.4 (LWS).
   """

@@ -1,13 +1,10 @@
 """Probe: a linear classifier on a frozen embedding, to judge the embedding.
 
-It is the stage `classifier` with each image once an epoch, and with what judges
-need besides: the classifier of the epoch that was best on validation images.
-The look at them is part of the training step, and the best classifier part of
-its state, so that nothing waits for the host and a resumed probe ends as one
-left alone.
-
-Features are the network's own, not brought to length 1: their size is what
-learning rates such as 30 were chosen for.
+It is the stage `classifier` with each image once an epoch, and with the
+classifier of the epoch that was best on validation images, which is part of the
+step's state, so that a resumed probe ends as one left alone. Features are not
+brought to length 1: their size is what learning rates such as 30 were chosen
+for.
 """
 
 from __future__ import annotations
@@ -51,17 +48,14 @@ def make(
   It begins as PyTorch's linear layer, see `ltjax.models.heads`.
 
   Args:
-    name: the stage's name.
-    predictor: runs the network in evaluation mode.
+    name, predictor: the stage's name, and what runs the network.
     protocol: of a linear classifier.
-    images: uint8 `[P, H, W, C]`, what to learn from.
-    labels: int32 `[P]`.
+    images, labels: what to learn from, uint8 `[P, H, W, C]` and int32 `[P]`.
     validation_features: `model_state -> float32 [V, D]`, of the images to
       choose on; not asked where V = 0: then the last epoch counts.
     validation_labels: `[V]` integers.
     num_classes: C.
-    seed: the run's seed, for the index streams.
-    key: the stage's random key.
+    seed, key: of the index streams, and of the stage.
     report: rows to write when the stage is over, after one on the probe.
 
   Raises:
@@ -115,25 +109,16 @@ def make(
 
 
 def selection(protocol: protocols.Protocol, num_validation: int) -> str:
-  """Returns which epoch counts, `last` or `validation`.
-
-  Args:
-    protocol: what it would have.
-    num_validation: images there are to choose on.
-  """
+  """Returns which epoch counts, `last` or `validation`."""
   return protocol.select if num_validation else "last"
 
 
 class _Best:
   """The classifier that was best on validation images, instead of the last one.
 
-  Args:
-    stage: trains a head, which is the whole of its parameters.
-    predictor: its model runs the head.
-    features: `model_state -> [V, D]`, of the images to choose on.
-    labels: `[V]` integers.
-    every: epochs from one look to the next; the last epoch is always seen. Of
-      equally good ones the earliest counts.
+  `stage` trains a head, which is the whole of its parameters. `every` is the
+  epochs from one look to the next; the last is always seen. Of equally good
+  ones the earliest counts.
   """
 
   def __init__(
@@ -198,8 +183,8 @@ class _Best:
   def chosen(self) -> dict[str, Any]:
     """Returns the epoch and its accuracy, once `finish` knows them.
 
-    A run reports right after `finish`, in the same process. Killed between the
-    two it does both again, from the checkpoint that has the best classifier.
+    A run killed between `finish` and its report does both again, from the
+    checkpoint that has the best classifier.
     """
     assert self._end is not None
     return {

@@ -1,8 +1,8 @@
 """Pseudo-label assignment: Stage 1 of SSLT.
 
-Every unlabeled image gets the class that the embedding `f` and the
-class-balanced head `g` find most likely, with BatchNorm in evaluation mode. No
-threshold: all of the pool is used, and assigned anew in every loop.
+Every unlabeled image gets the class that `f` and the class-balanced head `g`
+find most likely, with BatchNorm in evaluation mode. No threshold: all of the
+pool is used, and assigned anew in every loop.
 """
 
 from __future__ import annotations
@@ -27,16 +27,13 @@ def assign(
   *,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """Returns the most likely class of each image under `f` and `g`.
+  """Returns the most likely class of each image under `f` and `g`, int32 `[M]`.
 
   Args:
     predictor: runs the network.
     state: the network's parameters and statistics.
     images: uint8 `[M, H, W, C]`.
     key: with a key, images are augmented as in training.
-
-  Returns:
-    int32 `[M]`.
   """
   probabilities = predictor.probabilities(
     state, images, head=state.balanced_head, key=key
@@ -56,15 +53,11 @@ def make(
   """Returns the stage that assigns pseudo labels.
 
   Args:
-    name: the stage's name, such as `loop1/pseudo_label`.
-    predictor: runs the network.
-    images: uint8 `[M, H, W, C]`, the unlabeled images.
+    name, predictor: the stage's name, and what runs the network.
+    images: uint8 `[M, H, W, C]`, unlabeled, M of 1 or more, else a ValueError.
     transform: `test`, or `train` for augmented images (the authors' code).
     key: the stage's random key, used by `train`.
     report: rows to write when the stage is over.
-
-  Raises:
-    ValueError: if there are no unlabeled images.
 
   Source: Liu et al., Section 3.4, Stage 1.
   """

@@ -26,12 +26,10 @@ class Chooser:
 
   Args:
     predictor: runs the network.
-    images: uint8 `[V, H, W, C]`, the validation images.
-    labels: `[V]` integers.
+    images, labels: of validation, uint8 `[V, H, W, C]` and integers `[V]`.
     tau: the number, if it is given; 0 to 2.
     select: choose it from `GRID` instead.
-    field: where the config holds it, such as `classifier`.
-    switch: the field's name for `select`.
+    field, switch: the config block, such as `classifier`, and its `select`.
 
   Raises:
     ValueError: if there are no validation images to choose tau on.
@@ -65,12 +63,7 @@ class Chooser:
     self._row: dict[str, Any] = {}
 
   def choose(self, state: ModelState, head_of: Callable[[float], Any]) -> float:
-    """Returns tau; the smallest among equally good ones.
-
-    Args:
-      state: the network's parameters and statistics.
-      head_of: maps tau to a head.
-    """
+    """Returns tau, the smallest among equally good ones, for heads by tau."""
     self._row = {"kind": "tau", "tau": self._tau}
     if not self._select:
       return self._tau

@@ -1,13 +1,9 @@
 """Class probabilities: how often a sampler draws each class.
 
-With `n_j` samples in class `j`, uniform draws over the samples show class `j`
-with probability `n_j / N`, which starves the tail. The samplers here choose the
-class first, by another rule, and then one of its samples uniformly. They trade
-the head's diversity against the tail's: the more often a class of five images
-is drawn, the more often the same five images come.
-
-A class without samples has probability 0, whatever the rule. Of counts `[C]`,
-the samples of each class, a rule makes probabilities float64 `[C]` of sum 1.
+Uniform draws over the samples show class `j` with probability `n_j / N`. The
+samplers here choose the class first, by another rule, and then one of its
+samples uniformly. Of counts `[C]`, the samples of each class, a rule makes
+probabilities float64 `[C]` of sum 1; a class without samples has 0.
 """
 
 from __future__ import annotations
@@ -35,10 +31,8 @@ def power(counts: np.ndarray, *, q: float) -> np.ndarray:
   """Probabilities that follow a power of the class sizes.
 
   `p_j = n_j^q / sum_k n_k^q`: instance-balanced at 1, square-root at 0.5,
-  class-balanced at 0, reversed at -1.
-
-  Raises:
-    ValueError: if `q` is not finite, or all classes are empty.
+  class-balanced at 0, reversed at -1. No samples, or an infinite q, are a
+  ValueError.
 
   Source: Kang et al. (2020), "Decoupling representation and classifier for
     long-tailed recognition", Section 3.
@@ -79,12 +73,9 @@ def progressive(counts: np.ndarray, *, done: float) -> np.ndarray:
 def effective_number(counts: np.ndarray, *, beta: float) -> np.ndarray:
   """Probabilities of samples weighted by their class's effective number.
 
-  A sample of class `j` is drawn in proportion to
-  `(1 - beta) / (1 - beta^n_j)`, so `p_j ~ n_j (1 - beta) / (1 - beta^n_j)`:
-  instance-balanced at `beta = 0`, class-balanced as `beta` nears 1.
-
-  Raises:
-    ValueError: if `beta` is not in [0, 1).
+  A sample of class `j` is drawn in proportion to `(1 - beta) / (1 - beta^n_j)`,
+  so `p_j ~ n_j (1 - beta) / (1 - beta^n_j)`: instance-balanced at `beta = 0`,
+  class-balanced as `beta` nears 1. A beta outside [0, 1) is a ValueError.
 
   Source: Cui et al. (2019), "Class-balanced loss based on effective number of
     samples"; Cao et al. (2019), "LDAM", who resample by these weights.
@@ -104,19 +95,13 @@ def effective_number(counts: np.ndarray, *, beta: float) -> np.ndarray:
 def over_epochs(
   settings: Mapping[str, Any], counts: np.ndarray, *, epochs: int
 ) -> Callable[[int], np.ndarray]:
-  """Returns the probabilities of each epoch under a config's sampler.
+  """Returns the probabilities of each epoch: `epoch -> float64 [C]`, from 0.
 
   Args:
     settings: `name`, one of `NAMES`; `exponent` where it is "power", `beta`
-      where it is "effective_number". "random" gives the class sizes.
+      where it is "effective_number". "random": class sizes. Else a ValueError.
     counts: `[C]`, samples of each class.
     epochs: how many epochs there are, for "progressive".
-
-  Returns:
-    `epoch -> float64 [C]`, epochs counted from 0.
-
-  Raises:
-    ValueError: if the name is unknown or a number out of range.
   """
   name = settings["name"]
   require.choice("sampler.name", name, NAMES)

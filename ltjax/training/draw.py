@@ -56,9 +56,7 @@ class Samples:
     """Returns the batches of a stage, see `sampling.make`.
 
     Args:
-      settings: the config's block `sampler`.
-      labels: int32, of what is drawn.
-      batch_size: B.
+      settings, labels, batch_size: as of `sampling.make`.
       name, epochs: of the stage.
     """
     return sampling.make(
@@ -89,13 +87,10 @@ def labeled(
 
   Args:
     samples: the images; others than the labeled ones are not drawn.
-    batch_size: B.
+    batch_size: B, no more than images, else a ValueError.
     field: the config block, for errors.
     sampler: as the config's block `sampler`.
     also: `model_state -> arrays` that the step reads besides.
-
-  Raises:
-    ValueError: if the batch is larger than the set, or the sampler unknown.
   """
   return _singles(
     samples,
@@ -121,15 +116,8 @@ def everything(
   """Draws labeled and pseudo-labeled images alike.
 
   Args:
-    samples: the images.
-    batch_size: B.
-    field: the config block, for errors.
-    sampler: as the config's block `sampler`, over labels and pseudo labels.
+    samples, batch_size, field, sampler, also: as of `labeled`, as are errors.
     counts: those of the `labeled` images, or of `all`.
-    also: `model_state -> arrays` that the step reads besides.
-
-  Raises:
-    ValueError: if the batch is larger than the set, or the sampler unknown.
   """
 
   def known(state: ModelState) -> jax.Array:
@@ -184,20 +172,13 @@ def pairs(
 ) -> step.Data:
   """Draws labeled images, and `ratio` times as many unlabeled ones with them.
 
-  An epoch is one pass over the unlabeled images. The labeled stream has its
-  own, shorter or longer epochs and goes on across those of the stage. The
-  labeled images of a batch come first.
+  An epoch is one pass over the unlabeled images. The labeled stream has its own
+  epochs and goes on across those of the stage. Labeled images come first.
 
   Args:
-    samples: the images.
+    samples, field, sampler: as of `labeled`, as are errors.
     batch_size: labeled images in a step.
     ratio: unlabeled images to a labeled one, 1 or more.
-    field: the config block, for errors.
-    sampler: as the config's block `sampler`, over the labels.
-
-  Raises:
-    ValueError: if there are no unlabeled images, or a batch is larger than its
-      set.
   """
   num_labeled = len(samples.labels)
   num_unlabeled = len(samples.images) - num_labeled
@@ -260,13 +241,9 @@ def partners(
   last, drawn by another stream of the same length.
 
   Args:
-    samples: the images; others than the labeled ones are not drawn.
+    samples, field: as of `labeled`, as are errors.
     batch_size: pairs in a step.
-    field: the config block, for errors.
-    sampler: as the config's block `sampler`, of the partners.
-
-  Raises:
-    ValueError: if the batch is larger than the set, or the sampler unknown.
+    sampler: as of `labeled`, of the partners.
   """
   singles = labeled(samples, batch_size, field=field)
   others = labeled(samples, batch_size, field=field, sampler=sampler)
@@ -291,16 +268,14 @@ def join(
 ) -> sampling.Stream:
   """Joins two streams, each of which has epochs of its own.
 
+  It is `epoch -> int32 [steps, B_l + B_u]`, a function of the epoch alone:
+  batch `t` of the stage has the labeled batch `t`, counted over all epochs.
+
   Args:
     labeled: `epoch -> int32 [labeled_steps, B_l]`.
     unlabeled: `epoch -> int32 [steps, B_u]`, from 0.
     num_labeled: `N`, where the unlabeled images begin.
-    labeled_steps: batches in an epoch of the labeled stream.
-    steps: batches in an epoch of the stage.
-
-  Returns:
-    `epoch -> int32 [steps, B_l + B_u]`, a function of the epoch alone: batch
-    `t` of the stage has the labeled batch `t`, counted over all epochs.
+    labeled_steps, steps: batches in an epoch, of the labeled and in all.
   """
 
   def stream(epoch: int) -> np.ndarray:

@@ -1,14 +1,10 @@
 """The one training loop that all stages share.
 
-`fit` trains a `ltjax.training.stage.Stage`: index batches in, jitted step,
-metrics out. Nothing waits for the device inside an epoch: metrics are summed on
-the device and read one call late.
-
-`steps_per_call` is how many steps one jitted call runs. On an accelerator a
-whole epoch in one call saves the dispatch of each step. On a CPU it must be 1:
-XLA runs convolutions inside a device loop many times slower there. Both give
-the same numbers. Images that stay on the host (`ltjax.training.prefetch`) are
-handed to the device a step at a time.
+Nothing waits for the device inside an epoch: metrics are summed on the device
+and read one call late. On an accelerator a whole epoch in one call
+(`steps_per_call`) saves the dispatch of each step. On a CPU it must be 1: XLA
+runs convolutions inside a device loop many times slower there. Both give the
+same numbers.
 """
 
 from __future__ import annotations
@@ -68,21 +64,17 @@ def fit(
   memory_limit_gib: float = 0.0,
   unroll: int = 1,
 ) -> Iterator[Tick]:
-  """Trains a stage from `state.step` to its end.
+  """Trains a stage from `state.step` to its end; yields a `Tick` a call.
 
   Args:
     stage: what to train.
     state: where to begin; its buffers are consumed.
-    arrays: what the step reads, as `stage.prepare` gave it.
-    stream: `epoch -> int32 [steps_per_epoch, B]`.
+    arrays, stream: what the step reads, and its batches, as of `stage.prepare`.
     mesh: the devices.
-    steps_per_call: steps in a jitted call; 0 chooses 1 on a CPU and an epoch
-      on an accelerator. With images on the host it is always 1.
+    steps_per_call: steps in a jitted call; 0 chooses 1 on a CPU and an epoch on
+      an accelerator. With images on the host it is always 1.
     memory_limit_gib: what a device has; 0 asks it, see `ltjax.devices.memory`.
     unroll: steps in a round of the loop over steps, see `compiled`.
-
-  Yields:
-    A `Tick` after each call.
 
   Raises:
     OutOfMemoryError: if a step does not fit; names what to lower.
@@ -136,17 +128,12 @@ def program(
 ) -> tuple[Any, tuple[Any, ...]]:
   """Returns a stage's jitted call, as `fit` makes it, and its shapes.
 
-  Args:
-    stage: what to train.
-    state: where to begin, or its shapes.
-    arrays: what its step reads, or shapes; see `ltjax.training.prefetch`.
-    mesh: the devices.
-    count: steps in a call.
-    unroll: see `compiled`.
+  The shapes are of its arguments: the state, the index, what the step reads
+  and, of several steps, their count.
 
-  Returns:
-    The function, and the shapes of its arguments: the state, the index, what
-    the step reads and, of several steps, their count.
+  Args:
+    stage, state, arrays, mesh, unroll: as of `fit`; shapes will do.
+    count: steps in a call.
   """
   assert stage.step is not None
   many, size = count > 1, stage.batch_size
@@ -175,10 +162,8 @@ def compile_and_check(
 
   Args:
     stage: whose call it is; its state is on the devices.
-    call: of `program`.
-    shapes: likewise.
-    mesh: the devices.
-    limit_gib: what a device has; 0 asks it, see `ltjax.devices.memory`.
+    call, shapes: of `program`.
+    mesh, limit_gib: the devices, and what each has, as of `fit`.
 
   Raises:
     OutOfMemoryError: if it does not fit.
@@ -198,10 +183,7 @@ def steps_in_call(
   """Returns how many steps one jitted call runs.
 
   Args:
-    stage: what to train.
-    arrays: what its step reads.
-    mesh: the devices.
-    steps_per_call: as for `fit`; 0 for automatic.
+    stage, arrays, mesh, steps_per_call: as of `fit`.
   """
   if prefetch.on_host(arrays):
     return 1
@@ -223,14 +205,9 @@ def _chunks(
 
 
 def check(stage: Stage, read: dict[str, Any]) -> dict[str, float]:
-  """Returns the mean metrics of a call, or stops at a loss that is not finite.
+  """Returns the mean metrics of a call, by what `watch` gave.
 
-  Args:
-    stage: the stage, for the error.
-    read: what `watch` gave for the state.
-
-  Raises:
-    NonFiniteLossError: if a step's loss was infinite or not a number.
+  A loss that is infinite or not a number is a NonFiniteLossError.
   """
   read = jax.device_get(read)
   bad = int(read["bad_step"])
@@ -261,9 +238,8 @@ def compiled(
     many: whether the index holds many steps `[K, B]`, of which the call's
       fourth argument counts the valid ones.
     split: whether the memory is split over the devices.
-    unroll: steps in a round of the loop; those left over come one by one. The
-      numbers are the same, and there are fewer rounds to launch, for a program
-      that is so many times as long to compile.
+    unroll: steps in a round of the loop; those left over come one by one. There
+      are fewer rounds to launch, but more to compile.
   """
 
   def one_step(state, index, arrays):

@@ -1,8 +1,8 @@
 """Inference: features and probabilities of whole image sets.
 
-Large batches, one compilation: the last, partial batch is filled up with the
-first image and the surplus cut off. BatchNorm uses its running statistics.
-Images may be on the device or on the host, see `ltjax.training.prefetch`.
+One compilation: the last, partial batch is filled up with the first image and
+the surplus cut off. BatchNorm uses its running statistics. Images may be on the
+device or on the host, see `ltjax.training.prefetch`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,8 @@ class Predictor:
     test_transform: `images uint8 [B, H, W, C] -> float [B, H, W, C]`.
     train_transform: the same with a random key as its first argument.
     batch_size: images in a batch, at least 1; rounded up to a multiple of the
-      device count.
+      device count; below 1 a ValueError.
     mesh: the devices.
-
-  Raises:
-    ValueError: if `batch_size` is below 1.
   """
 
   def __init__(
@@ -79,12 +76,7 @@ class Predictor:
     return memory.Batch(f"A pass over {num:,} images", "eval.batch_size", size)
 
   def lower(self, state: ModelState, images: Any) -> Any:
-    """Returns the program of a batch, lowered from shapes, not compiled.
-
-    Args:
-      state: shapes of the parameters and statistics.
-      images: uint8 `[N, H, W, C]`.
-    """
+    """Returns the program of a batch, lowered from shapes, not compiled."""
     size = self.batch(len(images)).size
     return self._features.lower(
       state.backbone,
@@ -103,11 +95,7 @@ class Predictor:
 
   @contextlib.contextmanager
   def rehearsing(self, compile_pass: Compile) -> Iterator[None]:
-    """Within this context passes are compiled and not run.
-
-    Features are random numbers then: of no use, but those who ask for them go
-    on.
-    """
+    """Within this context passes are compiled, not run; features are random."""
     self._compile = compile_pass
     try:
       yield
@@ -121,19 +109,13 @@ class Predictor:
     *,
     key: jax.Array | None = None,
   ) -> jax.Array:
-    """Returns the embeddings `f(x)` of all images.
+    """Returns the embeddings `f(x)` of all images, float32 `[N, D]`.
 
     Args:
       state: the network's parameters and statistics.
-      images: uint8 `[N, H, W, C]`.
+      images: uint8 `[N, H, W, C]`; an OutOfMemoryError if a batch does not fit.
       key: with a key, images are augmented as in training (an own draw for
         every image); without, transformed as in testing.
-
-    Returns:
-      float32 `[N, D]`.
-
-    Raises:
-      OutOfMemoryError: if a batch does not fit on the device.
     """
     num = len(images)
     if num == 0:
@@ -184,26 +166,16 @@ class Predictor:
     head: PyTree,
     key: jax.Array | None = None,
   ) -> jax.Array:
-    """Returns the class probabilities of all images.
+    """Returns the class probabilities of all images, float32 `[N, C]`.
 
     Args:
-      state: the network's parameters and statistics.
-      images: uint8 `[N, H, W, C]`.
+      state, images, key: as of `features`.
       head: the head to use, `state.head` (g') or `state.balanced_head` (g).
-      key: as in `features`.
-
-    Returns:
-      float32 `[N, C]`.
     """
     return self.classify(head, self.features(state, images, key=key))
 
   def classify(self, head: PyTree, features: jax.Array) -> jax.Array:
-    """Returns the class probabilities float32 `[N, C]` of features.
-
-    Args:
-      head: the head to use.
-      features: `[N, D]`.
-    """
+    """Returns class probabilities, float32 `[N, C]`, of features `[N, D]`."""
     return self._probabilities(head, features)
 
 
@@ -218,17 +190,10 @@ class FeatureCache:
   def features(
     self, state: ModelState, images: jax.Array | host_images.HostImages
   ) -> jax.Array:
-    """Returns the embeddings `f(x)` of all images, kept until `f` changes.
+    """As `Predictor.features`, kept until `f` changes.
 
     Sets and embeddings are told by what they are, not by their values: another
     copy is another one.
-
-    Args:
-      state: the network's parameters and statistics.
-      images: uint8 `[N, H, W, C]`.
-
-    Returns:
-      float32 `[N, D]`.
     """
     embedding = jax.tree.leaves((state.backbone, state.batch_stats))
     if [id(x) for x in embedding] != [id(x) for x in self._embedding]:

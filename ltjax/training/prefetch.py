@@ -1,10 +1,9 @@
 """Gathering: the rows of the next batches, read while the device computes.
 
-A step reads its images by `arrays["images"][index]`. Where the images are on
-the host, the rows of a batch are gathered in another thread, two batches ahead,
-put on the devices, and handed to the step as `Gathered`, which answers the same
-expression. So one and the same step runs on images of either place, and gives
-the same numbers. What such a step may read is the images of its own batch.
+A step reads its images by `arrays["images"][index]`. Where they are on the
+host, another thread gathers the rows, two batches ahead, and hands them to the
+step as `Gathered`, which answers the same expression. So the same step runs on
+images of either place; but it may read only the images of its own batch.
 """
 
 from __future__ import annotations
@@ -49,11 +48,7 @@ class Gathered:
     return self._count
 
   def __getitem__(self, index: jax.Array) -> jax.Array:
-    """Returns the images `index`, which must be among those of the batch.
-
-    Args:
-      index: the index of the batch, or any made of its elements.
-    """
+    """Returns the images `index`, which must be among those of the batch."""
     if self._index is None:
       raise TypeError("Gathered rows are read within a step only.")
     if index is self._index:
@@ -75,12 +70,7 @@ jax.tree_util.register_pytree_node(
 
 
 def bind(arrays: PyTree, index: jax.Array) -> PyTree:
-  """Tells the gathered rows in `arrays` which images they are.
-
-  Args:
-    arrays: what a step reads.
-    index: int32 `[B]`, of the batch.
-  """
+  """Tells gathered rows in `arrays` which images they are, `index [B]`."""
   return jax.tree.map(
     lambda x: x.at_index(index) if isinstance(x, Gathered) else x,
     arrays,
@@ -92,9 +82,8 @@ def outline(arrays: PyTree, size: int, mesh: Mesh) -> PyTree:
   """Returns the shapes of what `ahead` yields, and reads nothing.
 
   Args:
-    arrays: as for `ahead`, or shapes in the place of arrays.
+    arrays, mesh: as of `ahead`; shapes will do.
     size: B.
-    mesh: the devices.
   """
 
   def rows_of(leaf):
@@ -122,16 +111,13 @@ def ahead(
 ) -> Iterator[PyTree]:
   """Yields for each batch what its step reads, gathered ahead.
 
+  That is `arrays`, with `Gathered` in the place of `HostImages`. An image that
+  cannot be read is a BrokenImageError when its batch is due.
+
   Args:
     arrays: a tree of arrays and `HostImages`.
     batches: int32 `[B]` each.
     mesh: the devices; rows are split over them, arrays are on each.
-
-  Yields:
-    `arrays`, with `Gathered` in the place of `HostImages`.
-
-  Raises:
-    BrokenImageError: if an image cannot be read, when its batch is due.
   """
   leaves, structure = jax.tree.flatten(arrays)
   places = [

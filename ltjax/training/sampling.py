@@ -1,15 +1,11 @@
 """Index streams: which samples a step sees.
 
-The images stay on the device; a batch is a vector of integers. Each stream is a
-pure function of (seed, stage, epoch), so a checkpoint needs no iterator state:
-the position in the stream is the step, and a resumed run draws what the
-uninterrupted run would have drawn.
-
-`random` is the instance-balanced sampling of the decoupling literature: each
-sample once an epoch, so class `j` appears with probability `n_j / N`.
-`class_balanced` draws with replacement, a class with probability `1 / C` and
-then one of its samples uniformly. `by_class` does so with any probabilities,
-such as those of `class_probabilities`. `make` builds what a config names.
+Each stream is a pure function of (seed, stage, epoch), so a checkpoint needs no
+iterator state: the position in the stream is the step, and a resumed run draws
+what the uninterrupted run would have drawn. `random` has each sample once an
+epoch, so class `j` appears with probability `n_j / N`; `class_balanced` draws
+with replacement, a class with probability `1 / C` and then one of its samples
+uniformly. `by_class` does so with any probabilities.
 """
 
 from __future__ import annotations
@@ -30,9 +26,8 @@ def generator(seed: int, stage: str, epoch: int) -> np.random.Generator:
   """Returns the generator that belongs to (seed, stage, epoch).
 
   Args:
-    seed: the run's seed, 0 or more.
+    seed, epoch: 0 or more.
     stage: the stage's name.
-    epoch: from 0.
   """
   return np.random.default_rng([seed, zlib.crc32(stage.encode()), epoch])
 
@@ -41,12 +36,9 @@ def steps_per_epoch(num_samples: int, batch_size: int, name: str) -> int:
   """Returns the full batches in an epoch; the few samples left over wait.
 
   Args:
-    num_samples: size of the set.
-    batch_size: samples in a batch.
+    num_samples, batch_size: samples in the set and in a batch; a larger batch
+      is a ValueError.
     name: the stage, for the error.
-
-  Raises:
-    ValueError: if a batch is larger than the set, or below 1.
   """
   require.at_least(f"{name}.batch_size", batch_size, 1)
   if batch_size > num_samples:
@@ -63,14 +55,13 @@ def random(
 ) -> Stream:
   """Each sample at most once an epoch, in a new order every epoch.
 
+  It is `epoch -> int32 [num_samples // B, B]`, distinct indices; the remainder
+  of the permutation is dropped.
+
   Args:
     num_samples: size of the set.
     batch_size: `B`.
     seed, stage: of the run; the stage's name. Two stages draw independently.
-
-  Returns:
-    `epoch -> int32 [num_samples // B, B]`, distinct indices below
-    `num_samples`. The remainder of the permutation is dropped.
   """
   steps = steps_per_epoch(num_samples, batch_size, stage)
 
@@ -93,21 +84,14 @@ def class_balanced(
 ) -> Stream:
   """Draws every class with the same probability, with replacement.
 
-  An epoch has as many draws as `random` has on the same samples. Classes
-  without a sample (it can happen to pseudo labels) are left out, and the others
-  share the draws.
+  It is `epoch -> int32 [N // B, B]`. Classes without a sample (it can happen to
+  pseudo labels) are left out, and the others share the draws.
 
   Args:
-    labels: `[N]` integers in `[0, num_classes)`.
+    labels: `[N]` integers in `[0, num_classes)`; none in range is a ValueError.
     batch_size: `B`.
     num_classes: `C`.
     seed, stage: of the run; the stage's name.
-
-  Returns:
-    `epoch -> int32 [N // B, B]`.
-
-  Raises:
-    ValueError: if no sample has a label in range.
   """
   labels = np.asarray(labels)
   steps = steps_per_epoch(len(labels), batch_size, stage)
@@ -135,20 +119,13 @@ def by_class(
 ) -> Stream:
   """Draws a class with a given probability, then one of its samples.
 
-  With replacement; an epoch has as many draws as `random` has.
+  With replacement; it is `epoch -> int32 [N // B, B]`.
 
   Args:
-    labels: `[N]` integers; those outside `[0, num_classes)` are never drawn.
-    batch_size: `B`.
+    labels: `[N]` integers; those outside `[0, num_classes)` are never drawn;
+      none in range is a ValueError.
+    batch_size, num_classes, seed, stage: as of `class_balanced`.
     probabilities: `epoch -> [C]`, of sum 1, 0 for classes without a sample.
-    num_classes: `C`.
-    seed, stage: of the run; the stage's name.
-
-  Returns:
-    `epoch -> int32 [N // B, B]`.
-
-  Raises:
-    ValueError: if no sample has a label in range.
   """
   labels = np.asarray(labels)
   steps = steps_per_epoch(len(labels), batch_size, stage)
@@ -176,7 +153,7 @@ def make(
   seed: int,
   stage: str,
 ) -> Stream:
-  """Builds the stream that a config's `sampler` block names.
+  """Builds the stream, `epoch -> int32 [N // B, B]`, of a `sampler` block.
 
   With `defer` the first `round(defer * epochs)` epochs draw as `random` does,
   the others by the sampler, at least the last one: deferred re-sampling, DRS.
@@ -184,14 +161,8 @@ def make(
   Args:
     settings: `name`, one of `class_probabilities.NAMES`; `exponent` of "power";
       `beta` of "effective_number"; `defer` in `[0, 1)`.
-    labels: `[N]` integers in `[0, num_classes)`.
-    batch_size: `B`.
-    num_classes: `C`.
+    labels, batch_size, num_classes, seed, stage: as of `class_balanced`.
     epochs: how many epochs the stage has.
-    seed, stage: of the run; the stage's name.
-
-  Returns:
-    `epoch -> int32 [N // B, B]`.
 
   Raises:
     ValueError: if the name is unknown, a number out of range, or there is
@@ -222,11 +193,7 @@ def make(
 def _members(
   labels: np.ndarray, num_classes: int, stage: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Sorts the samples by class.
-
-  Returns:
-    The samples, class by class; where each class begins `[C]`; its size `[C]`.
-  """
+  """Sorts samples by class; tells each class's beginning and size, `[C]`."""
   # One stable sort, and not a search a class: linear however many there are.
   known = np.flatnonzero((labels >= 0) & (labels < num_classes))
   if not len(known):

@@ -1,8 +1,6 @@
 """What a stage of a method is: an initial state, a pure step, and what to read.
 
-Methods are lists of stages. `ltjax.training.fit` trains one, `ltjax.runs.run`
-executes a list of them, `ltjax.dry_run` says what they need before they
-run.
+`ltjax.training.fit` trains one, `ltjax.runs.run` executes a list of them.
 """
 
 from __future__ import annotations
@@ -83,12 +81,7 @@ class Stage:
 
 
 def shapes_after(stages: Iterable[Stage], shapes: ModelState) -> ModelState:
-  """Returns the shapes of the model state when stages are over.
-
-  Args:
-    stages: those that are over, in order.
-    shapes: of the state before the first.
-  """
+  """Returns the shapes of the model state when stages, in order, are over."""
   for stage in stages:
     shapes = stage.shapes(shapes)
   return shapes

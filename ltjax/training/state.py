@@ -1,12 +1,8 @@
 """Explicit state: what a method knows, and what a stage updates.
 
-Two pytrees carry everything, and both hold arrays only (no functions), so that
-`eval_shape`, donation, sharding, `vmap` over seeds and checkpoints are trivial:
-
-* `ModelState` lives as long as the run. It is what stages hand to each other:
-  the embedding `f`, the two heads `g'` and `g`, pseudo labels and memory.
-* `TrainState` lives as long as one stage. It is what a training step maps to
-  its successor.
+Two pytrees of arrays carry everything. `ModelState` lives as long as the run
+and is what stages hand to each other; `TrainState` lives as long as one stage
+and is what a training step maps to its successor.
 """
 
 from __future__ import annotations
@@ -89,13 +85,8 @@ def create(
   """Returns the `TrainState` before a stage's first step.
 
   Args:
-    params: the parameters to train.
-    batch_stats: BatchNorm statistics.
-    opt_state: `optimizer.init(params)`.
-    memory: `[N + M, C]` or `[0, C]` float32.
-    key: a typed random key.
+    params, batch_stats, opt_state, memory, key, extra: fields of the state.
     metrics: names of the scalars that the step reports.
-    extra: what else the stage carries; None for nothing.
   """
   return TrainState(
     step=jnp.zeros((), jnp.int32),

@@ -1,8 +1,8 @@
 """The training step that all stages share, whatever they minimize.
 
 An `Algorithm` is what makes a stage the one it is: a loss, and what is carried
-from step to step. `Data` says which samples it draws. The rest is the same for
-all: the batch, the gradient, the optimizer, rows of memory, metrics.
+from step to step. `Data` says which samples it draws. The batch, the gradient,
+the optimizer, rows of memory and metrics are the same for all.
 
     stage = step.make("embedding", algorithm, data, recipe, key=key, ...)
 """
@@ -191,10 +191,8 @@ def program(
   """Returns the step of an algorithm, the same for the same arguments.
 
   Args:
-    algorithm: what to minimize.
-    recipe: epochs and optimizer.
+    algorithm, recipe, parts: as of `make`.
     steps_per_epoch: steps in an epoch.
-    parts: stages over which the schedule extends.
   """
   whole = dataclasses.replace(recipe, epochs=parts * recipe.epochs)
   schedule = whole.make_schedule(steps_per_epoch)
@@ -256,8 +254,7 @@ def make(
 
   Args:
     name: the stage's name, from which its batches derive.
-    algorithm: what to minimize.
-    data: what to draw.
+    algorithm, data: what to minimize, and what to draw.
     recipe: epochs and optimizer.
     key: the random key of its steps.
     report: rows to write when the stage is over.

@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks import flops
 from ltjax import models
-from ltjax.models import convolution
 from ltjax.models.cpu_kernels import batches
+from ltjax.models.layers import convolution
 
 
 def shape(*sizes):

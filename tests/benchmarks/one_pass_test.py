@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import one_pass
-from ltjax.models import batch_norm
+from ltjax.models.layers import batch_norm
 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])

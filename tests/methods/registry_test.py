@@ -240,6 +240,7 @@ def test_help_tells_default_range_need_and_variant(capsys):
     ("fassl", {"prototypes__start": "fassl"}, "one of none, rotation"),
     ("fassl", {"prototypes__init": "zeros"}, "one of random, features"),
     ("simclr", {"probe__sdclr_learning_rate": 0.0}, "it must be above 0"),
+    ("simclr", {"probe__shots": -1}, "is -1; it must be 0 or more"),
   ],
 )
 def test_what_is_out_of_range_is_refused(row, changes, message):

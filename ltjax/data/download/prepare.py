@@ -4,10 +4,8 @@
 
 NAME is cifar10, cifar100, fashion_mnist, mnist, svhn, svhn_extra or tfds:NAME.
 The data folder is --data_dir, else the environment's LTJAX_DATA, else
-~/.cache/ltjax/data. A training run on a set which is missing calls the same
-code. What is already there, unpacked or not, is used as it is; archives and
-downloads are checked against their checksum, and everything new appears under
-its name only once it is whole.
+~/.cache/ltjax/data. A training run on a missing set calls the same code. What
+is there, unpacked or not, is used as it is.
 """
 
 from __future__ import annotations
@@ -36,11 +34,7 @@ def data_folder(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
 def find(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> pathlib.Path | None:
-  """Looks for a named set on this machine.
-
-  Args:
-    name: A key of the catalogue's `ARCHIVES`, `IDX_SETS` or `MAT_SETS`.
-    data_dir: The data folder; None for the default.
+  """Looks for a named set of the catalogue on this machine.
 
   Returns:
     A folder, an archive with the right checksum, or a pack of some of the
@@ -91,15 +85,7 @@ def find(
 def prepare(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> pathlib.Path:
-  """Makes sure that a named set is on this machine.
-
-  Args:
-    name: `cifar10`, `cifar100`, `fashion_mnist`, `mnist`, `svhn`, `svhn_extra`
-      or `tfds:NAME`.
-    data_dir: The data folder; None for the default.
-
-  Returns:
-    The archive or folder that holds the set.
+  """Returns the archive or folder of a named set, fetched if it is missing.
 
   Raises:
     FileNotFoundError: It cannot be fetched; the message lists the ways out.
@@ -188,15 +174,9 @@ def _fetch_mat(name: str, root: pathlib.Path) -> pathlib.Path:
 def tfds_builder(name: str, data_dir: str | os.PathLike | None = None) -> Any:
   """Opens a TFDS set in the `tfds` sub-folder of the data folder.
 
-  Args:
-    name: TFDS name, with a config and version if wanted: `emnist/letters`.
-    data_dir: The data folder; None for the default.
-
-  Returns:
-    Its builder, in the array_record format, whether prepared or not.
-
-  Raises:
-    ValueError: TFDS knows no such set.
+  `name` may have a config and version: `emnist/letters`. Returns its builder,
+  in the array_record format, whether prepared or not. Raises `ValueError` if
+  TFDS knows no such set.
   """
   import tensorflow_datasets as tfds
 

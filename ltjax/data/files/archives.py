@@ -1,10 +1,9 @@
 """Readers for files nobody has vouched for.
 
-An archive is hostile until shown otherwise: a member of a tar file can name a
-path outside its folder, an array can hold Python objects which run code, a
-header can claim a terabyte. The readers here hand out bytes and arrays and
-write nothing. Whatever else a file asks for is refused with a `ValueError`
-which names the file. `pickles` and `images` do the same for their formats.
+A member of a tar file can name a path outside its folder, an array can hold
+Python objects which run code, a header can claim a terabyte. These readers hand
+out bytes and arrays, write nothing, and refuse all else with a `ValueError`
+which names the file. So do `pickles` and `images`.
 """
 
 from __future__ import annotations
@@ -35,9 +34,6 @@ def read_tar(path: _Pathlike, wanted: Collection[str]) -> dict[str, bytes]:
   Args:
     path: A .tar file, compressed or not.
     wanted: Full member names, such as `cifar-10-batches-py/test_batch`.
-
-  Returns:
-    The content of each wanted member.
 
   Raises:
     ValueError: A member lies outside the archive's folder, is a link or a
@@ -72,17 +68,9 @@ def read_tar(path: _Pathlike, wanted: Collection[str]) -> dict[str, bytes]:
 
 
 def read_idx(path: _Pathlike) -> np.ndarray:
-  """Reads a uint8 idx file (the MNIST family), gzipped or not.
+  """Reads a uint8 idx file (the MNIST family), gzipped or not by its content.
 
-  Args:
-    path: The file; gzip is told by its first bytes, not by its name.
-
-  Returns:
-    uint8 array of the header's shape.
-
-  Raises:
-    ValueError: The header is not of a uint8 idx file, or the content is
-      shorter or longer than the header says.
+  Raises a ValueError if header or length are not of such a file.
   """
   try:
     with open(path, "rb") as raw:
@@ -123,16 +111,9 @@ def read_npz(
 ) -> dict[str, np.ndarray]:
   """Reads arrays of an .npz file, never unpickling.
 
-  Args:
-    path: The file.
-    keys: For each array its accepted names, the first found being taken:
-      `{"x": ("x", "images")}`. Other arrays in the file are not read.
-
-  Returns:
-    The arrays that were found, under the names of `keys`.
-
-  Raises:
-    ValueError: Not an .npz file, damaged, or an array holds Python objects.
+  `keys` has for each array its accepted names, the first found being taken:
+  `{"x": ("x", "images")}`. Raises a ValueError for another or a damaged file,
+  or an array of Python objects.
   """
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f"{path}: no such file.")
@@ -161,14 +142,7 @@ def read_npz(
 
 
 def read_npy(path: _Pathlike) -> np.ndarray:
-  """Reads the array of an .npy file, never unpickling.
-
-  Returns:
-    The array, of any shape and dtype but objects.
-
-  Raises:
-    ValueError: Not an .npy file, damaged, or one that holds Python objects.
-  """
+  """As `read_npz`, the array of an .npy file."""
   try:
     with open(path, "rb") as file:
       if file.read(6) != b"\x93NUMPY":

@@ -1,18 +1,14 @@
 """ArrayRecord files: many pictures in few files, each read by its number.
 
-A set of a million pictures as a million files is slow to list, to copy and to
-read from a network disk. An ArrayRecord file (a shard) holds thousands, and any
-of them is found at once. Its records are `tf.train.Example`s, as TFDS writes
-them:
+A million files are slow to list and to copy. An ArrayRecord file (a shard)
+holds thousands of `tf.train.Example`s, as TFDS writes them:
 
     image       the picture, encoded (JPEG, PNG ...)
     label       the class, an integer
     file_name   optional: how the picture was called, for messages
 
 A folder of shards holds the parts `train` and `test` (or `validation`), named
-`train-00000-of-00008.array_record` or, as TFDS does,
-`NAME-train.array_record-00000-of-00008`. `label_index` knows their labels
-without reading the pictures; `records` writes such folders.
+`train-00000-of-00008.array_record` or `NAME-train.array_record-00000-of-00008`.
 """
 
 from __future__ import annotations
@@ -40,12 +36,7 @@ _OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class Record(NamedTuple):
-  """A record of a shard; nothing is read before it is asked for.
-
-  Attributes:
-    shard: the file.
-    position: which of its records, from 0.
-  """
+  """Record number `position` of a shard, which is read when it is asked for."""
 
   shard: str
   position: int
@@ -54,11 +45,7 @@ class Record(NamedTuple):
     return f"{self.shard}, record {self.position}"
 
   def features(self) -> dict[str, list[examples.Value]]:
-    """Reads the record.
-
-    Raises:
-      ValueError: if it cannot be read, or is no example.
-    """
+    """Reads the record; a ValueError if it cannot be read, or is no example."""
     try:
       (data,) = _reader(self.shard).read([self.position])
     except Exception as error:  # The library raises whatever went wrong.
@@ -75,14 +62,7 @@ class Record(NamedTuple):
       ) from None
 
   def picture(self) -> tuple[bytes, str]:
-    """Reads the picture.
-
-    Returns:
-      Its bytes, encoded, and what to call it in messages.
-
-    Raises:
-      ValueError: if there is none.
-    """
+    """Returns the encoded picture, else a ValueError, and its name."""
     features = self.features()
     name = features.get("file_name")
     called = str(self)
@@ -97,11 +77,7 @@ class Record(NamedTuple):
     return image[0], called
 
   def label(self) -> int:
-    """Reads the class; -1 if the record has none.
-
-    Raises:
-      ValueError: if it is no integer.
-    """
+    """Reads the class; -1 without one, a ValueError if it is no integer."""
     found = self.features().get("label")
     if not found:
       return -1
@@ -138,18 +114,11 @@ class Records(Sequence[Record]):
 
 
 def find(path: str) -> dict[str, list[pathlib.Path]]:
-  """Finds shards.
+  """Finds the shards of the parts `train`, `test` and `validation`.
 
-  Args:
-    path: a shard, a folder of shards, or a pattern such as `x/*train*`.
-
-  Returns:
-    The shards of the parts `train`, `test` and `validation`, sorted by name.
-    All are `train` if the names tell no part of this name.
-
-  Raises:
-    FileNotFoundError: if there is no shard, or one of a numbered row is
-      missing.
+  `path` is a shard, a folder of shards, or a pattern such as `x/*train*`. All
+  are `train` if the names tell no part of this name. Raises a FileNotFoundError
+  without any, or if one of a numbered row is missing.
   """
   given = pathlib.Path(path).expanduser()
   if given.is_dir():
@@ -172,11 +141,7 @@ def find(path: str) -> dict[str, list[pathlib.Path]]:
 
 
 def count(shard: pathlib.Path) -> int:
-  """Returns how many records a shard holds.
-
-  Raises:
-    ValueError: if it holds none: the file is cut, or something else.
-  """
+  """Returns how many records a shard holds; a ValueError if it is damaged."""
   _reader.cache_clear()  # The file may be another by now.
   found = _reader(str(shard)).num_records()
   if not found:

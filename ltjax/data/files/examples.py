@@ -1,9 +1,8 @@
 """`tf.train.Example` records, read and written without TensorFlow.
 
 An example maps names to lists of byte strings, integers or floats. It is a
-protocol buffer, whose bytes are a sequence of fields: a tag (field number and
-kind), then a number of variable length, or a length and so many bytes. Those
-bytes hold fields again:
+protocol buffer, a sequence of fields: a tag (field number and kind), then a
+number of variable length, or a length and so many bytes of fields again:
 
     Example   1: Features
     Features  1: an entry of the map, any number of times
@@ -20,17 +19,7 @@ Value = bytes | int
 
 
 def decode(data: bytes) -> dict[str, list[Value]]:
-  """Reads an example.
-
-  Args:
-    data: its bytes, from anywhere.
-
-  Returns:
-    The lists by name; lists of floats come back empty.
-
-  Raises:
-    ValueError: if these are not the bytes of an example.
-  """
+  """Reads an example, else a ValueError; lists of floats come back empty."""
   result: dict[str, list[Value]] = {}
   for features in _messages(memoryview(data), 1):
     for entry in _messages(features, 1):
@@ -43,13 +32,9 @@ def decode(data: bytes) -> dict[str, list[Value]]:
 
 
 def encode(features: Mapping[str, Value]) -> bytes:
-  """Writes an example of single values.
+  """Writes byte strings and signed 64-bit integers, one a name.
 
-  Args:
-    features: byte strings and integers (64 bits, signed) by name.
-
-  Returns:
-    Its bytes, the same for the same features.
+  The same features give the same bytes.
   """
   entries = []
   for name, value in sorted(features.items()):

@@ -1,8 +1,7 @@
 """Pictures from files: checked, decoded, resized.
 
 A picture of a few bytes can unfold to gigabytes, so its header is read first.
-A picture that cannot be used is an error which names its file, never a hole in
-the set.
+One that cannot be used is an error, never a hole in the set.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _Pathlike = str | pathlib.Path
 def read_image(
   source: _Pathlike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS
 ) -> Any:
-  """Decodes one picture after checking what it will cost.
+  """Decodes one picture to mode `L` (greyscale) or `RGB`.
 
   The size in the header is compared with `max_pixels` before any pixel is
   decoded. 16-bit greyscale is scaled to 8 bits, a palette is looked up, alpha
@@ -39,13 +38,8 @@ def read_image(
   Args:
     source: A file's path, or its bytes.
     name: What to call it in errors; the path if empty.
-    max_pixels: Most width x height accepted.
-
-  Returns:
-    A PIL image of mode `L` (greyscale) or `RGB`.
-
-  Raises:
-    ValueError: Empty, too large, damaged, or not a picture.
+    max_pixels: Most width x height accepted. More, or anything else but a whole
+      picture, is a ValueError.
   """
   from PIL import Image
 
@@ -65,17 +59,9 @@ def decode(
   """As `read_image`, for threads: it leaves the warning filters alone.
 
   Args:
-    source: A file's path, or its bytes.
-    name: What to call it in errors; the path if empty.
-    max_pixels: Most width x height accepted.
+    source, name, max_pixels: As of `read_image`.
     least: A JPEG may be decoded at a half, a quarter or an eighth of its size,
       which is faster, where both sides keep so many pixels; 0 for full size.
-
-  Returns:
-    A PIL image of mode `L` (greyscale) or `RGB`.
-
-  Raises:
-    ValueError: Empty, too large, damaged, or not a picture.
   """
   from PIL import Image, ImageOps
 
@@ -107,16 +93,10 @@ def decode(
 def to_array(
   image: Any, image_size: int | tuple[int, int] | None = None
 ) -> np.ndarray:
-  """Turns a PIL image into an array, resized if asked.
+  """Turns a PIL image, `L` or `RGB`, into uint8 `[H, W, 1]` or `[H, W, 3]`.
 
-  Args:
-    image: A PIL image of mode `L` or `RGB`.
-    image_size: Side of a square, or height and width, in pixels; bilinear,
-      antialiased when shrinking. The picture is stretched, not cropped. None
-      keeps its size.
-
-  Returns:
-    uint8 `[H, W, 1]` or `[H, W, 3]`.
+  `image_size` is the side of a square, or height and width, in pixels:
+  bilinear, antialiased when shrinking, not cropped; None keeps the size.
   """
   from PIL import Image
 
@@ -130,19 +110,13 @@ def to_array(
 
 
 def to_square(image: Any, size: int, resize: str) -> np.ndarray:
-  """Turns a PIL image of any shape into a square array.
+  """Turns a PIL image of any shape into uint8 `[size, size, 1]` or `[.., 3]`.
 
   Args:
     image: A PIL image of mode `L` or `RGB`.
     size: Pixels of a side.
     resize: `stretch` the picture, or `crop`: bring its shorter side to `size`
-      and cut out the middle. Bilinear and antialiased either way.
-
-  Returns:
-    uint8 `[size, size, 1]` or `[size, size, 3]`.
-
-  Raises:
-    ValueError: `resize` is neither.
+      and cut out the middle, else a ValueError. Bilinear, antialiased.
   """
   from PIL import Image
 
@@ -161,18 +135,9 @@ def to_square(image: Any, size: int, resize: str) -> np.ndarray:
 def resize(
   images: np.ndarray, image_size: int | tuple[int, int] | None
 ) -> np.ndarray:
-  """Resizes every image of a set, as `to_array` does.
+  """Resizes every image of uint8 `[N, H, W, C]`, as `to_array` does.
 
-  Args:
-    images: uint8 `[N, H, W, C]`, `C` 1 or 3.
-    image_size: Side of a square, or height and width, in pixels; None, or the
-      size they have, returns `images`.
-
-  Returns:
-    uint8 `[N, height, width, C]`.
-
-  Raises:
-    ValueError: Images that are neither grey nor RGB.
+  Images that are neither grey nor RGB are a ValueError.
   """
   if not image_size:
     return images
@@ -198,12 +163,9 @@ def fit(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
   """Resizes images and turns grey into RGB, or RGB into grey, to fit a set.
 
   Args:
-    images: uint8 `[N, H, W, C]`, `C` 1 or 3.
+    images: uint8 `[N, H, W, C]`, `C` 1 or 3; grey is
+      `0.299 R + 0.587 G + 0.114 B`.
     shape: `(height, width, channels)` wanted, channels 1 or 3.
-
-  Returns:
-    uint8 `[N, height, width, channels]`; grey is
-    `0.299 R + 0.587 G + 0.114 B`.
   """
   if images.shape[3] == 3 and shape[2] == 1:
     weights = np.array([0.299, 0.587, 0.114])

@@ -1,10 +1,9 @@
 """Pickled image sets, read without running them.
 
-A pickle is a program: loading one with Python's own loader can run any
-command. CIFAR and the Tiny Images selections are published as pickles of dicts
-with arrays, lists and text, so a reader that knows these and nothing else is
-enough. NumPy's own rebuilding functions are not called either: stand-ins take
-their arguments and accept plain numbers only.
+Loading a pickle with Python's own loader can run any command. CIFAR and the
+Tiny Images selections are pickles of dicts with arrays, lists and text, and
+this reader knows nothing else. NumPy's own rebuilding functions are not called
+either: stand-ins take their arguments and accept plain numbers only.
 """
 
 from __future__ import annotations
@@ -22,19 +21,13 @@ _KINDS = "biuf"  # Plain numbers: bool, integers, floats.
 def read_pickle(source: str | pathlib.Path | bytes, *, name: str = "") -> dict:
   """Unpickles a dict of plain values and NumPy arrays, and nothing else.
 
-  Pickles of Python 2 and 3 and of any NumPy load. Every other global is
-  refused before it is looked up, so nothing in the file can run.
+  Pickles of Python 2 and 3 and of any NumPy load; byte strings of Python 2
+  arrive as latin-1 text. Every other global is refused before it is looked up.
+  All else, and a damaged file, is a ValueError.
 
   Args:
     source: The file's path, or its bytes.
     name: What to call the file in errors; the path if empty.
-
-  Returns:
-    The dict. Keys are text; byte strings of Python 2 arrive as latin-1 text.
-
-  Raises:
-    ValueError: The pickle is damaged, is not a dict, or asks for anything
-      else.
   """
   is_bytes = isinstance(source, bytes)
   name = name or ("pickle" if is_bytes else str(source))

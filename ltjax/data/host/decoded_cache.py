@@ -1,10 +1,9 @@
 """A file of decoded images: filled as they are read, kept from run to run.
 
-Two files: the pixels, mapped into memory, and a byte for each image that says
-whether its pixels are whole. A byte is written only when the pixels before it
-are on the disk, so that a cache that was killed in the middle, or even a
-machine that lost power, loses images to decode again and never shows a torn
-one. Several processes may fill one cache: they write the same bytes.
+Beside the pixels, mapped into memory, lies a byte for each image, written only
+when its pixels are on the disk: a cache that was killed, or lost power, loses
+images to decode again and never shows a torn one. Several processes may fill
+one cache: they write the same bytes.
 """
 
 from __future__ import annotations
@@ -22,12 +21,9 @@ class DecodedCache:
   """Decoded images on disk.
 
   Args:
-    folder: where the files are; it is made.
+    folder: where the files are; it is made, else an OSError.
     key: tells this set of images from all others.
     shape: `(N, H, W, C)`.
-
-  Raises:
-    OSError: if the folder cannot be written.
   """
 
   def __init__(
@@ -65,11 +61,7 @@ class DecodedCache:
     return np.asarray(self._map[index])
 
   def put(self, index: np.ndarray, rows: np.ndarray) -> None:
-    """Adds images `index [B]`, uint8 `[B, H, W, C]`.
-
-    Raises:
-      OSError: if the disk is full.
-    """
+    """Adds images `index [B]`, uint8 `[B, H, W, C]`; OSError on a full disk."""
     with self._lock:
       for i, row in zip(map(int, index), rows, strict=True):
         data, place = row.tobytes(), 0

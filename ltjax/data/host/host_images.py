@@ -1,9 +1,9 @@
 """Images that stay on the host: read by index, a batch at a time.
 
 CIFAR fits on any device; ImageNet does not. `HostImages` stands where an array
-`[N, H, W, C]` of the device would stand: it has a length and a shape, is sliced
-and joined without reading anything, and gives the rows of a batch when asked.
-`ltjax.training.prefetch` asks ahead of the training step, in another thread.
+`[N, H, W, C]` of the device would: it has a length and a shape, and is sliced
+and joined without reading anything. `ltjax.training.prefetch` asks for batches
+ahead of the training step, in another thread.
 """
 
 from __future__ import annotations
@@ -20,11 +20,7 @@ class BrokenImageError(ValueError):
 
 
 class HostImages(abc.ABC):
-  """uint8 images `[N, H, W, C]` that are read by index.
-
-  Attributes:
-    shape: `(N, H, W, C)`.
-  """
+  """uint8 images of `shape` `(N, H, W, C)`, read by index."""
 
   shape: tuple[int, int, int, int]
   dtype = np.dtype(np.uint8)
@@ -32,17 +28,7 @@ class HostImages(abc.ABC):
 
   @abc.abstractmethod
   def read(self, index: np.ndarray) -> np.ndarray:
-    """Reads images.
-
-    Args:
-      index: integers `[B]` in `[0, N)`.
-
-    Returns:
-      uint8 `[B, H, W, C]`, an own copy.
-
-    Raises:
-      BrokenImageError: if an image cannot be read.
-    """
+    """Reads images `index [B]` as an own copy, else a BrokenImageError."""
 
   @property
   def nbytes(self) -> int:
@@ -53,11 +39,7 @@ class HostImages(abc.ABC):
     return self.shape[0]
 
   def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> View:
-    """Returns the chosen images, unread.
-
-    Args:
-      index: a slice, integers, or one bool an image.
-    """
+    """Returns images by a slice, integers or bools `[N]`, unread."""
     return View(self, np.arange(len(self))[index])
 
   def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
@@ -100,11 +82,7 @@ class ArrayImages(HostImages):
 
 
 class Joined(HostImages):
-  """Images of several sets, at least one, one behind the other.
-
-  Raises:
-    ValueError: if the shapes of their images differ.
-  """
+  """Images of several sets of one shape, at least one, in a row."""
 
   def __init__(self, parts: Sequence[HostImages]):
     shapes = {part.shape[1:] for part in parts}
@@ -132,11 +110,7 @@ class Joined(HostImages):
 def concatenate(
   parts: Sequence[np.ndarray | HostImages],
 ) -> np.ndarray | HostImages:
-  """Joins sets of images; on the host, unread, if one of them is there.
-
-  Raises:
-    ValueError: if the shapes of their images differ.
-  """
+  """Joins sets of one shape; unread, if one of them is on the host."""
   if not any(isinstance(part, HostImages) for part in parts):
     return np.concatenate([np.asarray(part) for part in parts])
   return Joined(

@@ -1,10 +1,9 @@
 """Picture files as images on the host: decoded when a batch asks for them.
 
 Each picture, a file or a record of an ArrayRecord file, is decoded, brought to
-one square size and dropped again. Several threads decode at a time (Pillow
-works outside Python's lock), or several processes (`workers`). With a cache the
-decoded squares are kept in one file, so that from the second epoch on nothing
-is decoded and a batch is read at the speed of memory or disk.
+one square size and dropped again, by several threads (Pillow works outside
+Python's lock) or processes. With a cache the decoded squares are kept in one
+file, so that from the second epoch on nothing is decoded.
 """
 
 from __future__ import annotations
@@ -100,18 +99,12 @@ class ImageFiles(host_images.HostImages):
 
 
 def square(file: File, size: int, resize: str) -> np.ndarray:
-  """Decodes one picture.
+  """Decodes one picture: uint8 `[size, size, 3]`.
 
   Args:
-    file: a file, or a record in one.
+    file: a file, or a record in one; a BrokenImageError names it.
     size: pixels of a side.
     resize: `stretch` or `crop`, see `images.to_square`.
-
-  Returns:
-    uint8 `[size, size, 3]`.
-
-  Raises:
-    BrokenImageError: if it cannot be read; names it.
   """
   name = str(file)
   try:

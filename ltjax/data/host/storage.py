@@ -1,8 +1,7 @@
 """Where a run's images are: on the device, or on the host.
 
-A device holds small sets whole, and that is fastest. Larger ones stay on the
-host: arrays in its memory, pictures in their files or in a cache of decoded
-ones; `ltjax.training.prefetch` then hands the rows of each batch to the device.
+A device that holds a set whole is fastest. Larger sets stay on the host, and
+`ltjax.training.prefetch` hands the rows of each batch to the device.
 """
 
 from __future__ import annotations
@@ -41,10 +40,7 @@ def reader(
   Args:
     names: the sources of the images.
     place: `device` or `host`.
-    image_size: pixels to bring pictures to.
-    resize: `stretch` or `crop`, see `images.to_square`.
-    cache: folder for decoded pictures; none if empty.
-    processes: how many decode pictures; 0 for threads.
+    image_size, resize, cache, processes: as of `ImageFiles`.
 
   Raises:
     ValueError: for an unknown choice, pictures without a size, or processes
@@ -83,11 +79,8 @@ def put(given: Images, place: str, mesh: Mesh) -> jax.Array:
 
   Args:
     given: uint8 `[N, H, W, C]`.
-    place: `device` or `host`.
+    place: `device` for an array, `host` for `HostImages` that stand in for one.
     mesh: the devices, each of which gets a copy.
-
-  Returns:
-    An array, or `HostImages` that stand in for one.
   """
   if place == "device":
     return sharding.replicate(np.asarray(given), mesh)

@@ -1,16 +1,12 @@
 """Processes that decode pictures for the one that trains.
 
-Threads share an interpreter with the training loop; processes do not, and use
-all processors. A worker is told which pictures to decode, and writes their
-pixels into memory that it shares with the training process. Workers know
-nothing of epochs or order: who asks puts the rows in their place, so that the
-numbers of a run do not depend on how many workers there are.
+A worker is told which pictures to decode, and writes their pixels into memory
+that it shares with the training process. Workers know nothing of epochs or
+order, so that the numbers of a run do not depend on how many there are.
 
-They are started at the first picture and kept for all sets and stages of the
-process. They import neither JAX nor the program that runs, which takes a
-fraction of a second; a worker of `grain` imports both, anew for every pass over
-a set. A worker lives as long as its connection: however the training process
-ends, be it killed, its workers end. Signals are for that process alone.
+They serve all sets and stages, and import neither JAX nor the program that
+runs, which takes a fraction of a second; a worker of `grain` imports both, for
+every pass over a set. They end with the training process, be it killed.
 """
 
 from __future__ import annotations
@@ -44,14 +40,7 @@ _PROGRAM = (
 
 
 class Workers:
-  """Some processes that decode.
-
-  Args:
-    count: how many, 1 to `MOST`.
-
-  Raises:
-    ValueError: if `count` is something else.
-  """
+  """Processes that decode: `count` of them, 1 to `MOST`, else a ValueError."""
 
   def __init__(self, count: int):
     check(count)
@@ -64,19 +53,13 @@ class Workers:
   def decode(
     self, files: Sequence[Any], *, size: int, resize: str
   ) -> np.ndarray:
-    """Decodes pictures, all workers at once.
+    """Decodes pictures, all workers at once: uint8 `[N, size, size, 3]`.
+
+    A BrokenImageError names the first picture that cannot be read, or those
+    that were read when a worker was killed.
 
     Args:
-      files: the pictures, see `image_files.square`.
-      size: pixels of a side.
-      resize: `stretch` or `crop`.
-
-    Returns:
-      uint8 `[len(files), size, size, 3]`.
-
-    Raises:
-      BrokenImageError: names the first picture that cannot be read, or those
-        that were read when a worker was killed.
+      files, size, resize: as of `image_files.square`.
     """
     shape = (len(files), size, size, 3)
     total = int(np.prod(shape))
@@ -163,14 +146,7 @@ class Workers:
 
 
 def check(count: int) -> None:
-  """Checks a number of workers.
-
-  Args:
-    count: from the config; 0 for none.
-
-  Raises:
-    ValueError: if it is out of range.
-  """
+  """Raises a ValueError unless a number of workers is in range; 0 is none."""
   if not 0 <= count <= MOST:
     raise ValueError(
       f"data.workers is {count}; it must be 0 (threads) to {MOST} processes."
@@ -187,9 +163,7 @@ def shared(count: int) -> Workers:
 def work(connection: int, memory: int) -> None:
   """The life of a worker: decodes what it is asked for until nobody asks.
 
-  Args:
-    connection: descriptor of the connection to the training process.
-    memory: descriptor of the memory that they share.
+  Both arguments are descriptors, which it shares with the training process.
   """
   from ltjax.data.host import image_files
 

@@ -1,7 +1,6 @@
 """Checks and splits on the arrays of an image set.
 
-Everything a user hands in passes here once, so that the rest of the library
-can rely on uint8 images `[N, H, W, C]` and labels in `[0, C)`.
+Everything a user hands in passes here once.
 """
 
 from __future__ import annotations
@@ -14,17 +13,10 @@ from ltjax import require
 
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:
-  """Returns images as uint8 `[N, H, W, C]`.
+  """Returns images as uint8 `[N, H, W, C]`, greyscale `[N, H, W]` with `C` 1.
 
-  Args:
-    images: uint8 `[N, H, W, C]`, or `[N, H, W]` for greyscale.
-    where: File and array, for errors.
-
-  Returns:
-    The images, greyscale as `[N, H, W, 1]`.
-
-  Raises:
-    ValueError: Another dtype (NaN pixels are named), or another shape.
+  `where` names file and array in errors, ValueErrors for another dtype (NaN
+  pixels are named) or another shape.
   """
   if images.dtype.kind == "f":
     bad = np.isnan(images)
@@ -66,9 +58,6 @@ def check_labels(
     num_classes: Labels must be below it; None for any.
     minimum: Smallest label; -1 where unknown truth is allowed.
 
-  Returns:
-    int32 `[N]`.
-
   Raises:
     ValueError: Not integers, out of range, or not one per image.
   """
@@ -97,14 +86,9 @@ def check_labels(
 
 
 def class_names(names: Any, where: str) -> tuple[str, ...]:
-  """Returns class names found in a file as distinct texts.
+  """Returns names found in a file, texts or bytes (CIFAR), as distinct texts.
 
-  Args:
-    names: A list or array of texts, or of bytes as in the CIFAR pickles.
-    where: File and array, for errors.
-
-  Raises:
-    ValueError: Not texts, none, or one occurs twice.
+  Raises a ValueError for no texts, or if one occurs twice.
   """
   texts = [
     name.decode("utf8", "replace") if isinstance(name, bytes) else name
@@ -120,21 +104,15 @@ def class_names(names: Any, where: str) -> tuple[str, ...]:
 def stratified_test(
   labels: np.ndarray, fraction: float, *, seed: int
 ) -> np.ndarray:
-  """Chooses a test part with the same share of every class.
+  """Chooses a test part with the same share of every class: bool `[N]`.
 
-  Each class gives `round(fraction * n)` images, at least 1 if it has 2 or
-  more, and never all of them.
+  Each class gives `round(fraction * n)` images, at least 1 if it has 2 or more,
+  and never all of them.
 
   Args:
     labels: int `[N]`.
-    fraction: Share of the test part, in [0, 1); 0 chooses nothing.
+    fraction: In [0, 1), else a ValueError; 0 chooses nothing.
     seed: Chooses which images.
-
-  Returns:
-    bool `[N]`, True for the test part.
-
-  Raises:
-    ValueError: `fraction` is out of range.
   """
   require.within("test_fraction", fraction, "[0, 1)")
   test = np.zeros(len(labels), bool)
@@ -150,17 +128,10 @@ def stratified_test(
 
 
 def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Returns each channel's mean and standard deviation, in [0, 1].
+  """Returns the channels' `(mean, std)` of uint8 `[N, H, W, C]`, in [0, 1].
 
-  Computed from exact integer sums over 256 brightness values, so that the
-  result does not depend on the order of the images.
-
-  Args:
-    images: uint8 `[N, H, W, C]`.
-
-  Returns:
-    `(mean, std)`, each with `C` floats; a channel of one single brightness
-    gets std 1, so that normalising by it is safe.
+  Exact integer sums make it independent of the order of the images. A channel
+  of one brightness gets std 1, so that normalising by it is safe.
   """
   values = np.arange(256) / 255.0
   means, stds = [], []

@@ -3,9 +3,9 @@
     PATH/CLASS/*.jpg                               one set, to be split
     PATH/train/CLASS/*.jpg  PATH/test/CLASS/*.jpg  already split
 
-Classes are numbered in the order of their sorted names. Pictures may lie
-deeper inside a class folder; hidden files and files which are no pictures by
-their suffix are passed over, but a picture that cannot be decoded is an error.
+Classes are numbered in the order of their sorted names. Pictures may lie deeper
+inside a class folder; hidden files and other suffixes are passed over, but a
+picture that cannot be decoded is an error.
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ Content = tuple[Part, Part | None, tuple[str, ...]]
 def read_classes(
   path: str | pathlib.Path, *, image_size: int | None = None
 ) -> Content:
-  """Reads a folder with class sub-folders.
+  """Reads the parts and class names of a folder with class sub-folders.
+
+  Pictures are RGB unless all of them, in both parts, are greyscale.
 
   Args:
     path: The folder.
     image_size: Resize every picture to this square; None if all have one size.
-
-  Returns:
-    The (train) part, the test part or None, and the class names. Pictures are
-    RGB unless all of them, in both parts, are greyscale.
 
   Raises:
     FileNotFoundError: No such folder.
@@ -51,15 +49,7 @@ def read_classes(
 def find_classes(
   path: str | pathlib.Path,
 ) -> tuple[lists.Listed, lists.Listed | None, tuple[str, ...]]:
-  """Finds the pictures in a folder with class sub-folders, unread.
-
-  Returns:
-    The (train) part, the test part or None, and the class names.
-
-  Raises:
-    FileNotFoundError: No such folder.
-    ValueError: No classes or pictures, or a test class without training folder.
-  """
+  """As `read_classes`, without reading pictures."""
   root = pathlib.Path(path).expanduser()
   train_root, test_root = root, None
   names = [folder.name for folder in _sub_folders(root)]
@@ -101,17 +91,10 @@ def list_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
 def read_files(
   files: list[pathlib.Path], image_size: int | None = None
 ) -> np.ndarray:
-  """Decodes pictures into one array.
+  """Decodes pictures, at least one, into one array.
 
-  Args:
-    files: The pictures; at least one.
-    image_size: Resize each to this square; None if all have one size.
-
-  Returns:
-    uint8 `[N, H, W, 3]`, or `[N, H, W, 1]` if all are greyscale.
-
-  Raises:
-    ValueError: A picture is damaged, or sizes differ without `image_size`.
+  Returns uint8 `[N, H, W, 3]`, or `[N, H, W, 1]` if all are greyscale. A
+  damaged picture is a ValueError, as are several sizes without `image_size`.
   """
   arrays = []
   for file in files:

@@ -1,8 +1,7 @@
 """Arrays that a program hands over, where a config names a source.
 
-They are checked here, and named by their content: `arrays:KIND:DIGEST` stands
-in `config.data.source`, so that a run goes on with the arrays it began with and
-with no others.
+They are named by their content: `arrays:KIND:DIGEST` stands in
+`config.data.source`, so that a run goes on with the arrays it began with.
 """
 
 from __future__ import annotations
@@ -110,15 +109,12 @@ def make(
 def check_images(
   images: Any, where: str, like: Sequence[int] | None = None
 ) -> np.ndarray:
-  """Returns images as uint8 `[N, H, W, C]`.
+  """As `arrays.check_images`, for arrays at hand.
 
   Args:
-    images: uint8 `[N, H, W, C]` or `[N, H, W]`.
+    images: uint8 `[N, H, W, C]` or `[N, H, W]`, else a ValueError.
     where: what to call them in errors.
     like: a shape whose last three sizes they must have; None for any.
-
-  Raises:
-    ValueError: Another dtype or shape.
   """
   pixels = arrays.check_images(np.asarray(images), where)
   if like is not None and pixels.shape[1:] != tuple(like[-3:]):
@@ -136,13 +132,10 @@ def numbers(
   """Returns labels as class numbers, int32 `[N]`.
 
   Args:
-    labels: `[N]`, class numbers or names.
+    labels: `[N]`, class numbers or names; others are a ValueError.
     names: one a class.
     where: what to call them in errors.
     num_images: N.
-
-  Raises:
-    ValueError: A label is no class, or there is not one an image.
   """
   found = np.asarray(labels)
   if _is_text(found):

@@ -11,9 +11,7 @@
     arrayrecord:PATH           ArrayRecord files, see `array_records`
     npz:PATH                   arrays x, y, optionally x_test, y_test, classes
 
-Whatever the source, a set is uint8 images `[N, H, W, C]`, int32 labels and
-class names in host memory, or, of pictures, images to be read (`image_files`).
-No tail is cut here: `longtail` does that.
+No tail is cut here: `splits` does that.
 """
 
 from __future__ import annotations
@@ -78,9 +76,8 @@ class Dataset:
     test_images: uint8 `[T, H, W, C]`; `T` may be 0.
     test_labels: int32 `[T]`.
     class_names: One name per class.
-    mean: Per channel, in [0, 1]: the field's constants for known sets,
+    mean, std: Per channel, in [0, 1]: the field's constants for known sets,
       computed from the train images for others.
-    std: As `mean`.
     flip: Whether a mirrored image keeps its class (no for digits).
   """
 
@@ -133,9 +130,6 @@ def load(
       then those of 1000 pictures, evenly spaced.
     given: The content of a set that is no source but arrays at hand, see
       `ltjax.data.sources.given`; `name` is what it is called.
-
-  Returns:
-    The set.
 
   Raises:
     FileNotFoundError: The set is missing and cannot be fetched.

@@ -3,9 +3,8 @@
     train/n01440764/n01440764_10026.JPEG 0
     train/n01440764/n01440764_10027.JPEG 0
 
-A line is a path and a class number; in a list of unlabeled pictures the number
-may be missing. This is the form in which ImageNet-LT, ImageNet-SSLT and
-Places-LT are published, so that all who use a list train on the same pictures.
+A line is a path and a class number, which a list of unlabeled pictures may
+lack. ImageNet-LT, ImageNet-SSLT and Places-LT are published in this form.
 
     list:FOLDER               FOLDER/train.txt, test.txt (optional) and
                               classes.txt (optional, a class name a line)
@@ -30,26 +29,18 @@ _SHOWN = 10
 
 
 class Listed(NamedTuple):
-  """What a list names.
-
-  Attributes:
-    files: the pictures, in the order of the list.
-    labels: int32 `[N]`; -1 where the list gives none.
-  """
+  """Pictures in the order of a list; labels int32 `[N]`, -1 where none."""
 
   files: list[pathlib.Path]
   labels: np.ndarray
 
 
 def read(path: str | pathlib.Path, root: str | pathlib.Path = "") -> Listed:
-  """Reads a list file.
+  """Reads a list file; that its pictures exist is for `check_exist` to tell.
 
   Args:
     path: the list; empty lines are passed over.
     root: the folder that its paths start from; the list's own if empty.
-
-  Returns:
-    The pictures; that they exist is for `check_exist` to tell.
 
   Raises:
     FileNotFoundError: if there is no such list.
@@ -84,20 +75,12 @@ def read(path: str | pathlib.Path, root: str | pathlib.Path = "") -> Listed:
 def read_set(
   argument: str, root: str = ""
 ) -> tuple[Listed, Listed | None, tuple[str, ...]]:
-  """Reads the lists of a labeled set.
+  """Reads the lists of a labeled set: train part, test part or None, names.
 
-  Args:
-    argument: what follows `list:` in the name of a source, see above.
-    root: as in `read`.
-
-  Returns:
-    The train part, the test part or None, and the class names: those of
-    classes.txt, otherwise the numbers.
-
-  Raises:
-    FileNotFoundError: if a list or a picture is missing.
-    ValueError: if a list is damaged, a picture has no label, or there are more
-      classes than names.
+  The names are those of classes.txt, otherwise the numbers. `argument` is what
+  follows `list:` in the name of a source; `root` is as of `read`. Raises as
+  `read`, and a ValueError if a picture has no label, or there are more classes
+  than names.
   """
   first, *more = (pathlib.Path(p).expanduser() for p in argument.split(","))
   if len(more) > 1:
@@ -127,11 +110,9 @@ def read_set(
 
 
 def check_exist(files: Sequence[pathlib.Path], where: str) -> None:
-  """Checks that all pictures of a list are there.
+  """Raises a FileNotFoundError unless all pictures of a list are there.
 
-  Raises:
-    FileNotFoundError: tells how many are missing and shows the first ten; where
-      there are more, a file names them all.
+  It shows the first ten that are missing; if there are more, a file names all.
   """
   missing = [str(file) for file in files if not file.is_file()]
   if not missing:

@@ -23,15 +23,10 @@ _KEYS: dict[str, tuple[str, ...]] = {
 
 
 def read(path: str) -> folders.Content:
-  """Reads a set from one .npz file.
+  """Reads train part, test part or None, and class names (else the numbers).
 
-  Returns:
-    Train part, test part or None, and the class names (numbers as text if the
-    file has none).
-
-  Raises:
-    FileNotFoundError: No such file.
-    ValueError: An array is missing, holds objects, or is not what it should be.
+  Raises a FileNotFoundError without a file, and a ValueError if an array is
+  missing, holds objects, or is not what it should be.
   """
   path = str(pathlib.Path(path).expanduser())
   found = archives.read_npz(path, _KEYS)

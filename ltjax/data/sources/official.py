@@ -16,12 +16,9 @@ _DIGITS_TEST_PER_CLASS = 50
 def read_digits() -> folders.Content:
   """Reads scikit-learn's digits; 50 images per class become the test part.
 
-  The set has no official split. The test part is drawn once and for all (its
-  seed is fixed), and balanced, because balanced accuracy is what counts: 500
-  test images, 1,297 for training. Brightness 0 ... 16 becomes 0 ... 255.
-
-  Returns:
-    Train part, uint8 `[1297, 8, 8, 1]`, test part, `[500, 8, 8, 1]`, and names.
+  The set has no official split: the test part is drawn with a fixed seed, and
+  balanced. Train uint8 `[1297, 8, 8, 1]`, test `[500, 8, 8, 1]`; brightness 0
+  ... 16 becomes 0 ... 255.
   """
   from sklearn import datasets
 
@@ -98,18 +95,9 @@ def read_cifar(name: str, data_dir: str | None = None) -> folders.Content:
 
 
 def read_idx(name: str, data_dir: str | None = None) -> folders.Content:
-  """Reads the four idx files of a set of the MNIST family.
+  """Reads the four idx files of `fashion_mnist` or `mnist`, fetched if missing.
 
-  Args:
-    name: `fashion_mnist` or `mnist`.
-    data_dir: The data folder; the set is fetched if it is not there.
-
-  Returns:
-    Train part, uint8 `[60000, 28, 28, 1]`, test part, `[10000, ...]`, names.
-
-  Raises:
-    FileNotFoundError: It is missing and cannot be fetched.
-    ValueError: A file is damaged or not what it should be.
+  Train uint8 `[60000, 28, 28, 1]`, test `[10000, ...]`. Raises as `read_cifar`.
   """
   folder = prepare.prepare(name, data_dir)
   parts = []

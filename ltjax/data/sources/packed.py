@@ -1,9 +1,8 @@
 """Packs: the images of a named set that some configs need, in few bytes.
 
 A pack lies in the data folder where the set itself would. It holds all labels,
-the test images, and of the training images those that were packed, as lossless
-WebP strips; `pack.json` says what it was packed for and has the checksum of
-every strip and one of itself. `ltjax.pack` writes it.
+the test images, and those training images that were packed, as lossless WebP
+strips; `pack.json` says what for, with checksums. `ltjax.pack` writes it.
 """
 
 from __future__ import annotations
@@ -51,11 +50,7 @@ class PackedImages(host_images.HostImages):
     self.shape = (count, *images.shape[1:])  # pyrefly: ignore
 
   def read(self, index: np.ndarray) -> np.ndarray:
-    """See `HostImages`.
-
-    Raises:
-      ValueError: if one of them was not packed.
-    """
+    """See `HostImages`; a ValueError if one of them was not packed."""
     index = np.asarray(index)
     place = self._place[index]
     missing = index[place < 0]
@@ -80,14 +75,10 @@ class PackedImages(host_images.HostImages):
 
 
 def read(path: pathlib.Path) -> tuple[Any, Any, tuple[str, ...]]:
-  """Reads a pack; every checksum is looked at.
+  """Reads a pack: train part, test part, names. Every checksum is looked at.
 
-  Returns:
-    Train part (`PackedImages` and int32 `[N]`), test part (uint8 `[T, H, W, C]`
-    and int32 `[T]`), names.
-
-  Raises:
-    ValueError: A file is missing, altered, or not of this format.
+  Train images are `PackedImages`, test images uint8 `[T, H, W, C]`. A file that
+  is missing or altered is a ValueError.
   """
   title = str(path / RECORD)
   try:

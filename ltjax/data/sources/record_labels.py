@@ -1,16 +1,14 @@
 """The labels of ArrayRecord shards, known without reading their pictures.
 
-A long tail is drawn by labels, and these lie within the records. They are kept
-in a file beside the shards, `ltjax_labels.json`:
+They are kept in a file beside the shards, `ltjax_labels.json`:
 
     {"format": "ltjax-labels-1", "classes": ["cat", "dog"],
      "shards": {"train-00000-of-00008.array_record":
        {"bytes": 91312, "labels": [0, 0, 1]}}}
 
-`records` writes it with the shards. Of shards from elsewhere, such as those of
-TFDS, all records are read once, and the file is written then; into the data
-folder, where that of the shards is read-only. A shard whose size or number of
-records is another than the file says is read again.
+`records` writes it with the shards. Shards from elsewhere are read once and the
+file is written then; into the data folder, where that of the shards is
+read-only. A shard of another size or number of records is read again.
 """
 
 from __future__ import annotations
@@ -38,12 +36,7 @@ _MOST_CLASSES = 1_000_000
 
 
 class Labeled(NamedTuple):
-  """Records and what is known of them.
-
-  Attributes:
-    files: the records, their pictures unread.
-    labels: int32 `[N]`; -1 where a record has none.
-  """
+  """Records, pictures unread, and labels int32 `[N]`, -1 where unknown."""
 
   files: array_records.Records
   labels: np.ndarray
@@ -54,18 +47,9 @@ def read_set(
 ) -> tuple[Labeled, Labeled | None, tuple[str, ...]]:
   """Finds the records of a labeled set, their pictures unread.
 
-  Args:
-    path: see `array_records.find`.
-    data_dir: the data folder; None for the default.
-
-  Returns:
-    The train part; the test part: `test` or, where its labels are not public,
-    `validation`, or None; and the class names, the numbers where nothing tells
-    them.
-
-  Raises:
-    FileNotFoundError: if there are no shards.
-    ValueError: if a shard is damaged, or a record has no label.
+  `path` is as of `array_records.find`, as are errors; a record without a label
+  is a ValueError. The test part is `test` or, where its labels are not public,
+  `validation`, or None; class names are the numbers where nothing tells them.
   """
   parts = array_records.find(path)
   train, test = _listed(parts["train"], data_dir), None
@@ -95,12 +79,7 @@ def read_set(
 
 
 def read_pool(path: str, data_dir: str | None = None) -> Labeled:
-  """Finds the records of an unlabeled pool; -1 stands for no label.
-
-  Args:
-    path: see `array_records.find`; of a folder with parts it is `train`.
-    data_dir: the data folder; None for the default.
-  """
+  """Finds the records of an unlabeled pool; of one with parts, its `train`."""
   return _listed(array_records.find(path)["train"], data_dir)
 
 
@@ -113,9 +92,6 @@ def write(
     folder: where; it must exist.
     classes: names, or none if nothing tells them.
     shards: `bytes` and `labels` of each shard, by its name.
-
-  Raises:
-    OSError: if it cannot be written.
   """
   content = {"format": _FORMAT, "classes": list(classes), "shards": shards}
   handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{NAME}")

@@ -5,9 +5,8 @@
     extra_32x32.mat   531,131 easier ones, in use as unlabeled images
 
 Here digit `d` is class `d`: label 10 becomes 0. Code that counts from the
-files' order has the digits 1 ... 9, 0 as its classes 0 ... 9, so that the most
-populated class of its long tail is the digit 1, the least populated the 0;
-`data.labeled.class_order = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)` gives that tail.
+files' order has a long tail from 1 down to 0, as has
+`data.labeled.class_order = (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)`.
 """
 
 from __future__ import annotations
@@ -21,18 +20,9 @@ from ltjax.data.sources import arrays, folders
 
 
 def read(data_dir: str | None = None) -> folders.Content:
-  """Reads the train and the test part.
+  """Reads train uint8 `[73257, 32, 32, 3]`, test `[26032, ...]`, and names.
 
-  Args:
-    data_dir: The data folder; the set is fetched if it is not there.
-
-  Returns:
-    Train part, uint8 `[73257, 32, 32, 3]`, test part, `[26032, ...]`, and the
-    digits as names.
-
-  Raises:
-    FileNotFoundError: It is missing and cannot be fetched.
-    ValueError: A file is damaged, or not what it should be.
+  Fetches the set if it is missing; raises as `official.read_cifar`.
   """
   folder = prepare.prepare("svhn", data_dir)
   train, test = (
@@ -49,13 +39,8 @@ def read(data_dir: str | None = None) -> folders.Content:
 def read_mat(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
   """Reads a .mat file of the layout of SVHN.
 
-  Returns:
-    Images, uint8 `[N, H, W, C]`, and classes, int32 `[N]` in 0 ... 9; None
-    where the file has no `y`.
-
-  Raises:
-    FileNotFoundError: No such file.
-    ValueError: It is damaged, has no `X` or not the layout above.
+  Returns uint8 `[N, H, W, C]`, and classes int32 `[N]`, None without a `y`.
+  Raises a ValueError for another layout or a damaged file.
   """
   found = _numbers(path, ("X", "y"))
   if "X" not in found:

@@ -61,8 +61,8 @@ def load_pool(
 
   Args:
     name: One of the pools in this module's docstring.
-    image_shape: `[H, W, C]` of the labeled set. Pictures of a folder are
-      fitted to it; arrays must have it.
+    image_shape: `[H, W, C]` of the labeled set. Pictures of a folder are fitted
+      to it; arrays must have it.
     resize: Resize arrays too, where the user asked for an image size.
     data_dir: The data folder, of `svhn_extra`.
     root: The folder that the paths in a list file start from.
@@ -70,13 +70,9 @@ def load_pool(
       unread, to be read by this. The last two need it.
     given: A pool that is no source but arrays at hand, called `name`.
 
-  Returns:
-    The pool.
-
   Raises:
     FileNotFoundError: No such file or folder.
-    ValueError: Unknown source, another image shape, no images, or a damaged or
-      hostile file.
+    ValueError: Unknown source, another shape, no images, or a damaged file.
   """
   kind, _, argument = name.partition(":")
   if kind in ("list", "arrayrecord") and not pictures:
@@ -110,16 +106,11 @@ def read(
   """Reads unlabeled images, arrays in the shape they have.
 
   Args:
-    name: One of the pools in this module's docstring.
+    name, data_dir: As of `load_pool`.
     picture_shape: `[H, W, C]` to fit the pictures of a folder to.
-    data_dir: The data folder, of `svhn_extra`.
-
-  Returns:
-    The pool.
 
   Raises:
-    FileNotFoundError: No such file or folder.
-    ValueError: Unknown source, no images, or a damaged or hostile file.
+    FileNotFoundError, ValueError: As `load_pool`.
   """
   kind, _, argument = name.partition(":")
   if name == "svhn_extra":

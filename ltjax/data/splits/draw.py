@@ -3,10 +3,9 @@
 The images of each class are put in order once, shuffled with a generator of
 `(seed, class)`, or as they lie in the file. The labeled set takes from the
 front, the unlabeled set goes on from there, and validation takes from the back.
-So the three are disjoint, the labeled set stays the same whatever is unlabeled
-or held out, the unlabeled set stays the same with validation on or off, and
-asking for more images adds to a set without replacing any. A set whose images a
-file names (`index_files`) is taken first, and the others draw from the rest.
+So the three are disjoint, no set depends on whether another is drawn behind it,
+and asking for more images adds to a set without replacing any. A set whose
+images a file names (`index_files`) is taken first.
 """
 
 from __future__ import annotations
@@ -48,13 +47,12 @@ def build(
   """Draws a labeled, an unlabeled and a validation set from a training set.
 
   Settings left out keep the defaults of `settings.LABELED`, `UNLABELED`,
-  `VALIDATION` and `PROBE`; their names in a config are `data.labeled.rho` and
-  so on.
+  `VALIDATION` and `PROBE`, as `data.labeled.rho` of a config.
 
   Args:
     labels: `[N]` integers, the classes of the training images.
     num_classes: `C`.
-    labeled: `profile` and its parameters, see `longtail.counts`; or an
+    labeled: `profile` and its parameters, see `profiles.counts`; or an
       `index_file`, whose counts take the profile's place.
     unlabeled: How many unlabeled images of each class, and where from.
 
@@ -64,7 +62,7 @@ def build(
         with its own `max_count` or `rho` if one is given), `reversed` (that,
         the most populated class getting the smallest number), `uniform`,
         `exponential` (`max_count` or `factor` times the largest class; `rho` or
-        the labeled one), `rescaled` (`longtail.rescaled` to `total` or `factor`
+        the labeled one), `rescaled` (`profiles.rescaled` to `total` or `factor`
         times all labeled images), `explicit` (`counts`) or `natural` (all that
         is left of the source; with `total`, that many of it at random).
       * `uniform`: "Uniform unlabeled data" is two things in the literature.
@@ -74,10 +72,8 @@ def build(
         each in USB), else `factor` times all labeled images.
       * `relevance`: Share of the images which have one of the classes; the
         total stays. The rest are `irrelevant` ones, drawn at random.
-    validation: `per_class`, the images of each class held out, or an
-      `index_file`.
-    probe: Labeled images for evaluation alone, see `probe_set.add`; None for
-      none.
+    validation: `per_class` images of each class, or an `index_file`.
+    probe: Labeled images for evaluation alone, see `probe_set.add`, or None.
     seed: Of the shuffles, at least 0.
     order: `shuffled`, or `file`: the first images of each class in the order of
       the file (DARP, ABC, CDMAD, ACR).
@@ -85,9 +81,6 @@ def build(
     irrelevant_labels: `[Q]` integers, of the images of other classes, where
       there are any; their values only tell one set from another.
     class_names: `[C]` names for messages.
-
-  Returns:
-    The split.
 
   Raises:
     ValueError: Labels that are not integers in range; settings that are wrong

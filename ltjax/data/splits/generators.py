@@ -1,7 +1,6 @@
 """Drawing images at random, with one generator for each purpose.
 
-A generator is seeded by the run's seed and by what it is for, such as a class,
-so that one draw never changes another.
+Its seed is the run's and what it is for, so that no draw changes another.
 """
 
 from __future__ import annotations
@@ -14,16 +13,12 @@ ORDERS = ("shuffled", "file")
 def of_class(
   labels: np.ndarray, c: int, *, order: str, seed: list[int]
 ) -> np.ndarray:
-  """Puts the images of a class in the order in which sets take from them.
+  """Returns the images of a class, int64, in the order sets take from them.
 
   Args:
-    labels: `[N]` integers.
-    c: The class.
+    labels, c: `[N]` integers, and the class.
     order: `shuffled`, or `file` to leave them as they lie.
     seed: Of the shuffle.
-
-  Returns:
-    Their indices, int64.
   """
   return _ordered(np.flatnonzero(labels == c), order, seed)
 
@@ -31,19 +26,12 @@ def of_class(
 def of_rest(
   left: np.ndarray, total: int, *, order: str, seed: list[int]
 ) -> np.ndarray:
-  """Takes some of the images that are left, whatever their classes.
+  """Takes `total` of the images `[R]` that are left, whatever their classes.
 
   Args:
-    left: `[R]` indices.
-    total: How many.
-    order: `shuffled`, or `file` for the first ones.
-    seed: Of the shuffle.
-
-  Returns:
-    `[total]` of the indices; all of them stay in their order.
-
-  Raises:
-    ValueError: There are fewer.
+    left, total: their indices, which stay in order, and how many, at most R,
+      else a ValueError.
+    order, seed: as of `of_class`; `file` is for the first ones.
   """
   if total > len(left):
     raise ValueError(

@@ -1,8 +1,8 @@
 """Groups of classes: many-, medium- and few-shot.
 
-Two conventions are in use. Small sets (CIFAR-10) are cut by rank, so that every
-group has some classes whatever the imbalance ratio; large ones (ImageNet-LT) by
-the number of labeled images, so that "few" means the same in every set.
+Small sets (CIFAR-10) are cut by rank, so that every group has some classes
+whatever the imbalance ratio; large ones (ImageNet-LT) by the number of labeled
+images, so that "few" means the same in every set.
 """
 
 from __future__ import annotations
@@ -21,18 +21,15 @@ def by_rank(
 
   Args:
     counts: `[C]` labeled images per class.
-    sizes: Classes in many, medium and few. Left out or empty: 3, 3 and 4
-      for ten classes and otherwise thirds, a remainder going to many.
+    sizes: Classes in many, medium and few. Left out or empty: 3, 3 and 4 for
+      ten classes and otherwise thirds, a remainder going to many; others than C
+      in all are a ValueError.
 
   Returns:
     `many`, `medium` and `few` with class indices, the most populated first and
     the lower index first among equals.
 
-  Raises:
-    ValueError: Sizes that do not add up to the number of classes.
-
-  Source:
-    The 3/3/4 of ten classes: Liu et al. 2021, section 4.1, CIFAR-10-SSLT.
+  Source: The 3/3/4 of ten classes: Liu et al. 2021, section 4.1, CIFAR-10-SSLT.
   """
   num_classes = len(counts)
   if sizes is None or len(sizes) == 0:
@@ -55,11 +52,7 @@ def thirds(num_classes: int) -> tuple[int, int, int]:
   Few are the lowest third of the classes, rounded down, medium as many above
   it, many the rest: 4, 3 and 3 of ten classes, 34, 33 and 33 of a hundred.
 
-  Args:
-    num_classes: `C`, at least 1.
-
-  Source:
-    Jiang et al. 2021 (SDCLR) and what builds on it.
+  Source: Jiang et al. 2021 (SDCLR) and what builds on it.
   """
   third = num_classes // 3
   return num_classes - 2 * third, third, third
@@ -68,22 +61,16 @@ def thirds(num_classes: int) -> tuple[int, int, int]:
 def by_count(
   counts: Sequence[int] | np.ndarray, *, many: int, few: int
 ) -> dict[str, tuple[int, ...]]:
-  """Groups the classes by their number of labeled images.
+  """Groups the classes by labeled images; as `by_rank`, a group may be empty.
 
   Args:
     counts: `[C]` labeled images per class.
     many: Classes with more images than this are many-shot.
-    few: Classes with at most this many images are few-shot.
+    few: Classes with at most this many images are few-shot; no more than
+      `many`, else a ValueError.
 
-  Returns:
-    As `by_rank`; a group may be empty.
-
-  Raises:
-    ValueError: `few` above `many`.
-
-  Source:
-    many 100 and few 20: Liu et al. 2019, ImageNet-LT. many 100 and few 10:
-    Liu et al. 2021, section 4.1, ImageNet-SSLT.
+  Source: many 100 and few 20: Liu et al. 2019, ImageNet-LT. many 100 and few
+    10: Liu et al. 2021, section 4.1, ImageNet-SSLT.
   """
   if few > many:
     raise ValueError(
@@ -103,18 +90,13 @@ def choose(
   sizes: Sequence[int] = (),
   limits: Sequence[int] = (),
 ) -> dict[str, tuple[int, ...]]:
-  """Groups the classes as the config says.
+  """Groups the classes as the config says, as `by_rank`.
 
   Args:
     counts: `[C]` labeled images per class.
     sizes: `data.groups`, classes by rank; empty for the default.
-    limits: `data.group_counts`, (many, few) of `by_count`; empty for `by_rank`.
-
-  Returns:
-    As `by_rank`.
-
-  Raises:
-    ValueError: Both are given, or one does not fit.
+    limits: `data.group_counts`, (many, few) of `by_count`; empty for `by_rank`;
+      both are a ValueError.
   """
   if not len(limits):
     return by_rank(counts, sizes)

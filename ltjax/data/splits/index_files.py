@@ -1,9 +1,9 @@
 """Splits that others drew: files with the numbers of their images.
 
-Whoever publishes results on a long-tailed set may publish the images of it, as
-one `.npy` file of integers for each part: image numbers in the training set, in
-the order of its files. SDCLR (Jiang et al. 2021) and what builds on it do so.
-Such a file takes the place of a draw, and the counts are read off it.
+A long-tailed set may be published as one `.npy` file of integers for each part:
+image numbers in the training set, in the order of its files. SDCLR (Jiang et
+al. 2021) and what builds on it do so. Such a file takes the place of a draw,
+and the counts are read off it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,12 @@ class Given(NamedTuple):
 def read(
   path: str, field: str, *, labels: np.ndarray, names: tuple[str, ...]
 ) -> np.ndarray:
-  """Reads an index file.
+  """Reads an index file: sorted indices, int64.
 
   Args:
-    path: The `.npy` file.
-    field: The setting that names it, for messages.
+    path, field: The `.npy` file, and the setting that names it, for messages.
     labels: `[N]` integers, the classes of the training images.
     names: `[C]` class names.
-
-  Returns:
-    Its indices, sorted, int64.
 
   Raises:
     FileNotFoundError: No such file.
@@ -88,10 +84,8 @@ def apply(
   """Reads the index files of two blocks of settings, if they name any.
 
   Args:
-    labeled: Complete settings, see `settings.complete`.
-    validation: The same.
-    labels: `[N]` integers, the classes of the training images.
-    names: `[C]` class names.
+    labeled, validation: Complete settings, see `settings.complete`.
+    labels, names: as of `read`.
 
   Returns:
     Both blocks, with the counts of their files, and the images of the files.

@@ -1,9 +1,8 @@
 """Unlabeled images that have none of the classes.
 
-Who collects unlabeled images by the million gets pictures of other things with
-them. Their share decides whether such images help or hurt, so it is a setting:
-`data.unlabeled.relevance` is the share of the unlabeled images that do have one
-of the classes; the others come from `data.unlabeled.irrelevant`:
+Their share decides whether unlabeled images help or hurt:
+`data.unlabeled.relevance` is the share of those that do have one of the
+classes; the others come from `data.unlabeled.irrelevant`:
 
     classes:8,9   these classes of the set itself. They are taken out of the
                   task, whatever the relevance: neither trained nor tested on.
@@ -28,17 +27,9 @@ from ltjax.data.splits import settings
 
 
 def held_out(name: str, data: labeled.Dataset) -> tuple[int, ...]:
-  """Reads `classes:8,9`.
+  """Returns the classes of `classes:8,9`; none for any other name.
 
-  Args:
-    name: `data.unlabeled.irrelevant`.
-    data: The set.
-
-  Returns:
-    The classes; none for any other name.
-
-  Raises:
-    ValueError: Not a list of the set's classes, or fewer than two are left.
+  They must be the set's and leave two or more, else a ValueError.
   """
   kind, _, text = name.partition(":")
   if kind != "classes":
@@ -60,11 +51,9 @@ def held_out(name: str, data: labeled.Dataset) -> tuple[int, ...]:
 def take_out(
   data: labeled.Dataset, held: tuple[int, ...]
 ) -> tuple[labeled.Dataset, pools.Pool]:
-  """Takes classes out of a set.
+  """Returns a set without some classes, and their training images, as a pool.
 
-  Returns:
-    The set without them, the others renumbered in their order, and the training
-    images that were taken out, with their labels.
+  The other classes are renumbered in their order.
   """
   number = _numbers(held, data.num_classes)
   train, test = number[data.train_labels], number[data.test_labels]
@@ -84,19 +73,13 @@ def take_out(
 def take_out_of_pool(
   pool: pools.Pool, held: tuple[int, ...], num_classes: int
 ) -> pools.Pool:
-  """Takes the same classes out of a pool.
+  """Returns a pool without those classes, the others renumbered.
 
   Args:
-    pool: Its labels are classes of the whole set, or -1.
-    held: The classes.
-    num_classes: Of the whole set.
-
-  Returns:
-    The images of the other classes, with their new numbers, and those of
-    unknown class.
-
-  Raises:
-    ValueError: A label is no class of the set.
+    pool: its labels are classes of the whole set, or -1, which stays; others
+      are a ValueError.
+    held: the classes.
+    num_classes: of the whole set.
   """
   if pool.labels.max() >= num_classes:
     raise ValueError(
@@ -119,14 +102,12 @@ def load(
 ) -> pools.Pool:
   """Loads the irrelevant images of any name but `classes:`.
 
+  They have the shape of those of `data`, and labels of their own set, or -1.
+
   Args:
     name: `data.unlabeled.irrelevant`.
-    data: The labeled set, for the shape of its images.
-    data_dir: The data folder.
-
-  Returns:
-    Images of the shape of those of `data`, and their labels in their own set,
-    or -1.
+    data: the labeled set.
+    data_dir: the data folder.
 
   Raises:
     FileNotFoundError: They are missing.
@@ -159,20 +140,13 @@ def draw(
   order: str,
   seed: list[int],
 ) -> np.ndarray:
-  """Draws irrelevant images; more of them keep the ones there are.
+  """Draws irrelevant images, int64 `[count]`; more of them keep these.
 
   Args:
-    count: How many.
-    labels: `[Q]`, one for each image there is; None if none were loaded.
+    count, labels: How many, of `[Q]` images; None if none were loaded; too few
+      are a ValueError.
     unlabeled: The settings, for messages.
-    order: `shuffled`, or `file` for the first ones.
-    seed: Of the shuffle.
-
-  Returns:
-    `[count]` sorted indices, int64.
-
-  Raises:
-    ValueError: There are fewer.
+    order, seed: as of `generators.of_rest`.
   """
   if not count:
     return np.zeros(0, np.int64)

@@ -1,8 +1,7 @@
 """From the settings of a run to image counts per class, before any is drawn.
 
-The labeled, unlabeled and validation sets share the images of each class, so
-their counts are planned together, and `shortage.py` looks whether the data can
-give them before `splits.py` draws.
+The sets share the images of each class, so their counts are planned together,
+and `shortage.py` looks whether the data can give them.
 """
 
 from __future__ import annotations
@@ -46,15 +45,9 @@ def make(
   """Counts per class that the settings ask for, whether or not they fit.
 
   Args:
-    labeled: Complete settings, see `splits.build`.
-    unlabeled, validation: The same.
+    labeled, unlabeled, validation: Complete settings, see `draw.build`; a
+      ValueError if they do not go together.
     available: `[C]` images per class in the training set.
-
-  Returns:
-    The plan.
-
-  Raises:
-    ValueError: Settings that do not go together.
   """
   num_classes = len(available)
   held_out = np.full(num_classes, validation["per_class"], np.int64)

@@ -1,10 +1,10 @@
 """The probe set: labeled images that judge an embedding, and never train it.
 
-An embedding learned without labels is judged by a linear classifier on frozen
-features, and the custom of the field is to train that classifier on *balanced*
-labels: on all training images but those for validation, in SDCLR (Jiang et al.
-2021) 45,000 of CIFAR-10 and 400 of each class of CIFAR-100. These labels are
-true ones, of unlabeled images too, so that only an evaluation may see them.
+An embedding learned without labels is judged by a linear classifier, which the
+field trains on *balanced* labels: on all training images but those for
+validation, in SDCLR (Jiang et al. 2021) 45,000 of CIFAR-10 and 400 of each
+class of CIFAR-100. These are labels of unlabeled images too, so that only an
+evaluation may see them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ def add(
   """Adds a probe set to a split.
 
   Args:
-    split: Without a probe set.
+    split: Without a probe set; it stays so if `images` is `none`.
     labels: `[N]` integers, the classes of the training images.
     wanted: `images`: `none`, or `train` for all training images that are not
       for validation; of each class `per_class` of them, drawn with the split's
       seed, if that is above 0; or those of `index_file`.
     class_names: `[C]`, for messages.
-
-  Returns:
-    The split; as it was if `images` is `none`.
 
   Raises:
     FileNotFoundError: There is no such index file.

@@ -1,15 +1,10 @@
 """Long-tailed profiles: how many images each class has.
 
-A set is long-tailed when a few *head* classes own most of its images and the
-others, the *tail*, own a handful each. Research sets are made by thinning out a
-balanced set along a curve over the classes, the most populated class first. The
-curve and its *imbalance ratio* `rho = largest / smallest` are the whole recipe,
-but papers round it differently, and one image more or less in a class of five
-is seen in the results. The rounding here is the one that gives the published
-counts; the tests hold them all.
-
-Only arithmetic lives here. `plan.py` turns the settings of a run into counts
-for its labeled and unlabeled sets, and `splits.py` draws the images.
+Research sets are made long-tailed by thinning out a balanced set along a curve
+over the classes, the most populated class first. The curve and its *imbalance
+ratio* `rho = largest / smallest` are the whole recipe, but papers round it
+differently, and one image more or less in a class of five is seen in the
+results. The rounding here gives the published counts; the tests hold them all.
 """
 
 from __future__ import annotations
@@ -47,16 +42,13 @@ def counts(
   * `step`: `n` for the head, `int(n / rho)` for the `minority_fraction` of the
     classes, rounded up, at the end.
   * `lomax`: `round(n * (1 + i / scale) ** -(alpha + 1))`, at least 1: the
-    density of the Lomax (Pareto II) distribution read at the class index.
-    `scale` is thus in classes; 1000 classes with a scale of 1000 fall by
-    `2 ** 7 = 128`, and so does any other number of classes with
-    `scale = num_classes`.
+    density of the Lomax (Pareto II) distribution at the class index. Any number
+    of classes with `scale = num_classes` falls by `2 ** 7 = 128`.
   * `explicit`: `counts`, as given.
-  * `natural`: what each class has; for sets that are long-tailed by themselves.
-    Not ordered by size.
+  * `natural`: what each class has, not ordered by size.
 
-  Of each count the `fraction` is taken, rounded down, but at least 1: less data
-  of the same profile.
+  Of each count the `fraction` is taken, rounded down, but at least 1. They are
+  `[C]` int64; zeros are possible where `rho > max_count`.
 
   Args:
     profile: One of `PROFILES`.
@@ -70,16 +62,10 @@ def counts(
     fraction: Share of each count to take, in (0, 1].
     available: `[C]` images per class in the data (natural).
 
-  Returns:
-    `[C]` int64. Zeros are possible where `rho > max_count`; whoever needs one
-    image of every class has to look.
-
   Raises:
-    ValueError: A value out of its range, or one that the profile needs is
-      missing.
+    ValueError: A value out of its range, or missing for the profile.
 
-  Source:
-    exponential: Cui et al. 2019, and Cao et al. 2019 (LDAM), with the forced
+  Source: exponential: Cui et al. 2019, and Cao et al. 2019 (LDAM), with the
     last class of DARP (Kim et al. 2020) and its successors. step: Buda et al.
     2018, LDAM. lomax: Liu et al. 2021 (SSLT), section 4.1, ImageNet-SSLT:
     `max_count` 250 over 1000 classes gives its 41,134 images exactly.
@@ -131,27 +117,19 @@ def counts(
 
 
 def rescaled(total: int, num_classes: int, *, rho: float) -> np.ndarray:
-  """An exponential profile stretched to a given total, as in Yang & Xu.
+  """An exponential profile, `[C]` int64, stretched to a total, as in Yang & Xu.
 
   `c = exponential(total // C, rho)`, then `int(c * total / sum(c))`. Truncated
-  twice, it falls a few images short of `total` and of exact proportion to an
-  exponential labeled set: 24,999 and not 25,000 in the first class for five
-  times CIFAR-10-LT with rho 100.
+  twice, it falls a few images short of `total`: 24,999 and not 25,000 in the
+  first class for five times CIFAR-10-LT with rho 100.
 
   Args:
-    total: Images wanted in all, at least 1.
+    total: Images wanted in all, at least one a class, else a ValueError.
     num_classes: `C`.
     rho: Imbalance ratio, at least 1.
 
-  Returns:
-    `[C]` int64 with a sum of at most `total`.
-
-  Raises:
-    ValueError: Less than one image per class in `total`, or `rho` below 1.
-
-  Source:
-    Yang & Xu 2020, the unlabeled sets of section 4 in the author code; Liu et
-    al. 2021 draw their CIFAR-10 pool "following the strategy" of it.
+  Source: Yang & Xu 2020, the unlabeled sets of section 4 in the author code;
+    Liu et al. 2021 for their CIFAR-10 pool.
   """
   if total < num_classes:
     raise ValueError(
@@ -165,15 +143,9 @@ def rescaled(total: int, num_classes: int, *, rho: float) -> np.ndarray:
 
 
 def by_rank(curve: np.ndarray, reference: np.ndarray) -> np.ndarray:
-  """Hands the k-th value of `curve` to the k-th most populated class.
+  """Hands the k-th value of `curve` `[C]` to the k-th most populated class.
 
-  Args:
-    curve: `[C]` counts in the order of rank.
-    reference: `[C]` counts per class that give the ranks; ties go to the lower
-      class index.
-
-  Returns:
-    `[C]` counts per class. Equal to `curve` if `reference` never increases.
+  The counts `reference` `[C]` give the ranks; ties go to the lower class index.
   """
   result = np.empty_like(curve)
   result[np.argsort(-np.asarray(reference), kind="stable")] = curve
@@ -181,19 +153,11 @@ def by_rank(curve: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def class_order(num_classes: int, seed: int) -> tuple[int, ...]:
-  """Permutes the classes, for `data.labeled.class_order`: who is in the tail.
+  """Permutes the classes, for `data.labeled.class_order`, by a seed from 0.
 
   Results over several seeds then do not hang on which classes are rare.
 
-  Args:
-    num_classes: `C`.
-    seed: Of the permutation, at least 0.
-
-  Returns:
-    Each class once, the most populated first.
-
-  Source:
-    The custom of SDCLR's splits (Jiang et al. 2021), not their permutations.
+  Source: The custom of SDCLR's splits (Jiang et al. 2021); not their orders.
   """
   return tuple(np.random.default_rng(seed).permutation(num_classes).tolist())
 

@@ -1,8 +1,7 @@
 """The record of a split: which images a run may see, and how it came to that.
 
-It is saved beside every run, so that the run can be repeated on other machines
-and by other programs. Its hash says in one word whether two runs saw the same
-data, and its fingerprint whether the data at hand is the data it was made from.
+It is saved beside every run. Its hash says whether two runs saw the same data,
+and its fingerprint whether the data at hand is the data it was made from.
 """
 
 from __future__ import annotations
@@ -38,9 +37,8 @@ class Split:
     unlabeled_counts: `[C]`, or empty where the truth is not known.
     validation_counts: `[C]`.
     unlabeled_from: `train` or `pool`: what `unlabeled` points into.
-    arguments: Every argument of `splits.build` that has a say, as JSON values;
-      `splits.build(labels, **split.arguments)` makes the split again, with
-      index files, if it names any, where they are looked for.
+    arguments: of `draw.build`, as JSON values;
+      `draw.build(labels, **split.arguments)` makes the split again.
     fingerprint: SHA-256 of the labels it was built from.
     irrelevant: `[K]` int64, sorted, into the images of other classes that are
       mixed into the unlabeled ones, behind them. This and the next fields are
@@ -88,15 +86,7 @@ class Split:
     return {k: v for k, v in fields.items() if k not in _LATER or v}
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes the record as JSON, whole or not at all.
-
-    Args:
-      path: The file; an older one there is replaced.
-
-    Raises:
-      OSError: The folder cannot be written or the disk is full; the older file
-        is then as it was.
-    """
+    """Writes the record as JSON, whole or not at all, over an older one."""
     path = pathlib.Path(path)
     record = {"format": _FORMAT, "hash": self.hash, **self._fields()}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -114,12 +104,6 @@ class Split:
   @classmethod
   def load(cls, path: str | os.PathLike) -> Split:
     """Reads a record and makes sure that it is the one that was written.
-
-    Args:
-      path: A file of `save`.
-
-    Returns:
-      The split, with the same hash.
 
     Raises:
       FileNotFoundError: No such file.
@@ -162,17 +146,11 @@ def check(
   pool_labels: np.ndarray | None = None,
   irrelevant_labels: np.ndarray | None = None,
 ) -> None:
-  """Refuses a split that was built from other data.
+  """Raises a ValueError if a split was built from other data.
 
   Args:
     split: For instance a loaded one.
-    labels: `[N]` classes of the training images at hand.
-    pool_labels: `[P]` classes of the pool at hand, if there is one.
-    irrelevant_labels: `[Q]` of the images of other classes, if there are any.
-
-  Raises:
-    ValueError: The labels are not those the split was built from, so that its
-      indices would point at other images.
+    labels, pool_labels, irrelevant_labels: as of `draw.build`.
   """
   others = None
   if len(split.irrelevant):
@@ -202,12 +180,7 @@ def fingerprint(
   """SHA-256 of the labels of a training set, a pool and irrelevant images.
 
   Args:
-    labels: `[N]` integers.
-    pool: `[P]` integers, or None.
-    irrelevant: `[Q]` integers, or None.
-
-  Returns:
-    The digest as hexadecimal, the same for every integer dtype.
+    labels, pool, irrelevant: integers of any dtype; None for no such set.
   """
   digest = hashlib.sha256()
   for name, part in (("", labels), ("", pool), ("irrelevant:", irrelevant)):

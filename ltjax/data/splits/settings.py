@@ -71,9 +71,6 @@ def complete(name: str, given: Mapping, defaults: Settings) -> Settings:
     given: What the user set; a subset of the keys of `defaults`.
     defaults: `LABELED`, `UNLABELED`, `VALIDATION` or `PROBE`.
 
-  Returns:
-    A new dict with every key, of plain Python values that survive JSON.
-
   Raises:
     ValueError: An unknown key, a wrong type or a value out of range.
   """

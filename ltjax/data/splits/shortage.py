@@ -1,10 +1,9 @@
 """What to do when a class runs out of images.
 
 A split is never cut short in silence: the imbalance ratio would no longer be
-what the user asked for, and the results would not compare with anybody's. So
-the first class that runs out is named, with what it has and what the split
-needs, and every setting that could be lowered is tried for the largest value
-that fits.
+what the user asked for. The first class that runs out is named, with what it
+has and needs, and every setting that could be lowered is tried for the largest
+value that fits.
 """
 
 from __future__ import annotations
@@ -48,9 +47,6 @@ def check(
     pool: `[C]` images per class in the pool the unlabeled images come from,
       None if they come from the training set.
     names: `[C]` class names.
-
-  Raises:
-    ValueError: A class with no labeled image, or one that runs out.
   """
   empty = np.flatnonzero(plan.labeled < 1)
   if len(empty) and blocks[0]["profile"] == "natural":

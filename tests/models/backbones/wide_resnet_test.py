@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from ltjax.models import wide_resnet
+from ltjax.models.backbones import wide_resnet
 
 
 def value(tree, *path):

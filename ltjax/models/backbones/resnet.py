@@ -25,8 +25,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltjax.models import convolution
-from ltjax.models.batch_norm import BatchNorm
+from ltjax.models.layers import convolution
+from ltjax.models.layers.batch_norm import BatchNorm
 
 
 def conv(
@@ -179,3 +179,12 @@ class ResNet(nn.Module):
           name=f"stage{stage + 1}_block{index + 1}",
         )(x, train)
     return pool(x)
+
+
+# Block, and blocks per stage; the first stage has 64 channels.
+IMAGENET_FAMILY = {
+  "resnet18": (BasicBlock, (2, 2, 2, 2)),
+  "resnet34": (BasicBlock, (3, 4, 6, 3)),
+  "resnet50": (BottleneckBlock, (3, 4, 6, 3)),
+  "resnext50_32x4d": (ResNeXtBlock, (3, 4, 6, 3)),
+}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from windows import draw, reference, reference_gradients
 
-from ltjax.models import convolution
 from ltjax.models.cpu_kernels import batches, strided, winograd
+from ltjax.models.layers import convolution
 
 
 def traced(x, kernel, stride, grad):

@@ -14,8 +14,8 @@ from typing import Any
 from flax import linen as nn
 import jax
 
-from ltjax.models import resnet
-from ltjax.models.batch_norm import BatchNorm
+from ltjax.models.backbones import resnet
+from ltjax.models.layers.batch_norm import BatchNorm
 
 _activation = functools.partial(nn.leaky_relu, negative_slope=0.1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltjax.devices import sharding
-from ltjax.models import batch_norm, convolution
+from ltjax.models.layers import batch_norm, convolution
 
 
 def draw(shape, seed=0, dtype=np.float32):

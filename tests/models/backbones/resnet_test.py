@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltjax import models
-from ltjax.models import resnet
+from ltjax.models.backbones import resnet
 
 
 def np_conv(x, kernel, stride):

@@ -1,0 +1,149 @@
+"""A frozen backbone: features once, and then any method on them.
+
+What a method sees in the place of images are features `[N, V, 1, D]`: of each
+image the plain view, and of those to learn from `V - 1` augmented ones, of
+which training draws. All that is left of the network is its head, and what
+`model.tune=feature_adapter` puts before it, so that a method takes seconds. The
+model that a run leaves is the whole network again, and takes images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltjax.data import task as tasks
+from ltjax.devices import sharding
+from ltjax.methods import registry
+from ltjax.methods.learner import Learner
+from ltjax.models import pretrained
+from ltjax.settings.fields import setting
+from ltjax.training import feature_store, inference
+from ltjax.training.state import ModelState
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The features of a frozen backbone."""
+
+  views: int = setting(
+    0, "augmented views an image to learn from", least=0, size=True
+  )
+  cache: str = setting(
+    "auto", "folder that keeps features; auto: the user's; off: none", size=True
+  )
+
+
+FEATURES = registry.Block(
+  "features", Settings, when={"model.tune": pretrained.FROZEN}
+)
+
+
+def on_features(
+  learner: Learner, config: Any, *, outlined: bool = False
+) -> Learner:
+  """Returns the learner of what is left of a network with a frozen backbone.
+
+  Where the backbone is trained, that is the given one.
+
+  Args:
+    learner: of the images.
+    config: uses the block `features`.
+    outlined: whether features are zeros, as a dry run needs no others.
+
+  Raises:
+    OSError: if the features cannot be kept.
+  """
+  make = learner.model.on_features
+  if make is None:
+    return learner
+  task, mesh, block = learner.task, learner.mesh, config.features
+  views = 1 + block.views
+  model, dim = make(views), learner.model.feature_dim
+  if not outlined:
+    store = feature_store.Store(
+      learner.predictor,
+      learner.init(),
+      described=f"{dict(config.model)} {_pictures(task)}",
+      place=feature_store.folder(block.cache),
+    )
+
+  def bank(images: Any, title: str, count: int = 1) -> jax.Array:
+    shape = (len(images), count, 1, dim)
+    if outlined:
+      return sharding.replicate(np.zeros(shape, np.float32), mesh)
+    found = np.empty(shape, np.float32)
+    for view in range(count):
+      key = jax.random.fold_in(learner.key("features"), view)
+      drawn = {"key": key, "title": f"{title}, view {view}"} if view else {}
+      rows = store.features(images, **({"title": title} | drawn))
+      found[:, view, 0] = rows
+    return sharding.replicate(found, mesh)
+
+  task = dataclasses.replace(
+    task,
+    images=bank(task.images, "to learn from", views),
+    test_images=bank(task.test_images, "test"),
+    validation_images=bank(task.validation_images, "validation"),
+    probe_images=bank(task.probe_images, "probe"),
+    crop_size=0,
+  )
+  predictor = inference.Predictor(
+    model,
+    test_transform=plain,
+    train_transform=drawn,
+    batch_size=max(config.eval.batch_size, 1024),
+    mesh=mesh,
+  )
+  return dataclasses.replace(
+    learner, model=model, task=task, predictor=predictor, transform=drawn
+  )
+
+
+def plain(features: jax.Array) -> jax.Array:
+  """Returns the features of the plain images, `[B, V, 1, D]` to `[B, 1, 1, D]`.
+
+  Args:
+    features: of all views.
+  """
+  return features[:, :1]
+
+
+def drawn(key: jax.Array, features: jax.Array) -> jax.Array:
+  """Returns the features of a random view of each image, `[B, 1, 1, D]`.
+
+  Where there are augmented views, the plain one is not among those drawn.
+
+  Args:
+    key: a random key.
+    features: `[B, V, 1, D]`.
+  """
+  count, views = features.shape[:2]
+  if views == 1:
+    return features
+  view = jax.random.randint(key, (count,), 1, views)
+  return jnp.take_along_axis(features, view[:, None, None, None], axis=1)
+
+
+def whole(learner: Learner, state: ModelState) -> ModelState:
+  """Returns the state with the backbone, if it was frozen.
+
+  Args:
+    learner: of the images.
+    state: of a run on features.
+  """
+  if learner.model.on_features is None:
+    return state
+  return state.replace(  # type: ignore[attr-defined]
+    batch_stats=learner.init().batch_stats
+  )
+
+
+def _pictures(task: tasks.Task) -> str:
+  """Returns all that says how a task's images are transformed."""
+  names = ("mean", "std", "pad", "flip", "augment", "crop_size", "resize")
+  return str({name: getattr(task, name) for name in names})

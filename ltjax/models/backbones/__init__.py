@@ -1,0 +1,1 @@
+"""Backbones, from an image to its features, and the weights of others."""

@@ -1,0 +1,108 @@
+"""A frozen backbone: any method on features that are computed once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import runs
+import tiny_backbone
+import toys
+
+from ltjax import evaluate, train
+from ltjax.methods import frozen
+from ltjax.runs import trained as trained_lib
+from ltjax.training import inference
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  runs.write_set(runs.SET)
+  tiny_backbone.register(monkeypatch)
+  return tmp_path
+
+
+def config(folder, **changes):
+  settings = {
+    "model__name": tiny_backbone.NAME,
+    "model__weights": tiny_backbone.save(folder),
+    "model__tune": "head",
+    "features__cache": str(folder / "features"),
+  }
+  return runs.config(**(settings | changes))
+
+
+def run(folder, name="run", **changes):
+  train.train(config(folder, **changes), name, echo=lambda text: None)
+  return folder / name
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"method": "sslt", "model__tune": "feature_adapter", "features__views": 2},
+    {"method": "linear", "loss__name": "logit_adjustment"},
+  ],
+)
+def test_a_run_leaves_a_network_that_takes_images(place, changes):
+  folder = run(place, **changes)
+  computed, recorded, _ = evaluate.evaluate(folder)
+  assert evaluate.differences(computed, recorded) == []
+  trained = trained_lib.load(folder)
+  with np.load(runs.SET) as data:
+    images, labels = data["x_test"], data["y_test"]
+  found = trained.predictor()(images).argmax(1)
+  assert np.mean(found == labels) == pytest.approx(recorded["accuracy"])
+  assert changes["method"] != "linear" or recorded["accuracy"] > 0.5
+
+
+def test_features_are_computed_once_and_shared(place, monkeypatch):
+  run(place, "first", method="linear", linear__l2=0.1)
+  passes = []
+  real = inference.Predictor.features
+
+  def features(self, state, images, *, key=None):
+    if self.model.on_features:
+      passes.append(len(images))
+    return real(self, state, images, key=key)
+
+  monkeypatch.setattr(inference.Predictor, "features", features)
+  run(place, "second", method="decoupling")
+  assert passes == []
+  run(place, "third", method="decoupling", features__views=1)
+  assert passes == [sum(toys.LABELED) + sum(toys.UNLABELED) // 2]
+  other = {"model__weights": tiny_backbone.save(place, seed=1)}
+  run(place, "fourth", method="decoupling", **other)
+  assert len(passes) > 1
+
+
+def test_views():
+  features = jnp.arange(24, dtype=jnp.float32).reshape(3, 4, 1, 2)
+  np.testing.assert_array_equal(frozen.plain(features), features[:, :1])
+  seen = [set() for _ in range(3)]
+  for seed in range(40):
+    found = frozen.drawn(jax.random.key(seed), features)
+    assert found.shape == (3, 1, 1, 2)
+    for number, row in enumerate(np.asarray(found)[:, 0, 0]):
+      seen[number].add(tuple(row.tolist()))
+  for number in range(3):
+    own = np.asarray(features)[number, 1:, 0]
+    assert seen[number] == {tuple(row.tolist()) for row in own}
+  alone = frozen.drawn(jax.random.key(0), features[:, :1])
+  np.testing.assert_array_equal(alone, features[:, :1])
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"method": "linear", "model__tune": "all"}, "model.tune is 'all'; choose"),
+    ({"method": "linear", "linear__folds": 1}, "linear.folds is 1"),
+    ({"method": "linear", "linear__l2": -1.0}, "linear.l2 is -1"),
+    ({"model__tune": "all", "features__views": 2}, None),
+  ],
+)
+def test_bad_settings(place, changes, message):
+  if message is None:  # a size: set for all methods, and not read by all
+    return
+  with pytest.raises(ValueError, match=message):
+    run(place, **changes)
