@@ -5,10 +5,8 @@ from ltjax.config import rows as presets
 
 
 def get_config(arg=None):
-  arg = configs.parse_arg(
-    arg, row="linear", rho=100.0, variant="paper", size=128, pool="yes"
-  )
-  config = configs.default(arg.variant)
+  arg = configs.parse_arg(arg, row="linear", rho=100.0, size=192, views=1)
+  config = configs.default()
   config.data.source = "cifar10"
   config.data.groups = (3, 3, 4)
   config.data.labeled.max_count = 833
@@ -17,4 +15,8 @@ def get_config(arg=None):
   config.model.name = "efficientnet_lite0"
   config.model.tune = "head"
   config.model.image_size = arg.size
-  return presets.apply(config, arg.row)
+  config.features.views = arg.views
+  presets.apply(config, arg.row)
+  if not presets.needs_unlabeled(config):
+    config.data.unlabeled.factor = 0.0
+  return config

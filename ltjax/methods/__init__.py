@@ -18,6 +18,7 @@ from ltjax.methods import (
   frozen,
   glmc,
   linear,
+  linear_pool,
   posthoc,
   pretraining,
   probe,
@@ -41,6 +42,7 @@ for _method in (
   *semi_supervised.METHODS,
   glmc.METHOD,
   linear.METHOD,
+  linear_pool.METHOD,
   probe.METHOD,
 ):
   register(_method)

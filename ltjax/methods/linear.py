@@ -50,30 +50,33 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   Raises:
     ValueError: if the backbone is not frozen, or a setting does not fit.
   """
+  yield solver(learner, config).make(
+    "linear",
+    data="labeled",
+    report=learner.report(registry.title(config), head="balanced"),
+  )
+
+
+def solver(learner: Learner, config: Any) -> linear.Solver:
+  """Returns what finds linear classifiers, as of `stages`."""
   settings = fields.of(Settings, config.linear)
   check(config)
   task, objective = learner.task, learner.objective(config)
-  title = f"Linear, {titles.objective(config)}"
 
   def loss(logits, labels, counts, weights):
     return objective(
       logits, labels, counts=counts, epoch=0, epochs=1, example_weights=weights
     )
 
-  yield linear.make(
-    "linear",
+  return linear.Solver(
     learner.predictor,
-    images=task.images[: task.num_labeled],
+    images=task.images,
     labels=task.labels,
     validation=(task.validation_images, task.validation_labels),
     loss=loss,
     offset=balance(config, np.asarray(task.split.labeled_counts)),
-    l2=settings.l2,
-    num_folds=settings.folds,
-    steps=settings.steps,
     seed=learner.seed,
-    key=learner.key("linear"),
-    report=learner.report(title, head="balanced"),
+    **dataclasses.asdict(settings),
   )
 
 
@@ -97,10 +100,19 @@ def balance(config: Any, counts: np.ndarray) -> np.ndarray:
   return -np.log(counts / counts.sum()).astype(np.float32)
 
 
+def title(config: Any) -> str:
+  """Returns the name of the classifier.
+
+  Args:
+    config: a run's config.
+  """
+  return f"Linear, {titles.objective(config)}"
+
+
 _LINEAR = (changes.method("linear"),)
 METHOD = registry.Method(
   "linear",
-  title=lambda config: f"Linear, {titles.objective(config)}",
+  title=title,
   paper="Menon et al. (2021); Ren et al. (2020), on frozen features",
   stages=stages,
   blocks={LINEAR: {}, blocks.LOSS: {}},

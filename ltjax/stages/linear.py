@@ -9,7 +9,6 @@ other, and which tells more than the accuracy of a handful of images.
 from __future__ import annotations
 
 from collections.abc import Callable
-import functools
 from typing import Any
 
 import jax
@@ -113,95 +112,127 @@ def class_mean_nll(
   return jnp.sum(means) / jnp.maximum(jnp.sum(jnp.float32(counts > 0)), 1)
 
 
-def make(
-  name: str,
-  predictor: inference.Predictor,
-  *,
-  images: jax.Array,
-  labels: jax.Array,
-  validation: tuple[jax.Array, np.ndarray],
-  loss: Loss,
-  offset: np.ndarray,
-  l2: float | None,
-  num_folds: int,
-  steps: int,
-  seed: int,
-  key: jax.Array,
-  report: Callable[[ModelState], list[dict[str, Any]]],
-) -> Stage:
-  """Returns the stage that makes both heads the best linear classifier.
+class Solver:
+  """Makes stages that find the best linear classifier, of one penalty.
 
   Args:
-    name: the stage's name.
     predictor: runs the network.
-    images: of the labeled set.
+    images: `[N + M, V, 1, D]`, features of V views, labeled images first; all
+      views are learned from.
     labels: int32 `[N]`.
-    validation: images and labels, to choose the penalty on; if there are none,
+    validation: images and labels to choose the penalty on; if there are none,
       it is chosen by cross-validation.
     loss: what is minimized.
     offset: `[C]`, added to the logits where a penalty is judged: what makes
       them those of a balanced world.
     l2: the penalty; None to choose it from `GRID`.
-    num_folds: of the cross-validation.
+    folds: of the cross-validation.
     steps: iterations at most.
     seed: of the folds.
-    key: of the head to begin from.
-    report: rows to write when the stage is over.
   """
-  model, found = predictor.model, {}
-  solve = functools.partial(fit, apply=model.head_apply, loss=loss, steps=steps)
-  grid = jnp.array(GRID, jnp.float32)
 
-  @jax.jit
-  def scores(x, y, weights, held_x, held_y, held, head):
-    """Class-mean likelihoods `[G]` on what was held out."""
+  def __init__(
+    self,
+    predictor: inference.Predictor,
+    *,
+    images: jax.Array,
+    labels: jax.Array,
+    validation: tuple[jax.Array, np.ndarray],
+    loss: Loss,
+    offset: np.ndarray,
+    l2: float | None,
+    folds: int,
+    steps: int,
+    seed: int,
+  ):
+    self._predictor = predictor
+    self._images, self._labels = images, labels
+    self._validation, self._folds, self._seed = validation, folds, seed
+    self._l2 = l2
+    self._row: dict[str, Any] = {"kind": "l2", "l2": l2}
+    model = predictor.model
+    # Convex: where it begins is of no account, and 0 the same for all.
+    shapes = jax.eval_shape(model.head_init, jax.random.key(0))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def score(penalty):
-      solved = solve(x, y, weights, l2=penalty, head=head)
-      logits = model.head_apply(solved, held_x) + offset[None]
-      return class_mean_nll(logits, held_y, held)
+    def solve(x: jax.Array, y: jax.Array, w: jax.Array, l2: jax.Array) -> Any:
+      settings = {"head": zeros, "apply": model.head_apply, "loss": loss}
+      return fit(x, y, w, l2=l2, steps=steps, **settings)
 
-    return jax.lax.map(score, grid)
+    def curve(learned: Any, held: Any) -> jax.Array:
+      def score(l2: jax.Array) -> jax.Array:
+        logits = model.head_apply(solve(*learned, l2), held[0])
+        return class_mean_nll(logits + offset[None], *held[1:])
 
-  solved = jax.jit(
-    lambda x, y, w, penalty, head: solve(x, y, w, l2=penalty, head=head)
-  )
+      return jax.lax.map(score, jnp.array(GRID, jnp.float32))
 
-  def choose(x: jax.Array, y: jax.Array, head: Any, state: ModelState) -> float:
-    ones = jnp.ones(len(y), jnp.float32)
-    if len(validation[1]):
-      held_x = predictor.features(state, validation[0])
-      held_y = jnp.asarray(validation[1], jnp.int32)
-      held = jnp.ones(len(held_y), jnp.float32)
-      curve = np.asarray(scores(x, y, ones, held_x, held_y, held, head))
-    else:
-      fold = jnp.asarray(folds(np.asarray(y), num_folds, seed))
-      curve = np.mean(
-        [
-          scores(
-            x, y, *(jnp.float32(fold != n), x, y, jnp.float32(fold == n), head)
+    self._solve, self._curve = jax.jit(solve), jax.jit(curve)
+
+  def penalty(self, state: ModelState) -> float:
+    """Returns the penalty, chosen at the first call if it is not given."""
+    if self._l2 is None:
+      x, y = self._learned(state, self._labels)
+      if len(self._validation[1]):
+        images, labels = self._validation
+        held_x = self._predictor.features(state, images)
+        ones = (jnp.ones(len(n), jnp.float32) for n in (y, labels))
+        learned, held = (x, y, next(ones)), (held_x, jnp.asarray(labels))
+        nll = np.asarray(self._curve(learned, (*held, next(ones))))
+      else:
+        fold = folds(np.asarray(self._labels), self._folds, self._seed)
+        fold = np.tile(fold, len(y) // len(fold))
+        parts = [
+          self._curve(
+            (x, y, np.float32(fold != n)), (x, y, np.float32(fold == n))
           )
-          for n in range(num_folds)
-        ],
-        axis=0,
+          for n in range(self._folds)
+        ]
+        nll = np.mean(parts, axis=0)
+      self._l2 = GRID[int(np.argmin(nll))]
+      self._row |= {"l2": self._l2, "grid": list(GRID), "nll": nll.tolist()}
+    return self._l2
+
+  def _learned(
+    self, state: ModelState, labels: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns features and labels of all views of the first images."""
+    images = self._images[: len(labels)]
+    views = [
+      self._predictor.features(state, images[:, n : n + 1])
+      for n in range(images.shape[1])
+    ]
+    return jnp.concatenate(views), jnp.tile(labels, len(views))
+
+  def make(
+    self,
+    name: str,
+    *,
+    data: str,
+    report: Callable[[ModelState], list[dict[str, Any]]],
+  ) -> Stage:
+    """Returns the stage that makes both heads the best linear classifier.
+
+    Args:
+      name: the stage's name.
+      data: the `labeled` images, or `all`, of which those without pseudo label
+        (-1) do not count.
+      report: rows to write when the stage is over.
+    """
+
+    def finish(state: ModelState, trained: TrainState | None) -> ModelState:
+      assert trained is None
+      l2, labels = self.penalty(state), self._labels
+      if data == "all":
+        labels = jnp.concatenate([labels, state.pseudo_labels])
+      x, y = self._learned(state, labels)
+      weights = jnp.float32(y >= 0)
+      head = self._solve(x, jnp.maximum(y, 0), weights, jnp.float32(l2))
+      return state.replace(  # type: ignore[attr-defined]
+        head=head, balanced_head=jax.tree.map(jnp.copy, head)
       )
-    found.update(grid=list(GRID), nll=[float(v) for v in curve])
-    return GRID[int(np.argmin(curve))]
 
-  def finish(state: ModelState, trained: TrainState | None) -> ModelState:
-    assert trained is None
-    x, y = predictor.features(state, images), jnp.asarray(labels)
-    head = jax.tree.map(jnp.zeros_like, model.head_init(key))
-    chosen = choose(x, y, head, state) if l2 is None else l2
-    found["l2"] = chosen
-    ones = jnp.ones(len(y), jnp.float32)
-    head = solved(x, y, ones, jnp.float32(chosen), head)
-    return state.replace(  # type: ignore[attr-defined]
-      head=head, balanced_head=jax.tree.map(jnp.copy, head)
+    return Stage(
+      name=name,
+      finish=finish,
+      report=lambda state: [dict(self._row), *report(state)],
     )
-
-  return Stage(
-    name=name,
-    finish=finish,
-    report=lambda state: [{"kind": "l2", **found}, *report(state)],
-  )

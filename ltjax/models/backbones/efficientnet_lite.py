@@ -127,7 +127,7 @@ class EfficientNetLite(nn.Module):
 def _without_training(
   net: EfficientNetLite, variables: Any, x: jax.Array
 ) -> jax.Array:
-  def whole(variables: Any, x: jax.Array) -> jax.Array:
+  def whole(variables: Any, x: jax.Array) -> Any:
     return net.apply(variables, x, False)
 
   count = batches.count(x, least=_PIECE_BYTES, most=_MAX_PIECES)

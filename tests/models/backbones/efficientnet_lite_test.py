@@ -139,7 +139,7 @@ def test_features_equal_numpy(small):
   np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch", [1, 6, 8])
+@pytest.mark.parametrize("batch", [1, 6])
 def test_pieces_give_the_features_and_gradients_of_the_whole(
   small, batch, monkeypatch
 ):
@@ -169,7 +169,8 @@ def test_pieces_give_the_features_and_gradients_of_the_whole(
 def test_training_moves_the_statistics(small):
   variables = drawn(small)
   x = jnp.ones((2, 16, 16, 3))
-  y, moved = small.apply(variables, x, True, mutable=["batch_stats"])
+  step = jax.jit(lambda v: small.apply(v, x, True, mutable=["batch_stats"]))
+  y, moved = step(variables)
   assert y.shape == (2, 1280)
   before = variables["batch_stats"]["stem_bn"]["mean"]
   assert float(jnp.abs(moved["batch_stats"]["stem_bn"]["mean"] - before).max())
