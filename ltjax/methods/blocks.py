@@ -16,7 +16,7 @@ from ltjax.training import class_probabilities
 _RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
 KINDS = ("crt", "ncm", "tau_norm", "lws")
 _PRETRAINED = {"name": tuple(pretrained.ARCHITECTURES)}
-_ADDED = ("adaptformer", "lora", "vpt_shallow", "vpt_deep")
+_ADDED = ("feature_adapter", *pretrained.ADDED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,10 @@ class Model:
     when=_PRETRAINED,
   )
   tune_width: int = setting(
-    8, "of what is added", least=1, when=_PRETRAINED | {"tune": _ADDED}
+    0,
+    "of what is added; 0: by the method and the classes",
+    least=0,
+    when=_PRETRAINED | {"tune": _ADDED},
   )
   image_size: int = setting(
     0, "pixels of the input, 0 for the network's own", when=_PRETRAINED

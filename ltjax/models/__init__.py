@@ -103,7 +103,7 @@ def create(
     tune: What is trained of it beside the head: "all", "head" (nothing),
       "last_block", "affine" (of normalisations), "bias"; of a ViT also
       "adaptformer", "lora", "vpt_shallow" and "vpt_deep".
-    tune_width: Of what the last four add.
+    tune_width: Of what it adds; 0 for `pretrained.default_width`.
     image_size: Pixels that it brings images to; 0 for its own.
 
   Returns:
@@ -134,7 +134,7 @@ def create(
       image_shape=(height, width, channels),
       source=weights,
       tune=tune,
-      tune_width=tune_width,
+      tune_width=tune_width or pretrained.default_width(tune, num_classes),
       image_size=image_size,
       dtype=compute,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import functools
 import importlib.util
+import math
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from ltjax.models.backbones import (
   convnext,
   efficientnet_lite,
   resnet_weights,
+  vit_weights,
   weights,
 )
 from ltjax.models.backbones.architecture import Architecture
@@ -33,6 +35,7 @@ ARCHITECTURES: dict[str, Architecture] = {
   **efficientnet_lite.ARCHITECTURES,
   **resnet_weights.ARCHITECTURES,
   **convnext.ARCHITECTURES,
+  **vit_weights.ARCHITECTURES,
 }
 
 # What is trained of a backbone: a pattern of paths of its parameters.
@@ -48,6 +51,7 @@ ADDED = ("adaptformer", "lora", "vpt_shallow", "vpt_deep")
 TUNES = (*_TUNES, *ADDED)
 # With these the backbone's output does not change, and is computed once.
 FROZEN = ("head", "feature_adapter")
+SCALE = 0.1  # of features behind a backbone that does not change
 # The names of what a family adds for its own ways to tune begin so.
 _ADDED = r".*(^|/)tuned_.*"
 
@@ -67,8 +71,9 @@ class Functions(NamedTuple):
 def adapter(dim: int, width: int) -> Functions:
   """Returns what is trained on features that do not change.
 
-  `x + up(relu(down(x)))` of `x` brought to mean 0 and variance 1; with a width
-  of 0 `x` alone. `up` starts at 0.
+  `x + up(relu(down(x)))` of `x` brought to mean 0 and a spread of 0.1, at which
+  learning rates of 0.1 and weight decays of 5e-4 are about right, as for
+  networks from scratch; with a width of 0 `x` alone. `up` starts at 0.
 
   Args:
     dim: D.
@@ -98,7 +103,7 @@ def adapter(dim: int, width: int) -> Functions:
   ) -> tuple[jax.Array, Any]:
     del train
     x = features.reshape(len(features), dim).astype(jnp.float32)
-    x = jax.nn.standardize(x)
+    x = SCALE * jax.nn.standardize(x)
     if width:
       down, up = params["tuned_down"], params["tuned_up"]
       hidden = jax.nn.relu(x @ down["kernel"] + down["bias"][None])
@@ -151,8 +156,6 @@ def functions(
       f"{f', a multiple of {known.stride}' if known.whole else ''}, or 0 for"
       f" {known.size}."
     )
-  if tune in (*known.tunes, "feature_adapter"):
-    require.at_least("model.tune_width", tune_width, 1)
   after = adapter(
     known.feature_dim, tune_width if tune == "feature_adapter" else 0
   )
@@ -233,6 +236,26 @@ def functions(
     return module.apply(variables, x, False), fixed
 
   return Functions(init, apply)
+
+
+def default_width(tune: str, num_classes: int) -> int:
+  """Returns the width of what `tune` adds, if none is given.
+
+  LIFT's, which has about as many new parameters as the head; 64 hidden
+  channels behind the backbone, and 10 prompts.
+
+  Args:
+    tune: one of `TUNES`.
+    num_classes: C.
+
+  Source: Shi et al. (2024), "Long-tail learning with foundation model: heavy
+    fine-tuning hurts", Section 5; Jia et al. (2022), "Visual prompt tuning".
+  """
+  if tune == "feature_adapter":
+    return 64
+  if tune.startswith("vpt"):
+    return 10
+  return 2 ** max(int(math.log2(num_classes / 24)), 0)
 
 
 def find(name: str, source: str) -> pathlib.Path:

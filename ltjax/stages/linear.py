@@ -20,7 +20,7 @@ from ltjax.training import inference, sampling
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
-GRID = tuple(10.0**n for n in np.arange(-5, 0.5, 0.5))
+GRID = tuple(10.0**n for n in np.arange(-6, -0.5, 0.5))
 # `(logits [N, C], labels [N], counts [C], weights [N]) -> []`.
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 

@@ -90,8 +90,9 @@ def architecture(
     normalization=family.normalization,
     resample="bicubic",
     layouts=layouts,
-    last_block=rf"params/(blocks_{depth - 1}|norm|pool)/.*",
+    last_block=rf"(blocks_{depth - 1}|norm|pool)/.*",
     tunes=vit.TUNES,
+    whole=True,
   )
 
 

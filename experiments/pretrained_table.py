@@ -1,0 +1,77 @@
+"""Few labels on features of a pretrained network: which method still helps.
+
+    python -m experiments.pretrained_table [--only=linear] [--print]
+
+The split of configs/cifar10_sslt.py (rho 100, 2,063 labeled images) by
+configs/cifar10_pretrained.py: EfficientNet-Lite0, frozen, at 192 pixels.
+A seed draws another split. Each set of images is seen by the network once, in
+the first run that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+import sys
+
+from experiments import sweep, tables
+
+SEEDS = (0, 1, 2)
+CONFIG = "configs/cifar10_pretrained.py"
+_ADAPTED = ("--config.model.tune=feature_adapter",)
+# Title, row of the config, flags.
+LABELS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+  "linear_ce": ("CE", "linear_ce", ()),
+  "linear_ce_posthoc": ("CE, post-hoc adjusted", "linear_ce_posthoc", ()),
+  "linear_cb": ("Class-balanced CE", "linear_cb", ()),
+  "linear": ("Balanced softmax", "linear", ()),
+  "ncm": ("Nearest class mean", "ncm", ()),
+  "ldam_drw": ("LDAM-DRW, SGD", "ldam_drw", ()),
+  "decoupling": ("Decoupling (cRT), SGD", "decoupling", ()),
+  "tau_norm": ("Tau-normalization, SGD", "tau_norm", ()),
+  "lws": ("LWS, SGD", "lws", ()),
+  "decoupling_adapter": (
+    "Decoupling, adapter of features",
+    "decoupling",
+    _ADAPTED,
+  ),
+}
+POOL: dict[str, tuple[str, str, tuple[str, ...]]] = {
+  "pseudo_label_l": ("Pseudo-Label + LDAM-DRW", "pseudo_label_l", ()),
+  "pseudo_label_d": ("Pseudo-Label + Decoupling", "pseudo_label_d", ()),
+  "mean_teacher_l": ("Mean Teacher + LDAM-DRW", "mean_teacher_l", ()),
+  "sslt": ("SSLT, linear", "sslt", ()),
+  "sslt_adapter": ("SSLT, adapter of features", "sslt", _ADAPTED),
+  "linear_pool": ("Balanced softmax, alternating", "linear_pool", ()),
+}
+DIFFERS = (
+  "no paper has this setting. Solved to the end (the first four rows and the"
+  " last) or 30 epochs of SGD; nothing is chosen on test images."
+)
+
+
+def runs() -> Iterator[sweep.Run]:
+  """Yields all runs, each split's together."""
+  for seed in SEEDS:
+    for key, (_, row, flags) in (LABELS | POOL).items():
+      yield sweep.Run(
+        key, f"{CONFIG}:row={row}", seed, (f"--config.data.seed={seed}", *flags)
+      )
+
+
+def sections(scale: str) -> Iterator[tables.Section]:
+  """Yields a table of labels alone, and one of labels and pool."""
+  del scale
+  for title, rows in (("Labels alone", LABELS), ("Labels and pool", POOL)):
+    listed = [tables.Row(key, name, {}) for key, (name, _, _) in rows.items()]
+    yield tables.Section(f"CIFAR-10, rho 100. {title}", listed, DIFFERS)
+
+
+if __name__ == "__main__":
+  sys.exit(
+    sweep.main(
+      {"cpu": list(runs())},
+      Path(__file__).with_suffix(""),
+      tables.page("Pretrained features", sections),
+    )
+  )
