@@ -241,7 +241,11 @@ def contrastive_epoch(subject: Subject, *, turns: int) -> Loop:
     report=lambda state: [],
   )
   stage = contrastive.make(
-    "contrastive", subject.model, setup, views=subject.two_views
+    "contrastive",
+    subject.model,
+    setup,
+    settings=contrastive.Settings(),
+    views=subject.two_views,
   )
   return _of_stage("contrastive epoch", stage, subject, views=2)
 

@@ -17,7 +17,7 @@ reports, as the mean of the three groups, 49.76 % (SimCLR), 54.94 % (SDCLR) and
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -27,7 +27,7 @@ def get_config(arg=None):
   config.data.labeled.max_count = 450
   config.data.labeled.rho = arg.rho
   config.data.validation.per_class = 50
-  presets.fassl_on_cifar(
+  rows.fassl_on_cifar(
     config, arg.row, num_classes=100, split=arg.split, per_class=400
   )
   return config

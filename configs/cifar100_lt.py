@@ -15,7 +15,7 @@ accuracy or time is claimed here. The paper reports errors of 61.68 % (CE),
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -26,5 +26,5 @@ def get_config(arg=None):
   config.data.labeled.rho = arg.rho
   config.data.unlabeled.factor = 0.0
   config.model.name = "resnet32"
-  presets.ldam_schedule(config)
-  return presets.apply(config, arg.row)
+  rows.ldam_schedule(config)
+  return rows.apply(config, arg.row)

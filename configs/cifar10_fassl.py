@@ -28,7 +28,7 @@ reports, as the mean of the three groups, 75.37 % (SimCLR), 80.49 % (SDCLR) and
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -38,5 +38,5 @@ def get_config(arg=None):
   config.data.labeled.max_count = 4500
   config.data.labeled.rho = arg.rho
   config.data.validation.per_class = 500
-  presets.fassl_on_cifar(config, arg.row, num_classes=10, split=arg.split)
+  rows.fassl_on_cifar(config, arg.row, num_classes=10, split=arg.split)
   return config

@@ -24,7 +24,7 @@ experiments/fassl_table1/results_cpu.md.
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -36,7 +36,7 @@ def get_config(arg=None):
   config.data.labeled.max_count = 500
   config.data.labeled.rho = arg.rho
   config.data.validation.per_class = 100
-  presets.sdclr_recipe(config)
+  rows.sdclr_recipe(config)
   config.model.name = "resnet8"
   for block, epochs in (("pretrain", 40), ("prototypes", 15), ("student", 40)):
     config[block].epochs = epochs
@@ -49,8 +49,8 @@ def get_config(arg=None):
   config.pretrain.interpolation = "linear"  # a little faster
   config.pretrain.dim = 64
   config.student.hidden = 128
-  presets.apply(config, arg.row)
-  presets.sdclr_protocol(config, num_classes=10, split=arg.split, per_class=300)
+  rows.apply(config, arg.row)
+  rows.sdclr_protocol(config, num_classes=10, split=arg.split, per_class=300)
   if config.method == "probe":
     config.probe.sdclr_learning_rate = 0.3
   if config.pretrain.name == "moco":

@@ -30,7 +30,7 @@ reports errors of 29.64 % (CE), 22.97 % (LDAM-DRW), 22.17 % (with SSP) and 15.33
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -51,9 +51,9 @@ def get_config(arg=None):
   config.data.labeled.rho = arg.rho
   config.data.unlabeled.factor = 0.0
   config.model.name = "resnet32"
-  presets.ldam_schedule(config)
-  presets.apply(config, arg.row)
-  if presets.needs_unlabeled(config):
+  rows.ldam_schedule(config)
+  rows.apply(config, arg.row)
+  if rows.needs_unlabeled(config):
     config.data.unlabeled.factor = 5.0
     config.data.unlabeled.profile = "rescaled"
     config.data.unlabeled.rho = arg.rho_u or arg.rho

@@ -30,7 +30,7 @@ smaller sets disagree on it.
 import math
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -48,4 +48,4 @@ def get_config(arg=None):
     config.data.unlabeled.source = arg.pool
     config.data.unlabeled.profile = "rescaled"
   config.model.name = "resnet18"
-  return presets.apply(config, arg.row)
+  return rows.apply(config, arg.row)

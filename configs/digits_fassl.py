@@ -19,7 +19,7 @@ minutes of processor time (JAX 0.10.2).
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -30,7 +30,7 @@ def get_config(arg=None):
   config.data.labeled.max_count = 100
   config.data.labeled.rho = arg.rho
   config.data.validation.per_class = 20
-  presets.sdclr_recipe(config)
+  rows.sdclr_recipe(config)
   config.embedding.epochs = 60
   config.embedding.batch_size = 32
   config.model.name = "resnet8"
@@ -44,8 +44,8 @@ def get_config(arg=None):
   config.prototypes.count = 64
   config.student.hidden = 128
   config.pretrain.dim = 64
-  presets.apply(config, arg.row)
-  presets.sdclr_protocol(config, num_classes=10, split=arg.split)
+  rows.apply(config, arg.row)
+  rows.sdclr_protocol(config, num_classes=10, split=arg.split)
   if config.method == "probe":
     config.probe.sdclr_learning_rate = 0.3
   if config.pretrain.name == "moco":

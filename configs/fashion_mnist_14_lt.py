@@ -24,7 +24,7 @@ experiments/yang_xu_table2/results_cpu.md.
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -57,8 +57,8 @@ def get_config(arg=None):
   config.glmc.batch_size = 64
   config.glmc.learning_rate = 0.1
   config.glmc.weight_decay = 5e-4
-  presets.ldam_schedule(config)
-  presets.apply(config, arg.row)
+  rows.ldam_schedule(config)
+  rows.apply(config, arg.row)
   # A run has some 1,500 steps (pre-training 500): of these an average with
   # 0.999 would still hold what came before the learning rate fell.
   if config.method == "mean_teacher":
@@ -66,7 +66,7 @@ def get_config(arg=None):
   if config.pretrain.name == "moco":
     config.pretrain.ema = 0.99
     config.pretrain.queue = 128  # of 600 images: few are their own negatives
-  if presets.needs_unlabeled(config):
+  if rows.needs_unlabeled(config):
     config.data.unlabeled.factor = 5.0
     config.data.unlabeled.profile = "rescaled"
     config.data.unlabeled.rho = arg.rho_u or arg.rho

@@ -23,7 +23,7 @@ other work (JAX 0.10.2). All rows: experiments/sslt_table1/results_cpu.md.
 import math
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -47,7 +47,7 @@ def get_config(arg=None):
     *("pseudo", "semi"),
   ):
     config[block].batch_size = 64
-  presets.apply(config, arg.row)
+  rows.apply(config, arg.row)
   if config.method == "mean_teacher":
     # A run has some 1,500 steps: of these an average with 0.999 would still
     # hold what came before the learning rate fell and the class weights began.

@@ -34,7 +34,7 @@ tested on thousands of small pictures.
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -71,4 +71,4 @@ def get_config(arg=None):
   for block in (config.embedding, config.classifier):
     block.batch_size = 512
     block.learning_rate = 0.2
-  return presets.apply(config, arg.row)
+  return rows.apply(config, arg.row)

@@ -33,7 +33,7 @@ with ResNet-18 and 29.0 % with ResNet-50.
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -81,4 +81,4 @@ def get_config(arg=None):
     config.refit,
   ):
     block.batch_size = 512
-  return presets.apply(config, arg.row)
+  return rows.apply(config, arg.row)

@@ -21,7 +21,7 @@ Nothing is claimed for it: your set is yours.
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.data.splits import groups
 
 
@@ -42,11 +42,11 @@ def get_config(arg=None):
   config.data.labeled.fraction = arg.fraction
   config.data.unlabeled.factor = 0.0
   config.data.groups = groups.thirds(arg.classes)
-  presets.sdclr_recipe(config)
+  rows.sdclr_recipe(config)
   config.pretrain.epochs = 200
   config.prototypes.epochs = 50
   config.student.epochs = 200
-  presets.apply(config, arg.row)
+  rows.apply(config, arg.row)
   if config.method == "probe":
     config.data.probe.images = "train"
     config.probe.protocols = "knn,cached_adam"

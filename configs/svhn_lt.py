@@ -21,7 +21,7 @@ of 19.98 % (CE), 14.65 % (with unlabeled images) and 16.66 % (LDAM-DRW) at rho
 """
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 
 
 def get_config(arg=None):
@@ -35,9 +35,9 @@ def get_config(arg=None):
   config.data.labeled.rho = arg.rho
   config.data.unlabeled.factor = 0.0
   config.model.name = "resnet32"
-  presets.ldam_schedule(config)
-  presets.apply(config, arg.row)
-  if presets.needs_unlabeled(config):
+  rows.ldam_schedule(config)
+  rows.apply(config, arg.row)
+  if rows.needs_unlabeled(config):
     config.data.unlabeled.factor = 5.0
     config.data.unlabeled.profile = "rescaled"
     config.data.unlabeled.rho = arg.rho_u or arg.rho

@@ -29,7 +29,7 @@ import time
 from typing import Any
 
 from experiments import benchmark
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.methods import build
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def cases(scale: str) -> list[str]:
   found = [f"{row}/resnet18/bfloat16" for row in FIRST]
   found.append(f"{FIRST[0]}/resnet18/float32")
   found += [f"{row}/{model}/bfloat16" for model, row in OTHERS.items()]
-  found += [f"{row}/resnet8/bfloat16" for row in presets.ROWS]
+  found += [f"{row}/resnet8/bfloat16" for row in rows.ROWS]
   return list(dict.fromkeys(found))
 
 
@@ -189,7 +189,7 @@ def _try(case: str, source: str, folder: Path) -> dict[str, Any]:
   mesh = sharding.make_mesh(1)
   task = build.build_task(config, mesh, None)
   learner = build.build_learner(config, task, mesh)
-  stages = methods.stages(config.method, learner, config)
+  stages = methods.stages(learner, config)
   shutil.rmtree(folder, ignore_errors=True)
   run.Run(folder, mesh=mesh, checkpoint_every_s=3600.0, keep=2).execute(
     stages, learner.init()

@@ -26,7 +26,7 @@ import numpy as np
 from ltjax import config as configs
 from ltjax import require, train
 from ltjax.config import check as config_check
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.data.sources import given as givens
 from ltjax.evaluation import metrics
 from ltjax.methods import registry
@@ -74,7 +74,7 @@ def fit(
   of them.
 
   Args:
-    method: a row of the papers' tables, a name in `presets.ROWS` such as
+    method: a row of the papers' tables, a name in `rows.ROWS` such as
       `ldam_drw` or `sslt`; or a whole config, of which every setting holds but
       for where images come from.
     images: uint8 `[N, H, W, C]` or `[N, H, W]`, C of 1 or 3.
@@ -172,9 +172,9 @@ def configure(
     return config
   config = _protocol(arrays)
   _override(config, settings)  # Schedules of a row follow from the epochs.
-  presets.apply(config, method)
+  rows.apply(config, method)
   _override(config, settings)
-  if not presets.needs_unlabeled(config):
+  if not rows.needs_unlabeled(config):
     config.data.unlabeled.update({"profile": "same", "factor": 0.0})
   # Where they only pre-train, labeled ones without labels will do.
   elif not arrays.pool and registry.find(config.method).needs_unlabeled:

@@ -47,7 +47,7 @@ def show(
   task = build.build_task(config, mesh, data_dir)
   learner = build.build_learner(config, task, mesh)
   learner = outlined(frozen.on_features(learner, config, outlined=True))
-  stages = methods.stages(config.method, learner, config)
+  stages = methods.stages(learner, config)
   echo(str(ml_collections.ConfigDict(registry.told(config))))
   echo(task.class_table())
   echo(task.storage_table() + "\n")

@@ -30,8 +30,7 @@ import numpy as np
 from ltjax.config import check as config_check
 from ltjax.data import task
 from ltjax.data.download import catalogue
-from ltjax.data.sources import labeled as sources
-from ltjax.data.sources import packed
+from ltjax.data.sources import labeled, packed
 from ltjax.devices import sharding
 from ltjax.methods import build
 
@@ -75,7 +74,7 @@ def write(
     ValueError: if the set cannot be packed, or what was written is not it.
     FileNotFoundError: if the set is missing.
   """
-  data = sources.load(name, data_dir=data_dir)
+  data = labeled.load(name, data_dir=data_dir)
   if not isinstance(data.train_images, np.ndarray):
     raise ValueError(f"{name} in {data_dir} is itself a pack; use the set.")
   index = np.unique(np.concatenate([needed(s) for s in splits.values()]))

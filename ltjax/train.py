@@ -81,7 +81,7 @@ def train(
     task = build.build_task(config, mesh, data_dir, given)
     whole = build.build_learner(config, task, mesh)
     learner = frozen.on_features(whole, config)
-    stages = methods.stages(config.method, learner, config)
+    stages = methods.stages(learner, config)
     state = learner.init()
     # Only now: a mistake found above must not bind the folder to its config.
     distributed.on_first(lambda: _keep(folder, config, task.split))
@@ -130,7 +130,7 @@ def check(
   )
   learner = frozen.on_features(learner, config, outlined=True)
   count = rehearsal.rehearse(
-    list(methods.stages(config.method, learner, config)),
+    list(methods.stages(learner, config)),
     learner.init(),
     learner.predictor,
     mesh=mesh,

@@ -123,19 +123,19 @@ def test_no_config_at_all(run):
     ({"refit__batch_size": 0}, "refit.batch_size is 0; it must be 1 or more"),
     (
       {"embedding__learning_rate": -0.1},
-      "embedding: learning_rate is -0.1; it must be above 0 and finite",
+      "embedding.learning_rate is -0.1; it must be above 0 and finite",
     ),
-    ({"refit__epochs": 0}, "refit: epochs is 0; a stage needs 1 or more"),
+    ({"refit__epochs": 0}, "refit.epochs is 0; it must be 1 or more"),
     (
       {"classifier__momentum": 1.0},
-      "classifier: momentum is 1.0; it must be in [0, 1)",
+      "classifier.momentum is 1.0; it must be in [0, 1)",
     ),
     (
       {"consistency__schedule": "linear"},
-      "consistency: schedule is 'linear'; choose one of cosine, step,",
+      "consistency.schedule is 'linear'; choose one of cosine, step,",
     ),
     ({"refit__views": -1}, "refit.views is -1; it must be 0 or more"),
-    ({"loops": 0}, "loops is 0; SSLT needs 1 or more"),
+    ({"loops": 0}, "loops is 0; it must be 1 or more"),
     (
       {"consistency__weight": float("nan")},
       "consistency.weight is nan; it must be finite",

@@ -12,8 +12,7 @@ from ltjax import config as configs
 from ltjax import methods
 from ltjax.config import check as config_check
 from ltjax.data.host import host_images
-from ltjax.data.sources import labeled as sources
-from ltjax.data.sources import unlabeled as pools
+from ltjax.data.sources import labeled, unlabeled
 from ltjax.devices import sharding
 from ltjax.methods import build
 
@@ -51,7 +50,7 @@ def flat(config):
 @pytest.fixture
 def official(monkeypatch):
   """Stands in for data sets that may not be at hand: their labels, in black."""
-  real = sources.load
+  real = labeled.load
 
   def load_set(name, **settings):
     if name not in OFFICIAL:
@@ -67,9 +66,9 @@ def official(monkeypatch):
       parts += [black, labels]
     names = tuple(str(c) for c in range(classes))
     scale = (0.5,) * shape[-1]
-    return sources.Dataset(name, *parts, names, scale, scale, flip=True)
+    return labeled.Dataset(name, *parts, names, scale, scale, flip=True)
 
-  monkeypatch.setattr(sources, "load", load_set)
+  monkeypatch.setattr(labeled, "load", load_set)
 
 
 def built(config):
@@ -77,7 +76,7 @@ def built(config):
   mesh = sharding.make_mesh(1)
   task = build.build_task(config, mesh, None)
   learner = build.build_learner(config, task, mesh)
-  return task, methods.stages(config.method, learner, config)
+  return task, methods.stages(learner, config)
 
 
 def test_the_promised_files_are_there():
@@ -194,7 +193,7 @@ def test_an_external_pool_gives_the_papers_own_setting(official, monkeypatch):
 
   asked = []
   monkeypatch.setattr(
-    pools, "load_pool", lambda name, **kw: asked.append(name) or Pool()
+    unlabeled, "load_pool", lambda name, **kw: asked.append(name) or Pool()
   )
   # The published counts (Yang and Xu) for ratio 100.
   config = load("cifar10_sslt", "pool=pickle:/x/ti_80M_selected.pickle")
@@ -293,9 +292,9 @@ def imagenet(monkeypatch):
       parts += [black(len(labels)), labels]
     names = tuple(f"n{c:04}" for c in range(1000))
     half = (0.5, 0.5, 0.5)
-    return sources.Dataset(name, *parts, names, half, half, flip=True)
+    return labeled.Dataset(name, *parts, names, half, half, flip=True)
 
-  monkeypatch.setattr(sources, "load", load_set)
+  monkeypatch.setattr(labeled, "load", load_set)
   return asked
 
 

@@ -28,7 +28,7 @@ for block in ("embedding", "classifier", "consistency", "refit"):
 mesh = sharding.make_mesh()
 task = build.build_task(config, mesh, None)
 learner = build.build_learner(config, task, mesh)
-assert methods.stages("sslt", learner, config)
+assert methods.stages(learner, config)
 learner.init()
 heavy = {"tensorflow", "torch", "matplotlib"} & set(sys.modules)
 print("imported:", sorted(heavy))

@@ -9,7 +9,7 @@ from PIL import Image
 import pytest
 
 from ltjax import predict
-from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import labeled
 from ltjax.runs import trained
 
 
@@ -21,7 +21,7 @@ def write(path, pixels, mode=None):
 
 
 def digit(i=0):
-  return sources.load("digits").test_images[i]
+  return labeled.load("digits").test_images[i]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_read_leaves_a_picture_of_the_right_shape_alone(tmp_path):
 @pytest.mark.parametrize("head", ["balanced", "random"])
 def test_predictions_are_those_of_the_evaluation(tmp_path, head):
   """The test set as files gives the recalls that the run recorded."""
-  data = sources.load("digits")
+  data = labeled.load("digits")
   files = [
     write(tmp_path / f"{i}.png", image)
     for i, image in enumerate(data.test_images)

@@ -12,7 +12,7 @@ import toys
 
 from ltjax import config as configs
 from ltjax import methods, models
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.losses import objective
 from ltjax.models import heads
 from ltjax.optim import recipe as recipes
@@ -58,7 +58,7 @@ def published(row, features, kernel, bias, labels, *, epoch, author):
   "row", ["ce", "cb_ce", "ce_drw", "focal", "cb_focal", "ldam", "ldam_drw"]
 )
 def test_a_row_minimizes_the_published_loss(row, variant):
-  config = presets.apply(configs.default(variant), row)
+  config = rows.apply(configs.default(variant), row)
   chosen = objective.make(
     config.loss,
     head=config.model.head,
@@ -118,7 +118,7 @@ def published_rate(epoch):
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_the_rate_of_each_epoch_is_the_published_one(block, variant):
   steps = 97
-  config = presets.apply(configs.default(variant), "ldam_drw")
+  config = rows.apply(configs.default(variant), "ldam_drw")
   rate = recipes.of(block, config[block]).make_schedule(steps)
   for where in (0, steps - 1):
     found = rate(np.arange(EPOCHS) * steps + where)
@@ -131,7 +131,7 @@ def test_the_rate_of_each_epoch_is_the_published_one(block, variant):
 
 def test_deferred_re_sampling_draws_by_the_published_weights():
   """From epoch 160 of 200 on a sample has its class's effective weight."""
-  config = presets.apply(configs.default(), "ce_drs")
+  config = rows.apply(configs.default(), "ce_drs")
   config.sampler.beta = 0.99  # on a set of 460 images
   counts = np.array([300, 100, 50, 10])
   stream = sampling.make(
@@ -161,7 +161,7 @@ def test_deferred_re_sampling_draws_by_the_published_weights():
   ["ldam", "ldam_drw", "ldam_drw_ssp", "pseudo_label_l", "mean_teacher_l"],
 )
 def test_ldam_has_the_cosine_head_in_all_stages(row):
-  config = presets.apply(toys.config(), row)
+  config = rows.apply(toys.config(), row)
   for name in toys.BLOCKS:
     config[name].warmup_epochs = 0
   network = models.create(
@@ -170,7 +170,7 @@ def test_ldam_has_the_cosine_head_in_all_stages(row):
     image_shape=(toys.SIZE, toys.SIZE, 1),
   )
   learner = toys.learner(network=network)
-  stages = methods.stages(config.method, learner, config)
+  stages = methods.stages(learner, config)
   state = jax.eval_shape(learner.init)
   seen = []
   for stage in stages:
@@ -187,15 +187,12 @@ def test_ldam_has_the_cosine_head_in_all_stages(row):
 
 def test_the_base_of_pseudo_label_counts_labels_only():
   """Also with `loss.counts=all`, and when pseudo labels are there already."""
-  config = presets.apply(toys.config(), "ldam_drw_du")
+  config = rows.apply(toys.config(), "ldam_drw_du")
   assert config.loss.counts == "all"
   for name in toys.BLOCKS:
     config[name].warmup_epochs = 0
   learner = toys.learner()
-  stages = {
-    stage.name: stage
-    for stage in methods.stages(config.method, learner, config)
-  }
+  stages = {stage.name: stage for stage in methods.stages(learner, config)}
   state = learner.init().replace(
     pseudo_labels=jnp.full((toys.M,), 3, jnp.int32)
   )

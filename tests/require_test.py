@@ -14,6 +14,9 @@ def test_a_choice_is_one_of_those_known():
   assert str(caught.value) == (
     "data.storage is 'hots'; choose one of device, host. Did you mean 'host'?"
   )
+  with pytest.raises(ValueError, match="'hub'; .* host. Use data.cache.$"):
+    aliases = {"hub": "data.cache"}
+    require.choice("data.storage", "hub", ("device", "host"), aliases)
   with pytest.raises(ValueError, match="is 3; choose one of device, host.$"):
     require.choice("data.storage", 3, ("device", "host"))
 
@@ -28,6 +31,7 @@ def test_a_choice_is_one_of_those_known():
     ("(0, inf]", (math.inf,), (0, math.nan), "above 0"),
     ("[0, inf)", (0, 7), (-1, math.inf, math.nan), "0 or more and finite"),
     ("[2, inf]", (2, math.inf), (1, math.nan), "2 or more"),
+    ("(-inf, inf)", (-3, 7), (math.inf, math.nan), "finite"),
   ],
 )
 def test_a_number_is_within_its_limits(interval, good, bad, words):
@@ -42,6 +46,10 @@ def test_a_number_is_within_its_limits(interval, good, bad, words):
 
 def test_an_error_ends_with_the_way_out():
   require.at_least("eval.last_k", 1, 1)
+  with pytest.raises(
+    ValueError, match="^x is 0; it must be 1 or more: of knn.$"
+  ):
+    require.within("x", 0, "[1, inf]", about="of knn")
   with pytest.raises(
     ValueError, match="^x is 0; it must be 1 or more, say 5.$"
   ):

@@ -37,7 +37,7 @@ def train(**sampler):
     **{f"sampler__{name}": value for name, value in sampler.items()},
   )
   watched = dataclasses.replace(learner, transform=transform)
-  (stage,) = methods.stages("supervised", watched, config)
+  (stage,) = methods.stages(watched, config)
   start = watched.init()
   arrays, stream = stage.prepare(start)
   ticks = fit.fit(stage, stage.init(start), arrays, stream, mesh=watched.mesh)

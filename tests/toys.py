@@ -19,7 +19,7 @@ import numpy as np
 from ltjax import config as configs
 from ltjax import methods, models
 from ltjax.data import task as tasks
-from ltjax.data.splits import draw as splits
+from ltjax.data.splits import draw
 from ltjax.data.splits import groups as grouping
 from ltjax.devices import sharding
 from ltjax.methods import posthoc
@@ -127,7 +127,7 @@ def task(
   counts = np.add(LABELED, unlabeled) + validation
   labels = labels_of(counts)
   images = pictures(labels, size=size)
-  split = splits.build(
+  split = draw.build(
     labels,
     num_classes=C,
     labeled={"profile": "explicit", "counts": LABELED},
@@ -310,15 +310,14 @@ def posthoc_stage(learner, *, after=(), title="", **settings):
   return posthoc.make("posthoc", learner, settings, title=title, after=after)
 
 
-def pretrain(make, learner, name, *, recipe=None, **settings):
-  """Returns a stage of pre-training on the labeled images.
+def pretext_setup(learner, name, *, recipe=None, **fields):
+  """Returns what pre-training is given: the labeled images, toys' recipe.
 
   Args:
-    make: of a stage's module.
     learner: the network and the task.
     name: of the stage.
-    recipe: changes of the toys' recipe.
-    **settings: those of the stage, and fields of its `Setup`.
+    recipe: changes of the recipe.
+    **fields: others of the setup.
   """
   given = {
     "images": learner.task.images[:N],
@@ -329,14 +328,39 @@ def pretrain(make, learner, name, *, recipe=None, **settings):
     "key": learner.key(name),
     "report": nothing,
   }
-  fields = [field.name for field in dataclasses.fields(pretext.Setup)]
-  given |= {f: settings.pop(f) for f in fields if f in settings}
-  return make(name, learner.model, pretext.Setup(**given), **settings)
+  return pretext.Setup(**(given | fields))
+
+
+def pretrain(module, learner, name, *, recipe=None, **settings):
+  """Returns a stage of pre-training.
+
+  Args:
+    module: has the stage's `make` and, but for students, `Settings`.
+    learner: the network and the task.
+    name: of the stage.
+    recipe: changes of the toys' recipe.
+    **settings: fields of the stage's settings and of its `Setup`; others are
+      what `make` is given.
+  """
+
+  def taken(kind):
+    fields = [field.name for field in dataclasses.fields(kind)]
+    return {f: settings.pop(f) for f in fields if f in settings}
+
+  setup = taken(pretext.Setup)
+  if "settings" not in settings:
+    settings["settings"] = module.Settings(**taken(module.Settings))
+  return module.make(
+    name,
+    learner.model,
+    pretext_setup(learner, name, recipe=recipe, **setup),
+    **settings,
+  )
 
 
 def rotation_stage(learner, name="rotation", *, rotations="one", **changes):
   return pretrain(
-    rotation.make,
+    rotation,
     learner,
     name,
     recipe=changes,
@@ -356,7 +380,7 @@ def moco_stage(learner, name="moco", *, choices=None, **changes):
   queue = changes.get("batch_size", BATCH)  # keys of the batch before
   settings = {"dim": 8, "queue": queue, "ema": 0.9, "views": two_views}
   settings |= choices or {}
-  return pretrain(moco.make, learner, name, recipe=changes, **settings)
+  return pretrain(moco, learner, name, recipe=changes, **settings)
 
 
 def boosted_views(key, images, strength):
@@ -369,9 +393,9 @@ def boosted_views(key, images, strength):
 
 def contrastive_stage(learner, name="contrastive", *, choices=None, **changes):
   settings = {"dim": 8, "temperature": 0.5} | (choices or {})
-  boosted = settings.get("boost_decay") is not None
+  boosted = settings.get("boost_ops")
   settings["views"] = boosted_views if boosted else two_views
-  return pretrain(contrastive.make, learner, name, recipe=changes, **settings)
+  return pretrain(contrastive, learner, name, recipe=changes, **settings)
 
 
 def of_contrast(name, **choices):
@@ -384,14 +408,14 @@ def of_contrast(name, **choices):
 def prototypes_stage(learner, name="prototypes", *, choices=None, **changes):
   settings = {"count": 10, "temperature": 0.5, "dim": 8, "views": two_views}
   settings |= choices or {}
-  return pretrain(prototypes.make, learner, name, recipe=changes, **settings)
+  return pretrain(prototypes, learner, name, recipe=changes, **settings)
 
 
 def student_stage(learner, name="student", *, choices=None, **changes):
   """With weights it goes on where `prototypes_stage` ended."""
   settings = {"score": "energy", "hidden": 16, "ema": 0.9} | (choices or {})
   return pretrain(
-    student_teacher.make,
+    student_teacher,
     learner,
     name,
     recipe=changes,
@@ -408,7 +432,7 @@ def swav_stage(learner, name="swav", *, choices=None, **changes):
   settings = {"dim": 8, "hidden": 16, "prototypes": 6, "freeze": 0.2}
   settings |= {"code_queue": queue, "queue_start": 0.0, "views": two_views}
   settings |= choices or {}
-  return pretrain(swav.make, learner, name, recipe=changes, **settings)
+  return pretrain(swav, learner, name, recipe=changes, **settings)
 
 
 # Each maps a learner to the stages to run from `learner.init()`.
@@ -455,9 +479,16 @@ STAGES = {
   ],
   "swav": lambda learner, **changes: [swav_stage(learner, **changes)],
   "simclr": of_contrast("simclr", online_probe=True),
-  "supcon": of_contrast("supcon", supervised=True),
-  "sdclr": of_contrast("sdclr", prune=0.5),
-  "bcl": of_contrast("bcl", prune=0.3, boost_decay=0.9, temperature=0.3),
+  "supcon": of_contrast("supcon", kind="supcon"),
+  "sdclr": of_contrast("sdclr", kind="sdclr", prune=0.5),
+  "bcl": of_contrast(
+    "bcl",
+    kind="sdclr",
+    prune=0.3,
+    boost_ops=1,
+    boost_decay=0.9,
+    temperature=0.3,
+  ),
 }
 WITHOUT_STEPS = ("assignment", "tau_norm")
 
@@ -506,7 +537,7 @@ def stages(case, learner, *, loops=2, **changes):
   settings = config(method=case, loops=loops, **changes)
   if case == "smoothing":
     return list(example()["stages"](learner, settings))
-  return methods.stages(case, learner, settings)
+  return methods.stages(learner, settings)
 
 
 def execute(workdir, learner, stages, *, state=None, **settings):

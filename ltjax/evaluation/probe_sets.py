@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ltjax import require
 from ltjax.data import task as tasks
 from ltjax.training import sampling
 
@@ -73,7 +72,6 @@ def few_shot(
   counts = np.bincount(labels, minlength=len(class_names))
   smallest = int(np.argmin(counts))
   least = int(counts[smallest])
-  require.at_least("probe.shots", shots, 0)
   if shots > least:
     raise ValueError(
       f"probe.shots is {shots}, but {class_names[smallest]} has only {least}"

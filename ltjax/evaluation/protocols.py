@@ -17,7 +17,6 @@ import dataclasses
 import difflib
 from typing import Any
 
-from ltjax import require
 from ltjax.optim import recipe as recipes
 
 IMAGES = ("labeled", "few_shot", "pool")
@@ -174,17 +173,10 @@ def _called(name: str, block: Mapping[str, Any]) -> Protocol:
   recipe = dataclasses.replace(
     preset.recipe, learning_rate=block["sdclr_learning_rate"]
   )
-  try:
-    recipe.make_schedule(1)
-  except ValueError as error:
-    raise ValueError(f"probe.sdclr_learning_rate: {error}") from None
   return dataclasses.replace(preset, recipe=recipe)
 
 
 def _custom(block: Mapping[str, Any]) -> Protocol:
-  for field, known in (("images", IMAGES), ("select", SELECT)):
-    require.choice(f"probe.{field}", block[field], known)
-  require.at_least("probe.views", block["views"], 0)
   return Protocol(
     "custom",
     block["images"],

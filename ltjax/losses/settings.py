@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from ltjax.losses import table
+from ltjax.settings import fields
 from ltjax.settings.fields import setting
 
 NAMES = tuple(table.LOSSES)
@@ -42,7 +43,9 @@ _ALIASES = {
 class Settings:
   """The fields of `config.loss`."""
 
-  name: str = setting("cross_entropy", "of the loss", choices=NAMES)
+  name: str = setting(
+    "cross_entropy", "of the loss", choices=NAMES, aliases=_ALIASES
+  )
   gamma: float = setting(
     1.0,
     "focusing exponent; 0 is plain cross-entropy",
@@ -132,8 +135,7 @@ def check(settings: Settings, *, head: str, num_classes: int) -> None:
   Args:
     settings, head, num_classes: as of `objective.make`.
   """
-  _check_names(settings)
-  _check_ranges(settings)
+  fields.check(settings, "loss")
   _check_weights(settings, num_classes)
   _check_delta(settings, num_classes)
   needed = table.LOSSES[settings.name].head
@@ -155,44 +157,6 @@ def check(settings: Settings, *, head: str, num_classes: int) -> None:
       f" loss.reduction {settings.reduction!r} has none to divide by; set it to"
       " 'mean'."
     )
-
-
-def _check_names(settings: Settings) -> None:
-  for field, known in (
-    ("name", NAMES),
-    ("weights", WEIGHTS),
-    ("reduction", REDUCTIONS),
-    ("counts", COUNTS),
-  ):
-    value = getattr(settings, field)
-    if value in known:
-      continue
-    word = str(value).lower().replace("-", "_")
-    close = difflib.get_close_matches(word, known, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    if field == "name" and word in _ALIASES:
-      hint = f" Use {_ALIASES[word]}."
-    raise ValueError(
-      f"loss.{field} is {value!r}; choose one of {', '.join(known)}.{hint}"
-    )
-
-
-def _check_ranges(settings: Settings) -> None:
-  infinity = float("inf")
-  for field, below, why in (
-    ("gamma", infinity, "0 is plain cross-entropy"),
-    ("tau", infinity, "0 is no adjustment, 1 the consistent one"),
-    ("vs_gamma", infinity, "0 leaves logit adjustment"),
-    ("margin", 2, "cosines are at most 2 apart, and 0.5 is usual"),
-    ("beta", 1, "0.9999 is usual, and nearer to 1 is nearer to inverse"),
-    ("defer", 1, "the share of the epochs before the weights begin"),
-  ):
-    value = getattr(settings, field)
-    if not 0 <= value < below:
-      limit = (
-        "0 or more, and finite" if below == infinity else f"in [0, {below})"
-      )
-      raise ValueError(f"loss.{field} is {value}; it must be {limit}: {why}.")
 
 
 def _check_weights(settings: Settings, num_classes: int) -> None:

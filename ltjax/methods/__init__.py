@@ -57,11 +57,10 @@ for _block in (
   registry.COMMON[_block.name] = _block
 
 
-def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
-  """Returns the stages of a method, in order.
+def stages(learner: Learner, config: Any) -> list[Stage]:
+  """Returns the stages of the config's method, in order.
 
   Args:
-    method: a name in `METHODS`, which takes the place of the config's.
     learner: the network and the task.
     config: the run's config, see `ltjax.config`.
 
@@ -69,12 +68,10 @@ def stages(method: str, learner: Learner, config: Any) -> list[Stage]:
     ValueError: if the method is unknown, or a setting does not fit or would do
       nothing.
   """
-  if config.method != method:
-    config = config.copy_and_resolve_references()
-    config.method = method
+  registry.check_ranges(config)
   made = [
     *pretraining.stages(learner, config),
-    *registry.find(method).stages(learner, config),
+    *registry.find(config.method).stages(learner, config),
   ]
   if config.posthoc.name != "none":
     title = registry.title(config)

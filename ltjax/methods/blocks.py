@@ -6,15 +6,15 @@ import dataclasses
 
 from ltjax.losses import settings as loss_settings
 from ltjax.methods.registry import Block
-from ltjax.models import pretrained
+from ltjax.models import heads, pretrained
 from ltjax.optim import recipe as recipes
 from ltjax.settings.fields import setting
-from ltjax.stages import classifier
+from ltjax.stages import classifier, pseudo_label
+from ltjax.stages import tau as taus
 from ltjax.training import class_probabilities
 
 _RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
 KINDS = ("crt", "ncm", "tau_norm", "lws")
-_TRAINED = {"kind": ("crt", "lws")}
 _PRETRAINED = {"name": tuple(pretrained.ARCHITECTURES)}
 _ADDED = ("feature_adapter", *pretrained.ADDED)
 
@@ -84,49 +84,7 @@ class Sampler:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitting:
-  """How a classifier is fitted on frozen features."""
-
-  min_steps: int = setting(
-    0,
-    "steps at least, by more epochs where these have fewer",
-    least=0,
-    size=True,
-  )
-  views: int = setting(
-    10,
-    "augmented views cached per image; 0: the plain image",
-    least=0,
-    size=True,
-  )
-  batch_norm: str = setting(
-    "frozen",
-    "whether BatchNorm's statistics move on, with `views` of 1",
-    choices=classifier.BATCH_NORM,
-  )
-  sampler: str = setting(
-    "class_balanced",
-    "how images are drawn",
-    choices=classifier.SAMPLERS,
-    when=_TRAINED,
-  )
-  loss: str = setting(
-    "cross_entropy",
-    "others than the first balance themselves, with the sampler random",
-    choices=tuple(classifier.LOSSES),
-    when=_TRAINED,
-  )
-  max_norm: float = setting(
-    0.0,
-    "bound of lengths, from a trained head's shortest to its longest; 0: none",
-    least=0,
-    most=1,
-    when={"kind": ("crt",)},
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class Classifier(Fitting):
+class Classifier(classifier.Settings):
   """The second classifier, after the one that is trained with the embedding."""
 
   kind: str = setting("crt", "of classifier", choices=KINDS)
@@ -134,6 +92,7 @@ class Classifier(Fitting):
     1.0,
     "of tau-normalization",
     least=0,
+    most=taus.GRID[-1],
     when={"kind": ("tau_norm",), "select_tau": (False,)},
   )
   select_tau: bool = setting(
@@ -142,12 +101,13 @@ class Classifier(Fitting):
   ncm_features: str = setting(
     "cl2n",
     "what class means are of, see `models.heads`",
+    choices=heads.NCM_FEATURES,
     when={"kind": ("ncm",)},
   )
 
 
 @dataclasses.dataclass(frozen=True)
-class Refit(Fitting):
+class Refit(classifier.Settings):
   """A classifier that goes on, or is fitted to a better embedding."""
 
   data: str = setting(
@@ -160,7 +120,10 @@ class PseudoLabel:
   """How the pool is labeled."""
 
   transform: str = setting(
-    "test", "of the images that are labeled", author_code="train"
+    "test",
+    "of the images that are labeled",
+    choices=pseudo_label.TRANSFORMS,
+    author_code="train",
   )
 
 

@@ -40,18 +40,13 @@ FASSL = {"pretrain.name": ("fassl",)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Prototypes:
-  """The first stage, frequency-aware prototypes."""
+class Prototypes(prototypes.Settings):
+  """The first stage, frequency-aware prototypes, and what it starts from."""
 
-  count: int = setting(128, "K", least=1, size=True)
-  temperature: float = setting(0.2, "of the contrastive loss", above=0)
   start: str = setting(
     "sdclr",
     "what the block `pretrain` trains before",
     choices=("none", *pretext_tasks.NAMES),
-  )
-  init: str = setting(
-    "random", "or of K training images", choices=("random", "features")
   )
 
 
@@ -77,11 +72,6 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     ValueError: if a setting of these does not fit.
   """
   block, first, second = config.pretrain, config.prototypes, config.student
-  starts = ("none", *pretext_tasks.NAMES)
-  if first.start not in starts:
-    raise ValueError(
-      f"prototypes.start is {first.start!r}; choose one of {', '.join(starts)}."
-    )
   shape = {"dim": block.dim, "hidden": block.hidden}
   views = random_views.two(learner, config)
 
@@ -99,10 +89,8 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       name="prototypes",
       report=lambda state: report(learner, config, state),
     ),
+    settings=fields.of(prototypes.Settings, first),
     views=views,
-    count=first.count,
-    temperature=first.temperature,
-    init=first.init,
     **shape,
   )
 
@@ -113,7 +101,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     pretext_tasks.setup_of(learner, config, name="student"),
     views=views,
     inherit=True,
-    settings=fields.of(teacher.Settings, "student", second),
+    settings=fields.of(teacher.Settings, second),
     **shape,
   )
 

@@ -56,11 +56,13 @@ def on_features(
     outlined: whether features are zeros, as a dry run needs no others.
 
   Raises:
+    ValueError: if a setting is out of its range.
     OSError: if the features cannot be kept.
   """
   parts = learner.model.frozen
   if parts is None:
     return learner
+  registry.check_ranges(config)  # Before minutes of features.
   task, mesh, block = learner.task, learner.mesh, config.features
   views = 1 + block.views
   model, dim = parts.behind(views), learner.model.feature_dim
@@ -87,9 +89,11 @@ def on_features(
     found = np.empty(shape, np.float32)
     for view in range(count):
       key = jax.random.fold_in(learner.key("features"), view)
-      drawn = {"key": key, "title": f"{title}, view {view}"} if view else {}
-      rows = store.features(images, **({"title": title} | drawn))
-      found[:, view, 0] = rows
+      found[:, view, 0] = store.features(
+        images,
+        key=key if view else None,
+        title=f"{title}, view {view}" if view else title,
+      )
     return sharding.replicate(found, mesh)
 
   task = dataclasses.replace(

@@ -198,7 +198,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     config: uses the blocks `glmc`, `sampler` (of the partners) and, with
       `glmc.finetune`, `classifier`.
   """
-  settings = fields.of(Settings, "glmc", config.glmc)
+  settings = fields.of(Settings, config.glmc)
   recipe = recipes.of("glmc", config.glmc)
   title = title_of(config)
   yield step.make(

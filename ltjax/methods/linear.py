@@ -59,7 +59,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
 
 def solver(learner: Learner, config: Any) -> linear.Solver:
   """Returns what finds linear classifiers, as of `stages`."""
-  settings = fields.of(Settings, "linear", config.linear)
+  settings = fields.of(Settings, config.linear)
   check(config)
   task, objective = learner.task, learner.objective(config)
 

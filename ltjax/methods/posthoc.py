@@ -48,6 +48,7 @@ class Settings:
     1.0,
     "strength",
     least=0,
+    most=taus.GRID[-1],
     when={"name": tuple(TITLES), "select": (False,), "costs": ((),)},
   )
   select: bool = setting(
@@ -153,10 +154,6 @@ def make(
   (2020).
   """
   chosen = settings["name"]
-  if chosen not in TITLES:
-    raise ValueError(
-      f"posthoc.name is {chosen!r}; choose one of {', '.join(NAMES)}."
-    )
   task = learner.task
   chooser = taus.Chooser(
     learner.predictor,

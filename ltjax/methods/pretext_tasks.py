@@ -54,10 +54,6 @@ def setup_of(
     ValueError: if the images do not exist or a setting does not fit.
   """
   block, task = config.pretrain, learner.task
-  if block.data not in DATA:
-    raise ValueError(
-      f"pretrain.data is {block.data!r}; choose one of {', '.join(DATA)}."
-    )
   images, labels = task.images[: task.num_labeled], task.labels
   if block.data == "all":
     num = len(task.unlabeled_images)
@@ -88,8 +84,8 @@ def _rotation(learner: Learner, config: Any, setup: pretext.Setup):
     "pretrain",
     learner.model,
     setup,
+    settings=fields.of(rotation.Settings, config.pretrain),
     transform=learner.transform,
-    rotations=config.pretrain.rotations,
   )
 
 
@@ -105,39 +101,25 @@ def _moco(learner: Learner, config: Any, setup: pretext.Setup):
     "pretrain",
     learner.model,
     setup,
+    settings=fields.of(moco.Settings, config.pretrain),
     views=views.two(learner, config),
-    dim=block.dim,
-    queue=block.queue,
-    ema=block.ema,
-    temperature=block.temperature,
-    key_batch_norm=block.key_batch_norm,
   )
 
 
 def _contrastive(learner: Learner, config: Any, setup: pretext.Setup):
-  block = config.pretrain
+  settings = fields.of(contrastive.Settings, config.pretrain)
   return contrastive.make(
     "pretrain",
     learner.model,
     setup,
-    views=views.two(learner, config, boosted=block.boost_ops > 0),
-    dim=block.dim,
-    hidden=block.hidden,
-    temperature=block.temperature,
-    temperature_schedule=block.temperature_schedule,
-    temperature_low=block.temperature_low,
-    temperature_high=block.temperature_high,
-    temperature_period=block.temperature_period,
-    focal_gamma=block.focal_gamma,
-    supervised=_chosen(config) == "supcon",
-    prune=block.prune if _chosen(config) == "sdclr" else None,
-    boost_decay=block.boost_decay if block.boost_ops else None,
+    settings=dataclasses.replace(settings, kind=_chosen(config)),
+    views=views.two(learner, config, boosted=settings.boost_ops > 0),
   )
 
 
 def _byol(learner: Learner, config: Any, setup: pretext.Setup):
   block = config.pretrain
-  settings = fields.of(teacher.Settings, "student", config.student)
+  settings = fields.of(teacher.Settings, config.student)
   return student_teacher.make(
     "pretrain",
     learner.model,
@@ -151,23 +133,12 @@ def _byol(learner: Learner, config: Any, setup: pretext.Setup):
 
 
 def _swav(learner: Learner, config: Any, setup: pretext.Setup):
-  block = config.pretrain
   return swav.make(
     "pretrain",
     learner.model,
     setup,
+    settings=fields.of(swav.Settings, config.pretrain),
     views=views.two(learner, config),
-    dim=block.dim,
-    hidden=block.hidden,
-    prototypes=block.prototypes,
-    temperature=block.temperature,
-    epsilon=block.epsilon,
-    iterations=block.sinkhorn_iterations,
-    marginal=block.marginal,
-    marginal_exponent=block.marginal_exponent,
-    freeze=block.freeze,
-    code_queue=block.code_queue,
-    queue_start=block.queue_start,
   )
 
 

@@ -28,7 +28,6 @@ from ltjax.methods import (
 )
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
-from ltjax.settings import fields
 from ltjax.settings.fields import setting
 from ltjax.stages import classifier, embedding, pseudo_label
 from ltjax.training.stage import Stage
@@ -84,9 +83,8 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       the second classifier where its kind is cRT.
 
   Raises:
-    ValueError: if the base or the start is unknown, or a block does not fit.
+    ValueError: if a block does not fit.
   """
-  fields.of(Settings, "pseudo", config.pseudo)
   if config.pretrain.name != "none" and config.pseudo.start == "scratch":
     raise ValueError(
       f"pretrain.name is {config.pretrain.name!r}, but the final model starts"

@@ -232,21 +232,37 @@ def check_read(config: Any) -> None:
     ValueError: if a setting differs from its defaults, and the method or
       another setting leaves it unread; names what would read it.
   """
-  for block in blocks().values():
-    known = [block.defaults(variant) for variant in VARIANTS]
-    for name, entry in block.declared().items():
-      field = f"{block.name}.{name}" if block.name else name
-      value = _value(config, field)
-      usual = [_plain(default[name]) for default in known]
-      if entry.size or value in usual:
-        continue
-      needs = field_readers(block, entry)
-      if not is_read(config, needs):
-        raise ValueError(
-          f"{field} is {value!r}, but nothing reads it here: it belongs to"
-          f" {', or to '.join(map(_words, needs))}. Choose that, or leave"
-          f" {field} at {' or '.join(dict.fromkeys(map(repr, usual)))}."
-        )
+  known = {
+    block.name: [block.defaults(variant) for variant in VARIANTS]
+    for block in blocks().values()
+  }
+  for block, name, entry in _settings():
+    field, value = _field(block, name), _value(config, _field(block, name))
+    usual = [_plain(default[name]) for default in known[block.name]]
+    if entry.size or value in usual:
+      continue
+    needs = field_readers(block, entry)
+    if not is_read(config, needs):
+      raise ValueError(
+        f"{field} is {value!r}, but nothing reads it here: it belongs to"
+        f" {', or to '.join(map(_words, needs))}. Choose that, or leave"
+        f" {field} at {' or '.join(dict.fromkeys(map(repr, usual)))}."
+      )
+
+
+def check_ranges(config: Any) -> None:
+  """Checks that the settings that a run reads are within their ranges.
+
+  Args:
+    config: with the known fields.
+
+  Raises:
+    ValueError: names the setting, its value and the range.
+  """
+  for block, name, entry in _settings():
+    if _tells(config, block, name, entry):
+      field = _field(block, name)
+      entry.check(field, _value(config, field))
 
 
 def told(config: Any) -> dict[str, Any]:
@@ -256,16 +272,29 @@ def told(config: Any) -> dict[str, Any]:
     config: with all blocks.
   """
   kept = config.to_dict()
+  for block, name, entry in _settings():
+    if not _tells(config, block, name, entry):
+      del (kept[block.name] if block.name else kept)[name]
+  return {name: value for name, value in kept.items() if value != {}}
+
+
+def _settings() -> Iterator[tuple[Block, str, fields.Declared]]:
+  """Yields each setting of each block."""
   for block in blocks().values():
-    given = kept[block.name] if block.name else kept
     for name, entry in block.declared().items():
-      # What comes before or after a method is told of, also if it is nothing.
-      choice = name == "name" and block.name in COMMON
-      if not choice and not is_read(config, field_readers(block, entry)):
-        del given[name]
-    if not given:
-      del kept[block.name]
-  return kept
+      yield block, name, entry
+
+
+def _tells(
+  config: Any, block: Block, name: str, entry: fields.Declared
+) -> bool:
+  """Returns whether a setting is read, or says that a block is not."""
+  choice = name == "name" and block.name in COMMON
+  return choice or is_read(config, field_readers(block, entry))
+
+
+def _field(block: Block, name: str) -> str:
+  return f"{block.name}.{name}" if block.name else name
 
 
 def as_told(config: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,7 +401,6 @@ def _block_help(block: Block, method: str | None) -> str:
     ]
     if needs:
       only = "" if {} in needs else f" [{'; or '.join(map(_words, needs))}]"
-      limits = entry.limits().removeprefix("choose ")
-      words = ", ".join(filter(None, (entry.help, limits)))
+      words = ", ".join(filter(None, (entry.help, entry.limits())))
       lines.append(f"  {field} = {default}: {words}{only}")
   return "\n".join(lines)

@@ -53,7 +53,7 @@ class Settings:
     0.999,
     "what the teacher keeps of itself in a step",
     least=0,
-    most=1,
+    below=1,
     when={"method": ("mean_teacher",)},
   )
   teacher_batch_norm: str = setting(

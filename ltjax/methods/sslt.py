@@ -31,7 +31,12 @@ from ltjax.training.stage import Stage
 class Settings:
   """What stands beside the blocks."""
 
-  loops: int = setting(5, "of labels, embedding and classifier", size=True)
+  loops: int = setting(
+    5,
+    "of labels, embedding and classifier; decoupling is without",
+    least=1,
+    size=True,
+  )
   shared_head: bool = setting(
     False, "one head in both stages, as the authors' code", author_code=True
   )
@@ -83,14 +88,8 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       `consistency` and `refit`, and `loops` and `shared_head`.
 
   Raises:
-    ValueError: if `loops` is below 1, the classifier cannot be trained on, or a
-      block does not fit.
+    ValueError: if the classifier cannot be trained on, or a block does not fit.
   """
-  if config.loops < 1:
-    raise ValueError(
-      f"loops is {config.loops}; SSLT needs 1 or more"
-      " (--config.method=decoupling stops after the initialization)."
-    )
   if config.classifier.kind == "ncm":
     raise ValueError(
       "classifier.kind is 'ncm', but SSLT goes on training the classifier in"

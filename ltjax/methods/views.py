@@ -6,6 +6,7 @@ All methods see the same ones, so that they can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any
 
@@ -14,6 +15,29 @@ import jax.numpy as jnp
 
 from ltjax.augment import views as augment
 from ltjax.methods.learner import Learner
+from ltjax.self_supervised import pretext
+from ltjax.settings.fields import setting
+
+_setting = functools.partial(
+  setting, size=True, when={"name": pretext.OF_VIEWS}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The strengths of random views: of the block `pretrain`."""
+
+  crop_scale: tuple[float, ...] = _setting(
+    (0.2, 1.0), "least and largest share of the area"
+  )
+  interpolation: str = _setting(
+    "linear", "or cubic", choices=("linear", "cubic")
+  )
+  jitter: tuple[float, ...] = _setting(
+    (0.4, 0.4, 0.4, 0.1), "brightness, contrast, saturation, hue"
+  )
+  grayscale: float = _setting(0.2, "probability", least=0, most=1)
+  blur: float = _setting(0.0, "probability", least=0, most=1)
 
 
 def one(

@@ -287,7 +287,7 @@ def _functions(
     )
     return features, updated["batch_stats"]
 
-  return init, apply
+  return pretrained.Functions(init, apply)
 
 
 def _with_head(

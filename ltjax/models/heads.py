@@ -132,7 +132,7 @@ def ncm(
   Source: Kang et al. (2020), Section 4.2; Wang et al. (2019), "SimpleShot", for
     `cl2n`.
   """
-  check_ncm(kind)
+  require.choice("features of the nearest class mean", kind, NCM_FEATURES)
   x = jnp.asarray(features, jnp.float32)
   mean = jnp.mean(x, 0) if kind == "cl2n" else jnp.zeros_like(x[0])
   z = x if kind == "plain" else _unit(x - mean[None, :], -1)
@@ -145,11 +145,6 @@ def ncm(
   if kind == "cosine":
     centroids = _unit(centroids, -1)
   return {"centroids": centroids, "mean": mean}
-
-
-def check_ncm(kind: str) -> None:
-  """Raises ValueError unless `kind` is one of `ncm`."""
-  require.choice("features of the nearest class mean", kind, NCM_FEATURES)
 
 
 def create(

@@ -9,7 +9,6 @@ from typing import Any
 
 import optax
 
-from ltjax import require
 from ltjax.optim import optimizers, schedules
 from ltjax.settings import fields
 
@@ -27,14 +26,16 @@ class Recipe:
 
   epochs: int = _size(200, "passes over the stage's samples", least=1)
   batch_size: int = _size(128, "samples in a step", least=1)
-  learning_rate: float = _size(0.1, "the highest one", least=0)
+  learning_rate: float = _size(0.1, "the highest one", above=0)
   schedule: str = _size(
     "cosine", "of the learning rate", choices=tuple(schedules.NAMES)
   )
   milestones: tuple[float, ...] = _size(
     (), "shares of the stage at which `step` decays", when=_STEP
   )
-  factor: float = _size(0.1, "what `step` multiplies by", least=0, when=_STEP)
+  factor: float = _size(
+    0.1, "what `step` multiplies by", above=0, most=1, when=_STEP
+  )
   momentum: float = _size(
     0.9, "of SGD and LARS; the decay of Adam's mean gradient", least=0, below=1
   )
@@ -60,14 +61,11 @@ class Recipe:
   )
 
   def __post_init__(self):
-    if self.epochs < 1:
-      raise ValueError(f"epochs is {self.epochs}; a stage needs 1 or more.")
     if not 0 <= self.warmup_epochs < self.epochs:
       raise ValueError(
         f"warmup_epochs is {self.warmup_epochs}; it must be 0 or more, and"
         f" below the {self.epochs} epochs of the stage."
       )
-    require.choice("warmup_every", self.warmup_every, WARMUPS)
 
   def lasting(self, min_steps: int, steps_per_epoch: int) -> Recipe:
     """Returns the recipe with as many epochs as `min_steps` take, or more.

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -28,39 +27,30 @@ from ltjax.losses import density_weights, memorization
 from ltjax.models import projections
 from ltjax.optim import schedules
 from ltjax.self_supervised import branches, encoder, pretext
+from ltjax.settings.fields import setting
 from ltjax.training import step
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
-SCHEDULES = ("constant", "cosine")
+_NAMES = ("simclr", "supcon", "sdclr")
+_BOOSTED = pretext.by("simclr", "sdclr")
+_SWINGS = tuple(
+  {**needs, "temperature_schedule": ("cosine",)}
+  for needs in pretext.by(*_NAMES)
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-  """What is compared, and how strictly; the names are those of `pretrain`.
+class Settings(pretext.Settings):
+  """What is compared, and how strictly: of the block `pretrain`.
 
   Attributes:
-    dim: D, of the embeddings.
-    hidden: width of the projection's hidden layer; 0: as wide as the features.
-    temperature: of the loss, above 0.
-    temperature_schedule: `constant`; or `cosine`, with which the temperature
-      starts at `temperature_high` and swings down to `temperature_low` and back
-      once in `temperature_period` epochs (TS). A high one groups images, a low
-      one tells each from all others. It is the same for an epoch.
-    temperature_low: above 0, of `cosine`.
-    temperature_high: at least `temperature_low`.
-    temperature_period: epochs, above 0.
-    focal_gamma: above 0, views that are found easily count less; 0: all alike.
-    supervised: whether all images of a class are positives (SupCon) and not
-      only the other view; images without a label have but that one.
-    prune: the share of the weights that the second view's branch lacks
-      (SDCLR), in [0, 1); None for one branch.
-    boost_decay: what the memory of an image's loss keeps in a step, in [0, 1),
-      where images are augmented by how badly they are remembered (BCL); None:
-      all alike.
+    kind: the choice of `pretrain.name`. With `supcon` all images of a class are
+      positives, and not only the other view; images without a label have but
+      that one. With `sdclr` the second view has a branch of its own, pruned.
 
   Raises:
-    ValueError: if a setting is out of its range; names it.
+    ValueError: if the temperature is to swing up to less than it falls to.
 
   Source: Chen et al. (2020), "A simple framework for contrastive learning of
     visual representations"; Kukleva et al. (2023), "Temperature schedules for
@@ -70,69 +60,50 @@ class Settings:
     learning with boosted memorization".
   """
 
-  dim: int = 128
-  hidden: int = 0
-  temperature: float = 0.2
-  temperature_schedule: str = "constant"
-  temperature_low: float = 0.1
-  temperature_high: float = 1.0
-  temperature_period: float = 400.0
-  focal_gamma: float = 0.0
-  supervised: bool = False
-  prune: float | None = None
-  boost_decay: float | None = None
+  kind: str = "simclr"
+  # TS: from the high temperature down to the low one and back. A high one
+  # groups images, a low one tells each from all others.
+  temperature_schedule: str = setting(
+    "constant",
+    "cosine: it swings (TS)",
+    choices=("constant", "cosine"),
+    when=pretext.by(*_NAMES),
+  )
+  temperature_low: float = setting(0.1, "of cosine", above=0, when=_SWINGS)
+  temperature_high: float = setting(1.0, "of cosine", above=0, when=_SWINGS)
+  temperature_period: float = setting(
+    400.0, "of cosine, in epochs", above=0, when=_SWINGS
+  )
+  focal_gamma: float = setting(
+    0.0, "of the focal contrastive loss; 0: plain", least=0, when=_BOOSTED
+  )
+  prune: float = setting(
+    0.9,
+    "share of the weights that the second branch lacks",
+    least=0,
+    below=1,
+    when=pretext.by("sdclr"),
+  )
+  # Boosted contrastive learning: RandAugment by what is remembered badly.
+  boost_ops: int = setting(
+    0, "operations on each view; 0: not boosted", least=0, when=_BOOSTED
+  )
+  boost_decay: float = setting(
+    0.97,
+    "of the memory of losses",
+    least=0,
+    below=1,
+    when=_BOOSTED,
+    size=True,
+  )
 
   def __post_init__(self):
-    if self.dim < 1:
-      raise ValueError(f"pretrain.dim is {self.dim}; it must be 1 or more.")
-    if self.hidden < 0:
+    if self.temperature_low > self.temperature_high:
       raise ValueError(
-        f"pretrain.hidden is {self.hidden}; it must be 1 or more, or 0 for the"
-        " width of the features."
-      )
-    if self.temperature_schedule not in SCHEDULES:
-      raise ValueError(
-        f"pretrain.temperature_schedule is {self.temperature_schedule!r};"
-        f" choose one of {', '.join(SCHEDULES)}."
-      )
-    for field in ("temperature", "temperature_low", "temperature_period"):
-      value = getattr(self, field)
-      if not 0 < value < math.inf:
-        raise ValueError(
-          f"pretrain.{field} is {value}; it must be above 0 and finite."
-        )
-    if not self.temperature_low <= self.temperature_high < math.inf:
-      raise ValueError(
-        f"pretrain.temperature_high is {self.temperature_high}; it must be"
-        " finite, and not below pretrain.temperature_low, which is"
+        f"pretrain.temperature_high is {self.temperature_high}; it must not be"
+        " below pretrain.temperature_low, which is"
         f" {self.temperature_low}."
       )
-    if not 0 <= self.focal_gamma < math.inf:
-      raise ValueError(
-        f"pretrain.focal_gamma is {self.focal_gamma}; it must be 0 or more and"
-        " finite, such as 2."
-      )
-    if self.supervised and self.focal_gamma:
-      raise ValueError(
-        f"pretrain.focal_gamma is {self.focal_gamma}, but the supervised"
-        " contrastive loss has no focal form; set it to 0."
-      )
-    if self.prune is not None and not 0 <= self.prune < 1:
-      raise ValueError(
-        f"pretrain.prune is {self.prune}; it must be in [0, 1), such as 0.9."
-      )
-    if self.boost_decay is not None and not 0 <= self.boost_decay < 1:
-      raise ValueError(
-        f"pretrain.boost_decay is {self.boost_decay}; it must be in [0, 1),"
-        " such as 0.97."
-      )
-
-  @property
-  def name(self) -> str:
-    """The choice of `pretrain.name` that this is."""
-    if self.prune is not None:
-      return "sdclr"
-    return "supcon" if self.supervised else "simclr"
 
   def temperature_of(self, epoch: jax.Array) -> jax.Array:
     """Returns the temperature `[]` float32 of an epoch, `[]` from 0."""
@@ -157,10 +128,10 @@ class Settings:
 
     Args:
       first, second: `[B, D]`, of unit length.
-      labels: int32 `[B]`, -1 where unknown; not read unless `supervised`.
+      labels: int32 `[B]`, -1 where unknown; only `supcon` reads them.
       temperature: `[]`.
     """
-    if self.supervised:
+    if self.kind == "supcon":
       return losses.sup_con(first, second, labels, temperature=temperature)
     if self.focal_gamma:
       return losses.focal_nt_xent(
@@ -174,8 +145,8 @@ def make(
   model: models.Model,
   setup: pretext.Setup,
   *,
+  settings: Settings,
   views: Callable[..., tuple[jax.Array, jax.Array]],
-  **settings: Any,
 ) -> Stage:
   """Returns the stage that trains `f` to tell images apart.
 
@@ -188,31 +159,26 @@ def make(
 
   Args:
     name, model, setup: the stage's name, the network, and the images.
+    settings: what is compared.
     views: `(key, uint8 [B, H, W, C]) -> two float [B, S, S, C]`; with
-      `boost_decay` its third argument is the strength `[B]`, in [0, 1].
-    **settings: those of `Settings`.
+      `boost_ops` its third argument is the strength `[B]`, in [0, 1].
 
   Raises:
-    ValueError: if a setting is out of its range, the images are not square, or
-      the batch is larger than the set.
+    ValueError: if the images are not square, or the batch is larger than the
+      set.
   """
-  chosen = Settings(**settings)
-  encoder.check_square(chosen.name, model.image_shape)
+  encoder.check_square(settings.kind, model.image_shape)
   projection_key, step_key = jax.random.split(setup.key)
-  projection = projections.batch_norm_mlp(
-    model.feature_dim,
-    hidden=chosen.hidden or model.feature_dim,
-    dim=chosen.dim,
+  network = encoder.fresh(
+    model,
+    hidden=settings.hidden,
+    dim=settings.dim,
     last_norm=True,
+    key=projection_key,
   )
   return pretext.make(
     name,
-    task(
-      encoder.make(model, projection, key=projection_key),
-      chosen,
-      views=views,
-      num_images=len(setup.images),
-    ),
+    task(network, settings, views=views, num_images=len(setup.images)),
     setup,
     feature_dim=model.feature_dim,
     key=step_key,
@@ -237,12 +203,12 @@ def task(
     settings, views: as of `make`.
     num_images: N.
   """
-  boosted = settings.boost_decay is not None
+  boosted = settings.boost_ops > 0
   scheduled = settings.temperature_schedule != "constant"
-  if settings.prune is None:
-    both = branches.one(network)
-  else:
+  if settings.kind == "sdclr":
     both = branches.dense_and_pruned(network, fraction=settings.prune)
+  else:
+    both = branches.one(network)
 
   def init(state: ModelState) -> tuple[dict[str, Any], Any, Any]:
     params, stats, extra = both.init(state)
@@ -290,7 +256,7 @@ def task(
     losses = settings.losses(
       first, second, batch.labels, temperature=temperature
     )
-    if settings.boost_decay is not None:
+    if boosted:
       memory = memorization.update(
         extra["losses"],
         losses,

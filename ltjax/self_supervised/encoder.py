@@ -172,11 +172,6 @@ def fresh(
     last_norm: whether it ends in BatchNorm, as that of SimCLR.
     key: draws the projection.
   """
-  if dim < 1 or hidden < 0:
-    raise ValueError(
-      f"pretrain.dim is {dim} and pretrain.hidden is {hidden}; dim must be 1 or"
-      " more, and hidden too, or 0 for the width of the features."
-    )
   projection = projections.batch_norm_mlp(
     model.feature_dim,
     hidden=hidden or model.feature_dim,

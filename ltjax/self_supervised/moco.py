@@ -17,6 +17,8 @@ those of the whole batch on all devices, and there are two ways instead:
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -27,11 +29,34 @@ from ltjax.losses import contrastive
 from ltjax.models import heads, projections
 from ltjax.optim import ema as averages
 from ltjax.self_supervised import encoder, pretext
+from ltjax.settings.fields import setting
 from ltjax.training import step
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
-KEY_BATCH_NORMS = ("batch", "ema")
+_setting = functools.partial(setting, when=pretext.by("moco"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(pretext.Settings):
+  """What MoCo can be told: of the block `pretrain`.
+
+  Source: He et al. (2020), "Momentum contrast for unsupervised visual
+    representation learning"; Chen et al. (2020), "Improved baselines with
+    momentum contrastive learning" (MoCo v2); Cai et al. (2021), "Exponential
+    moving average normalization for self-supervised and semi-supervised
+    learning".
+  """
+
+  # It starts with random directions. Some K / N of the images meet a key of
+  # their own in it.
+  queue: int = _setting(4096, "earlier keys, the negatives", least=1)
+  ema: float = _setting(
+    0.999, "what the key network keeps of itself", least=0, below=1
+  )
+  key_batch_norm: str = _setting(
+    "batch", "of the key network", choices=("batch", "ema")
+  )
 
 
 def task(
@@ -39,11 +64,7 @@ def task(
   projection: heads.Head,
   *,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-  dim: int,
-  queue: int,
-  ema: float = 0.999,
-  temperature: float = 0.2,
-  key_batch_norm: str = "batch",
+  settings: Settings,
   projection_key: jax.Array,
   queue_key: jax.Array,
 ) -> step.Algorithm:
@@ -55,14 +76,15 @@ def task(
   `batch_stats` of the key network, and `queue` float32 `[K, D]`.
 
   Args:
-    model, views, dim, queue, ema, temperature, key_batch_norm: as of `make`.
+    model, settings, views: as of `make`.
     projection: from features to embeddings.
     projection_key: draws the projection.
     queue_key: draws the first queue, random directions.
 
-  Source: He et al. (2020), "Momentum contrast for unsupervised visual
-    representation learning", Algorithm 1.
+  Source: He et al. (2020), Algorithm 1.
   """
+
+  queue, dim = settings.queue, settings.dim
 
   def embed(params, batch_stats, images, head, train):
     network = {"backbone": params["backbone"], "head": head}
@@ -90,7 +112,7 @@ def task(
     follower, follower_stats = averages.update(
       (held["params"], held["batch_stats"]),
       (params, state.batch_stats),
-      decay=jnp.float32(ema),
+      decay=jnp.float32(settings.ema),
     )
     return held | {"params": follower, "batch_stats": follower_stats}
 
@@ -104,13 +126,13 @@ def task(
       held["batch_stats"],
       second,
       head,
-      key_batch_norm == "batch",
+      settings.key_batch_norm == "batch",
     )
     queries, features, batch_stats = embed(
       params, state.batch_stats, first, head, True
     )
     losses = contrastive.info_nce(
-      queries, keys, held["queue"], temperature=temperature
+      queries, keys, held["queue"], temperature=settings.temperature
     )
     logits = contrastive.info_nce_logits(queries, keys, held["queue"])
     nearest = logits[:, 0] > jnp.max(logits[:, 1:], axis=-1)
@@ -143,12 +165,8 @@ def make(
   model: models.Model,
   setup: pretext.Setup,
   *,
+  settings: Settings,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-  dim: int = 128,
-  queue: int = 4096,
-  ema: float = 0.999,
-  temperature: float = 0.2,
-  key_batch_norm: str = "batch",
 ) -> Stage:
   """Returns the stage that trains `f` to tell images apart.
 
@@ -157,31 +175,26 @@ def make(
 
   Args:
     name, model, setup: the stage's name, the network, and the images.
+    settings: of MoCo.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    dim: D, numbers in which views are compared.
-    queue: K, keys to compare with, a multiple of the batch size. It starts with
-      random directions. Some K / N of the images meet a key of their own in it.
-    ema: what the key network keeps of itself in a step, in [0, 1).
-    temperature: of the loss, above 0.
-    key_batch_norm: `batch` or `ema`, see above.
 
   Raises:
-    ValueError: if a setting is out of its range, the images are not square, or
-      the batch is larger than the set.
-
-  Source: He et al. (2020); Chen et al. (2020), "Improved baselines with
-    momentum contrastive learning" (MoCo v2); Cai et al. (2021), "Exponential
-    moving average normalization".
+    ValueError: if the queue is no multiple of the batch, the images are not
+      square, or the batch is larger than the set.
   """
   encoder.check_square("moco", model.image_shape)
-  _check(setup.recipe.batch_size, dim, queue, ema, temperature)
-  if key_batch_norm not in KEY_BATCH_NORMS:
+  queue, batch_size = settings.queue, setup.recipe.batch_size
+  if queue < batch_size or queue % batch_size:
+    below = max(queue // batch_size, 1) * batch_size
     raise ValueError(
-      f"pretrain.key_batch_norm is {key_batch_norm!r}; choose one of"
-      f" {', '.join(KEY_BATCH_NORMS)}."
+      f"pretrain.queue is {queue}; it must be a multiple of"
+      f" pretrain.batch_size, {batch_size}, such as {below} or"
+      f" {below + batch_size}."
     )
   projection = projections.mlp(
-    model.feature_dim, hidden=model.feature_dim, dim=dim
+    model.feature_dim,
+    hidden=settings.hidden or model.feature_dim,
+    dim=settings.dim,
   )
   projection_key, queue_key, step_key = jax.random.split(setup.key, 3)
 
@@ -191,11 +204,7 @@ def make(
       model,
       projection,
       views=views,
-      dim=dim,
-      queue=queue,
-      ema=ema,
-      temperature=temperature,
-      key_batch_norm=key_batch_norm,
+      settings=settings,
       projection_key=projection_key,
       queue_key=queue_key,
     ),
@@ -203,23 +212,3 @@ def make(
     feature_dim=model.feature_dim,
     key=step_key,
   )
-
-
-def _check(
-  batch_size: int, dim: int, queue: int, ema: float, temperature: float
-) -> None:
-  if dim < 1:
-    raise ValueError(f"pretrain.dim is {dim}; it must be 1 or more.")
-  if queue < batch_size or queue % batch_size:
-    below = max(queue // batch_size, 1) * batch_size
-    raise ValueError(
-      f"pretrain.queue is {queue}; it must be a multiple of"
-      f" pretrain.batch_size, {batch_size}, such as {below} or"
-      f" {below + batch_size}."
-    )
-  if not 0 <= ema < 1:
-    raise ValueError(f"pretrain.ema is {ema}; it must be in [0, 1).")
-  if not temperature > 0:
-    raise ValueError(
-      f"pretrain.temperature is {temperature}; it must be above 0, such as 0.2."
-    )

@@ -16,9 +16,45 @@ import jax
 from ltjax.evaluation import monitors
 from ltjax.optim import recipe as recipes
 from ltjax.self_supervised import online_probe as online_probes
+from ltjax.settings import fields
+from ltjax.settings.fields import setting
 from ltjax.training import draw, step
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
+
+# Choices of `pretrain.name` that ask about two random views of an image.
+OF_VIEWS = ("moco", "simclr", "supcon", "sdclr", "byol", "swav", "fassl")
+
+
+def by(*names: str) -> fields.Readers:
+  """Returns what needs one of the tasks, or FASSL that starts from it.
+
+  Args:
+    *names: choices of `pretrain.name`.
+  """
+  return {"name": names}, {"name": ("fassl",), "prototypes.start": names}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The projection, and the loss on it, of tasks that compare embeddings."""
+
+  dim: int = setting(
+    128, "of the embeddings", least=1, size=True, when={"name": OF_VIEWS}
+  )
+  hidden: int = setting(
+    0,
+    "width of the projection's hidden layer; 0: as the features",
+    least=0,
+    size=True,
+    when={"name": OF_VIEWS},
+  )
+  temperature: float = setting(
+    0.2,
+    "of the loss",
+    above=0,
+    when=by("moco", "swav", "simclr", "supcon", "sdclr"),
+  )
 
 
 @dataclasses.dataclass(frozen=True)

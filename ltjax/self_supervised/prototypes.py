@@ -14,6 +14,7 @@ measure that is.
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -24,12 +25,30 @@ from ltjax import models
 from ltjax.losses import contrastive
 from ltjax.models import heads, projections
 from ltjax.self_supervised import encoder, pretext
+from ltjax.settings.fields import setting
 from ltjax.training import step
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
-INITS = ("random", "features")
 Views = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the first stage of FASSL can be told: of the block `prototypes`.
+
+  Source: Lin et al. (2023), "Frequency-aware self-supervised long-tailed
+    learning" (FASSL), Section 4.2.
+  """
+
+  # It has nothing to do with the number of classes.
+  count: int = setting(128, "K", least=1, size=True)
+  temperature: float = setting(0.2, "of the contrastive loss", above=0)
+  # As PyTorch's linear layer, which is the paper's; or the directions of a view
+  # of each, as the network sees it (in evaluation mode) before it is trained.
+  init: str = setting(
+    "random", "or of K training images", choices=("random", "features")
+  )
 
 
 def similarities(embeddings: jax.Array, prototypes: jax.Array) -> jax.Array:
@@ -97,10 +116,8 @@ def make(
   model: models.Model,
   setup: pretext.Setup,
   *,
+  settings: Settings,
   views: Views,
-  count: int = 128,
-  temperature: float = 0.2,
-  init: str = "random",
   dim: int = 128,
   hidden: int = 0,
 ) -> Stage:
@@ -111,30 +128,31 @@ def make(
 
   Args:
     name, model, setup: the stage's name, the network, and the images.
+    settings: of the prototypes.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    count: K, 1 or more; it has nothing to do with the number of classes.
-    temperature: of the contrastive loss, above 0.
-    init: `random`, as PyTorch's linear layer, which is the paper's; or
-      `features`: the directions of K training images, a view of each, as the
-      network sees them (in evaluation mode) before it is trained.
     dim: D, of the embeddings.
     hidden: width of the projection's hidden layer; 0: as wide as the features.
 
   Raises:
-    ValueError: as of `swav.make`, or if there are fewer images than prototypes.
+    ValueError: if the images are not square, the batch is larger than the set,
+      or there are fewer images than prototypes to be made of them.
 
-  Source: Lin et al. (2023), Section 3.2.1 and Algorithm 1; K and temperature of
-    Section 4.2.
+  Source: Lin et al. (2023), Section 3.2.1 and Algorithm 1.
   """
-  _check(name, count, temperature, init, len(setup.images))
+  count, num_images = settings.count, len(setup.images)
+  from_images = settings.init == "features"
+  if from_images and count > num_images:
+    raise ValueError(
+      f"{name}.count is {count} and {name}.init is 'features', but there are"
+      f" only {num_images} images to make prototypes of; lower the count, or"
+      f" set --config.{name}.init=random."
+    )
   encoder.check_square("fassl", model.image_shape)
   projection_key, prototype_key, step_key = jax.random.split(setup.key, 3)
   encode = encoder.heir(model, hidden=hidden, dim=dim, key=projection_key)
-  if init == "features":
+  if from_images:
     choice_key, view_key = jax.random.split(prototype_key)
-    chosen = jax.random.choice(
-      choice_key, len(setup.images), (count,), replace=False
-    )
+    chosen = jax.random.choice(choice_key, num_images, (count,), replace=False)
     # Read here, so that `init` below can be traced.
     few = np.asarray(setup.images[np.asarray(chosen)])
 
@@ -151,32 +169,8 @@ def make(
 
   return pretext.make(
     name,
-    task(encode, draw, views=views, temperature=temperature),
+    task(encode, draw, views=views, temperature=settings.temperature),
     setup,
     feature_dim=model.feature_dim,
     key=step_key,
   )
-
-
-def _check(
-  name: str, count: int, temperature: float, init: str, num_images: int
-) -> None:
-  if count < 1:
-    raise ValueError(
-      f"{name}.count is {count}; there must be 1 prototype or more, such as"
-      " 128."
-    )
-  if not 0 < temperature < float("inf"):
-    raise ValueError(
-      f"{name}.temperature is {temperature}; it must be above 0, such as 0.2."
-    )
-  if init not in INITS:
-    raise ValueError(
-      f"{name}.init is {init!r}; choose one of {', '.join(INITS)}."
-    )
-  if init == "features" and count > num_images:
-    raise ValueError(
-      f"{name}.count is {count} and {name}.init is 'features', but there are"
-      f" only {num_images} images to make prototypes of; lower the count, or"
-      f" set --config.{name}.init=random."
-    )

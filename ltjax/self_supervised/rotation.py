@@ -10,6 +10,7 @@ images of the set, such as a 6 and a 9.
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -19,12 +20,28 @@ from ltjax import models
 from ltjax.losses import classification
 from ltjax.models import heads
 from ltjax.self_supervised import encoder, pretext
+from ltjax.settings.fields import setting
 from ltjax.training import step
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
-ROTATIONS = ("one", "four")
 TURNS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What rotation prediction can be told: of the block `pretrain`.
+
+  Source: Yang & Xu's code for `one`, as often each in a batch; Gidaris et al.
+    (2018) for `four`, which is four times the work.
+  """
+
+  rotations: str = setting(
+    "one",
+    "of each image in a batch, or four",
+    choices=("one", "four"),
+    when=pretext.by("rotation"),
+  )
 
 
 def rotate(images: jax.Array, turns: jax.Array) -> jax.Array:
@@ -118,8 +135,8 @@ def make(
   model: models.Model,
   setup: pretext.Setup,
   *,
+  settings: Settings,
   transform: Callable[[jax.Array, jax.Array], jax.Array],
-  rotations: str = "one",
 ) -> Stage:
   """Returns the stage that trains `f` to tell rotations.
 
@@ -127,28 +144,27 @@ def make(
 
   Args:
     name, model, setup: the stage's name, the network, and the images.
+    settings: of rotation prediction.
     transform: the training transform; its images are turned.
-    rotations: `one` random rotation of each image, as often each in a batch
-      (the code of Yang & Xu), or all `four` (Gidaris et al.).
 
   Raises:
-    ValueError: if `rotations` is unknown, the images are not square, or the
-      batch is larger than the set.
+    ValueError: if the images are not square, or the batch is larger than the
+      set.
 
   Source: Gidaris et al. (2018), "Unsupervised representation learning by
     predicting image rotations"; Yang & Xu (2020), Section 4.2.
   """
-  if rotations not in ROTATIONS:
-    raise ValueError(
-      f"pretrain.rotations is {rotations!r}; choose one of"
-      f" {', '.join(ROTATIONS)}."
-    )
   encoder.check_square("rotation", model.image_shape)
   head_key, step_key = jax.random.split(setup.key)
 
   return pretext.make(
     name,
-    task(model, transform=transform, rotations=rotations, key=head_key),
+    task(
+      model,
+      transform=transform,
+      rotations=settings.rotations,
+      key=head_key,
+    ),
     setup,
     feature_dim=model.feature_dim,
     key=step_key,

@@ -192,8 +192,8 @@ def make(
     settings: of the student and its teacher.
 
   Raises:
-    ValueError: if a setting is out of its range, the images are not square, or
-      the batch is larger than the set.
+    ValueError: if there are no prototypes to weigh images by, the images are
+      not square, or the batch is larger than the set.
   """
   if settings.weighted and not inherit:
     raise ValueError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -21,80 +22,49 @@ from ltjax import models
 from ltjax.losses import clustering
 from ltjax.models import projections
 from ltjax.self_supervised import encoder, pretext
+from ltjax.settings.fields import setting
 from ltjax.training import sampling, step
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
-MARGINALS = ("uniform", "power")
+_setting = functools.partial(setting, when=pretext.by("swav"))
+_POWER = tuple(
+  {**needs, "marginal": ("power",)} for needs in pretext.by("swav")
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-  """What SwAV can be told; names and defaults are those of `config.pretrain`.
-
-  Attributes:
-    prototypes: K, 2 or more. More than there are classes: 100 to 500 for CIFAR.
-    temperature: of the prediction, above 0.
-    epsilon: softness of the codes, above 0. Where the loss stays at log K, a
-      smaller one helps.
-    iterations: of Sinkhorn's algorithm, 1 or more.
-    marginal: shares of the prototypes, `uniform` or `power`.
-    marginal_exponent: of `power`, 0 or more; 0 is uniform.
-    freeze: share of the steps, in [0, 1), in which the prototypes stay as they
-      were drawn, so that the embedding spreads first.
-    code_queue: Q, earlier embeddings of each view that take part in the codes,
-      a multiple of the batch size; 0 for none.
-    queue_start: share of the epochs, in [0, 1), before the queue takes part.
+class Settings(pretext.Settings):
+  """What SwAV can be told: of the block `pretrain`.
 
   Source: Caron et al. (2020), "Unsupervised learning of visual features by
     contrasting cluster assignments"; Assran et al. (2023), "The hidden uniform
     cluster prior in self-supervised learning" (PMSN), for `power`.
   """
 
-  prototypes: int = 128
-  temperature: float = 0.1
-  epsilon: float = 0.05
-  iterations: int = 3
-  marginal: str = "uniform"
-  marginal_exponent: float = 0.25
-  freeze: float = 0.01
-  code_queue: int = 0
-  queue_start: float = 0.15
-
-  def __post_init__(self):
-    if self.prototypes < 2:
-      raise ValueError(
-        f"pretrain.prototypes is {self.prototypes}; it must be 2 or more: with"
-        " one prototype all images have the same code."
-      )
-    for name in ("temperature", "epsilon"):
-      value = getattr(self, name)
-      if not 0 < value < float("inf"):
-        raise ValueError(
-          f"pretrain.{name} is {value}; it must be above 0, such as 0.1."
-        )
-    if self.iterations < 1:
-      raise ValueError(
-        f"pretrain.sinkhorn_iterations is {self.iterations}; it must be 1 or"
-        " more, such as 3."
-      )
-    if self.marginal not in MARGINALS:
-      raise ValueError(
-        f"pretrain.marginal is {self.marginal!r}; choose one of"
-        f" {', '.join(MARGINALS)}."
-      )
-    if not 0 <= self.marginal_exponent < float("inf"):
-      raise ValueError(
-        f"pretrain.marginal_exponent is {self.marginal_exponent}; it must be 0"
-        " or more, such as 0.25."
-      )
-    for name in ("freeze", "queue_start"):
-      value = getattr(self, name)
-      if not 0 <= value < 1:
-        raise ValueError(
-          f"pretrain.{name} is {value}; it is a share of the stage and must be"
-          " in [0, 1)."
-        )
+  # More than there are classes: 100 to 500 for CIFAR.
+  prototypes: int = _setting(128, "K", least=2)
+  # Where the loss stays at log K, a smaller one helps.
+  epsilon: float = _setting(0.05, "of Sinkhorn's codes", above=0)
+  sinkhorn_iterations: int = _setting(3, "of Sinkhorn's algorithm", least=1)
+  marginal: str = _setting(
+    "uniform", "power: a long tail of prototypes", choices=("uniform", "power")
+  )
+  marginal_exponent: float = setting(0.25, "of power", least=0, when=_POWER)
+  # So that the embedding spreads first.
+  freeze: float = _setting(
+    0.01, "share of the steps in which prototypes do not move", least=0, below=1
+  )
+  code_queue: int = _setting(
+    0, "earlier embeddings that codes take into account", least=0
+  )
+  queue_start: float = _setting(
+    0.15,
+    "share of the epochs before the queue is used",
+    least=0,
+    below=1,
+    size=True,
+  )
 
   def queue_from(self, *, batch_size: int, epochs: int, steps: int) -> int:
     """Returns the first step whose codes see the queue: started, and filled.
@@ -104,7 +74,7 @@ class Settings:
     Args:
       batch_size, epochs, steps: B, epochs of the stage, steps of an epoch.
     """
-    if self.code_queue < 0 or self.code_queue % batch_size:
+    if self.code_queue % batch_size:
       raise ValueError(
         f"pretrain.code_queue is {self.code_queue}; it must be a multiple of"
         f" pretrain.batch_size, {batch_size}, or 0 for no queue."
@@ -144,10 +114,8 @@ def make(
   model: models.Model,
   setup: pretext.Setup,
   *,
+  settings: Settings,
   views: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-  dim: int = 128,
-  hidden: int = 0,
-  **settings: Any,
 ) -> Stage:
   """Returns the stage that trains `f` to predict codes of other views.
 
@@ -158,34 +126,35 @@ def make(
 
   Args:
     name, model, setup: the stage's name, the network, and the images.
+    settings: of SwAV.
     views: makes two random views of each image, see `ltjax.augment.views`.
-    dim: D, of the embeddings.
-    hidden: width of the projection's hidden layer; 0: as wide as the features.
-    **settings: those of `Settings`.
 
   Raises:
-    ValueError: if a setting is out of its range, the images are not square, or
-      the batch is larger than the set.
+    ValueError: if the queue is never used, the images are not square, or the
+      batch is larger than the set.
   """
   encoder.check_square("swav", model.image_shape)
-  chosen = Settings(**settings)
   recipe = setup.recipe
   steps = sampling.steps_per_epoch(
     len(setup.images), recipe.batch_size, "pretrain"
   )
   projection_key, prototype_key, step_key = jax.random.split(setup.key, 3)
   network = encoder.fresh(
-    model, hidden=hidden, dim=dim, last_norm=False, key=projection_key
+    model,
+    hidden=settings.hidden,
+    dim=settings.dim,
+    last_norm=False,
+    key=projection_key,
   )
-  frozen_steps = round(chosen.freeze * recipe.epochs * steps)
+  frozen_steps = round(settings.freeze * recipe.epochs * steps)
   return pretext.make(
     name,
     task(
       network,
-      chosen,
+      settings,
       views=views,
       frozen_steps=frozen_steps,
-      queue_from=chosen.queue_from(
+      queue_from=settings.queue_from(
         batch_size=recipe.batch_size, epochs=recipe.epochs, steps=steps
       ),
       key=prototype_key,
@@ -227,7 +196,7 @@ def task(
         clustering.codes(
           of_view,
           epsilon=settings.epsilon,
-          iterations=settings.iterations,
+          iterations=settings.sinkhorn_iterations,
           marginal=marginal,
         )
         for of_view in scores

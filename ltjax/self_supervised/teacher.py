@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from ltjax.losses import density_weights
 from ltjax.optim import ema as averages
 from ltjax.self_supervised import encoder
-from ltjax.settings import fields
 from ltjax.settings.fields import setting
 
 PyTree = Any
@@ -77,9 +76,6 @@ class Settings:
     choices=("teacher", "frozen"),
     when=_WEIGHTED,
   )
-
-  def __post_init__(self):
-    fields.check(self, "student")
 
   @property
   def weighted(self) -> bool:

@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import jax
 
-from ltjax import require
 from ltjax.losses import consistency
 from ltjax.optim import ema
 from ltjax.semi_supervised import regularizer
 from ltjax.training import step
 from ltjax.training.state import ModelState
-
-BATCH_NORMS = ("batch", "ema")
 
 
 def make(
@@ -30,14 +27,12 @@ def make(
 
   Args:
     decay: of the moving average, in [0, 1), lower in the first steps
-      (`ema.decay_at`); 0: the student itself. Else a ValueError.
+      (`ema.decay_at`); 0: the student itself.
     batch_norm: `batch` or `ema`, see above.
 
   Source: Tarvainen & Valpola (2017), "Mean teachers are better role models",
     Section 2.
   """
-  require.within("semi.ema", decay, "[0, 1)", "such as 0.999")
-  require.choice("semi.teacher_batch_norm", batch_norm, BATCH_NORMS)
 
   def extra(state: ModelState):
     params, batch_stats, _ = step.network(state)

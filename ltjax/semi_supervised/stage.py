@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltjax import models, require
+from ltjax import models
 from ltjax.optim import schedules
 from ltjax.semi_supervised import regularizer as regularizers
 from ltjax.training import step
@@ -41,8 +41,6 @@ def algorithm(
 ) -> step.Algorithm:
   """Returns a supervised loss with a consistency term.
 
-  Settings out of range are a ValueError.
-
   Args:
     model: the network.
     regularizer: the consistency term.
@@ -53,11 +51,6 @@ def algorithm(
     weight: of the consistency term, 0 or more.
     rampup: share of the stage over which the weight rises, in [0, 1].
   """
-  require.within("semi.weight", weight, "[0, inf)")
-  if not 0 <= rampup <= 1:
-    raise ValueError(
-      f"semi.rampup is {rampup}; it is a share of the stage, in [0, 1]."
-    )
 
   def forward(params, batch_stats, view, train=True):
     # Apart, so that neither changes the statistics of the other.

@@ -15,7 +15,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ltjax import require
 from ltjax.losses import consistency
 from ltjax.semi_supervised import regularizer
 
@@ -25,13 +24,11 @@ def make(*, alpha: float = 0.6) -> regularizer.Regularizer:
 
   An image that was not visited yet has no target and adds nothing. One that is
   twice in a batch counts once, with the mean of its predictions. `alpha` is the
-  momentum of the averages, in [0, 1); 0 compares with the last visit. All
-  others are a ValueError.
+  momentum of the averages, in [0, 1); 0 compares with the last visit.
 
   Source: Laine & Aila (2017), "Temporal ensembling for semi-supervised
     learning", Algorithm 2; alpha of their experiments.
   """
-  require.within("semi.alpha", alpha, "[0, 1)")
 
   def penalty(forward, params, state, views):
     del forward, params

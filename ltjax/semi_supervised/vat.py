@@ -15,7 +15,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ltjax import require
 from ltjax.losses import consistency
 from ltjax.semi_supervised import regularizer
 
@@ -70,7 +69,6 @@ def make(
 
   `KL(p(x) || p(x + epsilon d))`, where d is the worst direction. p(x) and d are
   constants; BatchNorm is in training mode, its running statistics stay.
-  Settings out of range are a ValueError.
 
   Args:
     epsilon: Euclidean length of the move, in the units of normalised images.
@@ -80,12 +78,6 @@ def make(
   Source: Miyato et al. (2018), Equations 5 to 8. epsilon as in USB (Wang et
     al., 2022); for xi see above.
   """
-  require.within("semi.epsilon", epsilon, "(0, inf)")
-  require.within("semi.xi", xi, "(0, inf)")
-  if iterations < 1:
-    raise ValueError(
-      f"semi.iterations is {iterations}; the power method needs 1 or more."
-    )
 
   def penalty(forward, params, state, views):
     fixed, view, logits = jax.lax.stop_gradient(

@@ -5,16 +5,17 @@
       beta: float = setting(0.5, "lambda ~ Beta(beta, beta)", above=0)
 
 What a config's block holds, what `python -m ltjax.config METHOD` prints and
-whether anything reads a setting are read off the field; `of` and `check` refuse
-what is out of its range.
+whether anything reads a setting are read off the field, and so is the check of
+its range, once for all that a run reads: `registry.check_ranges`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
-import math
 from typing import Any, TypeVar
+
+from ltjax import require
 
 T = TypeVar("T")
 # What a setting needs to be read: any of these, each of which names settings
@@ -29,6 +30,7 @@ class Declared:
   Attributes:
     help: one line.
     choices: the values it may have; empty for any in range.
+    aliases: other words for a choice, and how to ask for each.
     least: it is this or more; None for no limit, as in the others.
     above: it is more than this.
     most: it is this or less.
@@ -42,6 +44,7 @@ class Declared:
 
   help: str
   choices: tuple[Any, ...] = ()
+  aliases: Mapping[str, str] | None = None
   least: float | None = None
   above: float | None = None
   most: float | None = None
@@ -50,33 +53,37 @@ class Declared:
   size: bool = False
   author_code: Any = None
 
+  @property
+  def interval(self) -> str:
+    """The range of a number, as `ltjax.require` has it."""
+    low = "(-inf" if self.above is None else f"({self.above:g}"
+    low = low if self.least is None else f"[{self.least:g}"
+    high = "inf)" if self.below is None else f"{self.below:g})"
+    high = high if self.most is None else f"{self.most:g}]"
+    return f"{low}, {high}"
+
   def limits(self) -> str:
     """Returns the range in words, empty if there is none."""
     if self.choices:
-      return f"choose one of {', '.join(map(str, self.choices))}"
-    low = self.least if self.least is not None else self.above
-    high = self.most if self.most is not None else self.below
-    if low is None and high is None:
-      return ""
-    if high is None:
-      return f"{low:g} or more" if self.above is None else f"above {low:g}"
-    left = "[" if self.above is None else "("
-    right = "]" if self.below is None else ")"
-    return f"in {left}{low:g}, {high:g}{right}"
-
-  def fits(self, value: Any) -> bool:
-    """Returns whether a value is a choice, or in range and finite."""
-    if self.choices:
-      return value in self.choices
-    if isinstance(value, bool) or not isinstance(value, int | float):
-      return True
+      return f"one of {', '.join(map(str, self.choices))}"
     return (
-      math.isfinite(value)
-      and (self.least is None or value >= self.least)
-      and (self.above is None or value > self.above)
-      and (self.most is None or value <= self.most)
-      and (self.below is None or value < self.below)
+      require.limit(self.interval).removesuffix("finite").removesuffix(" and ")
     )
+
+  def check(self, name: str, value: Any) -> None:
+    """Checks a value: a choice, or a number in range and finite.
+
+    Args:
+      name: of the setting, with its block.
+      value: numbers alone have ranges.
+
+    Raises:
+      ValueError: names the setting, its value and its range.
+    """
+    if self.choices:
+      require.choice(name, value, self.choices, self.aliases)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+      require.within(name, value, self.interval, about=self.help)
 
 
 def setting(default: Any, help: str, **declared: Any) -> Any:
@@ -113,30 +120,16 @@ def check(settings: Any, block: str) -> None:
     ValueError: names the setting, its value and its range.
   """
   for name, entry in declared(type(settings)).items():
-    value = getattr(settings, name)
-    if not entry.fits(value):
-      limits = (
-        entry.limits() if entry.choices else f"it must be {entry.limits()}"
-      )
-      raise ValueError(
-        f"{block}.{name} is {value!r}; {limits or 'it must be finite'}:"
-        f" {entry.help}."
-      )
+    entry.check(f"{block}.{name}", getattr(settings, name))
 
 
-def of(settings: type[T], block: str, values: Mapping[str, Any]) -> T:
+def of(settings: type[T], values: Mapping[str, Any]) -> T:
   """Returns the settings that a block of a config holds.
 
   Args:
     settings: a frozen dataclass; its own `__post_init__` may check how fields
       fit together.
-    block: the name of the block, for errors.
     values: its fields; those of others, such as of a recipe, are left alone.
-
-  Raises:
-    ValueError: if a value is out of its range.
   """
   names = declared(settings)
-  made = settings(**{n: values[n] for n in names if n in values})
-  check(made, block)
-  return made
+  return settings(**{n: values[n] for n in names if n in values})

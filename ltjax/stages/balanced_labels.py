@@ -109,11 +109,11 @@ def make(
 
   def finish(state: ModelState, trained: TrainState | None) -> ModelState:
     assert trained is None
-    total = 0.0
+    total = np.zeros((), np.float32)
     for view in range(images.shape[1]):
       x = predictor.features(state, images[:, view : view + 1])
       logits = predictor.model.head_apply(state.balanced_head, x)
-      total += np.asarray(jax.nn.softmax(logits + offset[None]))
+      total = total + np.asarray(jax.nn.softmax(logits + offset[None]))
     found = total / images.shape[1]
     labels = select(found, np.asarray(estimate_prior(found)), keep=keep)
     return state.replace(  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ltjax.losses import objective
 from ltjax.models import rescaling
 from ltjax.optim import recipe as recipes
+from ltjax.settings.fields import setting
 from ltjax.stages import features as feature_sources
 from ltjax.stages import head_rules
 from ltjax.training import class_probabilities, draw, inference, sampling, step
@@ -24,7 +25,6 @@ from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
 DATA = ("labeled", "all")
-BATCH_NORM = ("frozen", "update")
 # `power` is left out: its exponent is a setting of its own.
 SAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "power")
 # As blocks of a config's `loss`.
@@ -33,77 +33,78 @@ LOSSES = {
   "logit_adjustment": {"name": "logit_adjustment"},
   "class_balanced": {"name": "cross_entropy", "weights": "effective_number"},
 }
+_TRAINED = {"kind": ("crt", "lws")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a classifier stage can be told; names are those of config blocks.
+  """How a classifier is fitted on frozen features.
 
   Attributes:
     field: the config block, for errors.
-    kind: `crt` or `lws`, see `rules`.
-    min_steps: steps that the stage takes at least, by more epochs than the
-      recipe's where these have fewer; 0 for none.
-    views: augmented views cached per image; 0 for the plain image.
-    batch_norm: `frozen`, or `update`: parameters are frozen, but BatchNorm is
-      in training mode and its statistics move on. Nothing can be cached then:
-      each draw is augmented anew, and `views` has to be 1.
-    sampler: `class_balanced`, or another of `SAMPLERS` (`random` is an ablation
-      of Table 3).
-    loss: `cross_entropy`; or `logit_adjustment` with tau 1, the balanced
-      softmax, which does to randomly drawn images what re-sampling does; or
-      `class_balanced`, weights by effective numbers of beta 0.9999.
-    max_norm: bound of the length of each class's vector, kept to after each
-      step: the share of the way from the shortest to the longest one at the
-      stage's start, up to 1; 0 for no bound.
+    kind: `crt` or `lws`, see `head_rules`.
     data: the `labeled` images, or `all` with pseudo labels (an ablation of
       Table 3).
 
+  Raises:
+    ValueError: if settings do not fit together.
+
   Source: Liu et al., Section 3.4, Stage 3; Kang et al. (2020); for the losses
-    Ren et al. (2020), "Balanced meta-softmax", and Cui et al. (2019); for the
+    Ren et al. (2020), "Balanced meta-softmax", which does to randomly drawn
+    images what re-sampling does, and Cui et al. (2019), beta 0.9999; for the
     bound Alshammari et al. (2022), "Long-tailed recognition via weight
     balancing".
   """
 
   field: str = "classifier"
   kind: str = "crt"
-  min_steps: int = 0
-  views: int = 10
-  batch_norm: str = "frozen"
-  sampler: str = "class_balanced"
-  loss: str = "cross_entropy"
-  max_norm: float = 0.0
   data: str = "labeled"
+  min_steps: int = setting(
+    0,
+    "steps at least, by more epochs where these have fewer",
+    least=0,
+    size=True,
+  )
+  views: int = setting(
+    10,
+    "augmented views cached per image; 0: the plain image",
+    least=0,
+    size=True,
+  )
+  # With `update` parameters are frozen, but BatchNorm is in training mode.
+  # Nothing can be cached then: each draw is augmented anew.
+  batch_norm: str = setting(
+    "frozen",
+    "whether BatchNorm's statistics move on, with `views` of 1",
+    choices=("frozen", "update"),
+  )
+  sampler: str = setting(
+    "class_balanced",
+    "how images are drawn",
+    choices=SAMPLERS,
+    when=_TRAINED,
+  )
+  loss: str = setting(
+    "cross_entropy",
+    "others than the first balance themselves, with the sampler random",
+    choices=tuple(LOSSES),
+    when=_TRAINED,
+  )
+  max_norm: float = setting(
+    0.0,
+    "bound of lengths, from a trained head's shortest to its longest; 0: none",
+    least=0,
+    most=1,
+    when={"kind": ("crt",)},
+  )
 
   def __post_init__(self):
-    for name, known in (
-      ("sampler", SAMPLERS),
-      ("loss", LOSSES),
-      ("data", DATA),
-      ("batch_norm", BATCH_NORM),
-    ):
-      value = getattr(self, name)
-      if value not in known:
-        raise ValueError(
-          f"{self.field}.{name} is {value!r}; choose one of {', '.join(known)}."
-        )
-    for name in ("views", "min_steps"):
-      value = getattr(self, name)
-      if value < 0:
-        raise ValueError(
-          f"{self.field}.{name} is {value}; it must be 0 or more."
-        )
     if self.batch_norm == "update" and self.views != 1:
       raise ValueError(
         f"{self.field}.views is {self.views}, but with {self.field}.batch_norm"
         "=update nothing is cached: each draw is a new view of the image. Set"
         f" --config.{self.field}.views=1, or --config.{self.field}.batch_norm="
         "frozen."
-      )
-    if not 0 <= self.max_norm <= 1:
-      raise ValueError(
-        f"{self.field}.max_norm is {self.max_norm}; it must be 0, for no bound,"
-        " to 1, the longest vector."
       )
     if self.max_norm and self.kind != "crt":
       raise ValueError(
@@ -124,7 +125,7 @@ def of(field: str, block: Mapping[str, Any]) -> Settings:
   """Returns the settings that a block of a config holds.
 
   `field` is `classifier` or `refit`; fields of `block` that are not those of
-  `Settings` are left alone. What does not fit is a ValueError.
+  `Settings` are left alone. What does not fit together is a ValueError.
   """
   names = [entry.name for entry in dataclasses.fields(Settings)]
   return Settings(field, **{n: block[n] for n in names if n in block})

@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ltjax import models
 from ltjax.losses import classification, consistency
@@ -43,18 +42,13 @@ def algorithm(
   Args:
     model: the network.
     transform: `(key, uint8 [B, H, W, C]) -> float [B, H, W, C]`.
-    weight: lambda of the paper; 0: cross-entropy; below: a ValueError.
+    weight: lambda of the paper, 0 or more; 0: cross-entropy.
     memory_reset: `keep` the memory of earlier stages, or start from `uniform`
       rows 1 / C (the authors' code; it adds a pull towards uniform predictions
       in the first epoch of each loop).
 
   Source: Liu et al., Equations 2 to 4.
   """
-  _choose("memory_reset", memory_reset, MEMORY_RESETS)
-  if not (weight >= 0 and np.isfinite(weight)):
-    raise ValueError(
-      f"consistency.weight is {weight}; it must be 0 or more and finite."
-    )
 
   def memory(state: ModelState) -> jax.Array:
     if memory_reset == "uniform":
@@ -108,8 +102,6 @@ def drawn(
 
   Source: Liu et al., Section 3.4, Stage 2.
   """
-  _choose("sampler", sampler, SAMPLERS)
-  _choose("data", data, DATA)
   make = draw.everything if data == "all" else draw.labeled
   return make(
     samples,
@@ -122,14 +114,6 @@ def drawn(
 def parts(schedule_over: str, loops: int) -> int:
   """Returns over how many loops the learning rate follows one schedule.
 
-  Each `loop` has its own, or the `run` of all has one; else a ValueError.
+  Each `loop` has its own, or the `run` of all has one.
   """
-  _choose("schedule_over", schedule_over, SCHEDULE_OVER)
   return loops if schedule_over == "run" else 1
-
-
-def _choose(field: str, value: str, known: tuple[str, ...]) -> None:
-  if value not in known:
-    raise ValueError(
-      f"consistency.{field} is {value!r}; choose one of {', '.join(known)}."
-    )

@@ -30,7 +30,7 @@ Terms = tuple[tuple[float, jax.Array | None], ...]
 
 
 def pseudo_label_terms(
-  *, omega: float, reduction: str, num_labeled: int, field: str
+  *, omega: float, reduction: str, num_labeled: int
 ) -> Callable[[jax.Array], Terms]:
   """Returns what makes the terms of a batch's loss: `L(D_L) + omega L(D_U)`.
 
@@ -48,27 +48,14 @@ def pseudo_label_terms(
     omega: weight of the pseudo labels, 0 or more.
     reduction: `examples` or `parts`.
     num_labeled: how many images are labeled; they come first.
-    field: the config block, for errors.
 
   Returns:
     `index int32 [B] -> ((factor, weights fp32 [B] or None), ...)`; the loss is
     the sum of `factor * objective(..., example_weights=weights)`. A part
     without an example in the batch adds nothing.
 
-  Raises:
-    ValueError: if the reduction is unknown, or omega out of range.
-
   Source: Yang & Xu (2020), Section 2.2.
   """
-  if reduction not in REDUCTIONS:
-    raise ValueError(
-      f"{field}.reduction is {reduction!r}; choose one of"
-      f" {', '.join(REDUCTIONS)}."
-    )
-  if not 0 <= omega < float("inf"):
-    raise ValueError(
-      f"{field}.omega is {omega}; it must be 0 or more and finite."
-    )
 
   def of_part(part: jax.Array) -> jax.Array:
     # The objective's mean divides by B, and this undoes it.
@@ -188,7 +175,7 @@ def make(
   else:
     drawn = draw.labeled(samples, recipe.batch_size, **choices)
   terms = pseudo_label_terms(
-    omega=omega, reduction=reduction, num_labeled=len(labels), field=field
+    omega=omega, reduction=reduction, num_labeled=len(labels)
   )
   train = algorithm(model, transform=transform, minimize=minimize, terms=terms)
   if fresh:

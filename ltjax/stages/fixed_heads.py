@@ -40,14 +40,10 @@ def ncm(
     report: rows to write when the stage is over.
 
   Raises:
-    ValueError: if `features` is unknown, or a class has no image.
+    ValueError: if a class has no image.
 
   Source: Kang et al. (2020), Section 4.2.
   """
-  try:
-    heads.check_ncm(features)
-  except ValueError as error:
-    raise ValueError(f"{field}.ncm_features: {error}") from None
   num_classes = predictor.model.num_classes
   counts = np.bincount(np.asarray(labels), minlength=num_classes)
   if not counts.all():

@@ -58,10 +58,7 @@ def make(name: str, model: models.Model, *, field: str) -> Rule:
       ),
       head=lambda params, frozen: params,
     )
-  if name != "lws":
-    raise ValueError(
-      f"{field}.kind is {name!r}; choose one of {', '.join(NAMES)}."
-    )
+  assert name == "lws", name
   rescaling.check_linear(
     jax.eval_shape(model.head_init, jax.random.key(0)), f"{field}.kind={name}"
   )

@@ -160,8 +160,10 @@ class Solver:
       return fit(x, y, w, l2=l2, steps=steps, **settings)
 
     def curve(learned: Any, held: Any) -> jax.Array:
+      x, y, w = learned
+
       def score(l2: jax.Array) -> jax.Array:
-        logits = model.head_apply(solve(*learned, l2), held[0])
+        logits = model.head_apply(solve(x, y, w, l2), held[0])
         return class_mean_nll(logits + offset[None], *held[1:])
 
       return jax.lax.map(score, jnp.array(GRID, jnp.float32))

@@ -61,11 +61,6 @@ def make(
 
   Source: Liu et al., Section 3.4, Stage 1.
   """
-  if transform not in TRANSFORMS:
-    raise ValueError(
-      f"pseudo_label.transform is {transform!r}; choose one of"
-      f" {', '.join(TRANSFORMS)}."
-    )
   if len(images) == 0:
     raise ValueError(
       "There are no unlabeled images to assign pseudo labels to. Raise"

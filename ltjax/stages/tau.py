@@ -32,8 +32,7 @@ class Chooser:
     field, switch: the config block, such as `classifier`, and its `select`.
 
   Raises:
-    ValueError: if tau is outside [0, 2], or there are no validation images to
-      choose it on.
+    ValueError: if there are no validation images to choose tau on.
 
   Source: Kang et al. (2020), Section 4.3; the grid is their code's.
   """
@@ -49,8 +48,6 @@ class Chooser:
     field: str,
     switch: str,
   ):
-    if not 0 <= tau <= GRID[-1]:
-      raise ValueError(f"{field}.tau is {tau}; it must be 0 to {GRID[-1]:g}.")
     if select and len(labels) == 0:
       raise ValueError(
         f"{field}.{switch} chooses tau on validation images, never on test"

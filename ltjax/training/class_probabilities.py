@@ -118,21 +118,6 @@ def over_epochs(
   return lambda epoch: fixed
 
 
-def check(settings: Mapping[str, Any]) -> None:
-  """Checks a config's `sampler` block, before there are counts to draw by.
-
-  An unknown name, or a number out of range, is a ValueError.
-  """
-  over_epochs(settings, np.ones(1), epochs=1)
-  defer = settings["defer"]
-  require.within(
-    "sampler.defer",
-    defer,
-    "[0, 1)",
-    "the share of the epochs before re-sampling begins",
-  )
-
-
 def _checked(counts: np.ndarray) -> np.ndarray:
   counts = np.asarray(counts, np.float64)
   if not np.any(counts > 0):

@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltjax import require
 from ltjax.data.host import host_images
-from ltjax.training import class_probabilities, sampling, step
+from ltjax.training import sampling, step
 from ltjax.training.state import ModelState
 
 RANDOM: Mapping[str, Any] = types.MappingProxyType(
@@ -159,7 +158,6 @@ def _singles(
     )
     return arrays | also(state), stream
 
-  class_probabilities.check(sampler)
   steps = sampling.steps_per_epoch(num, batch_size, field)
   return step.Data(steps, batch_size, prepare)
 
@@ -180,12 +178,10 @@ def pairs(
   Args:
     samples, field, sampler: as of `labeled`, as are errors.
     batch_size: labeled images in a step.
-    ratio: unlabeled images to a labeled one, 1 or more, else a ValueError.
+    ratio: unlabeled images to a labeled one, 1 or more.
   """
-  class_probabilities.check(sampler)
   num_labeled = len(samples.labels)
   num_unlabeled = len(samples.images) - num_labeled
-  require.at_least(f"{field}.unlabeled_ratio", ratio, 1)
   if num_unlabeled == 0:
     raise ValueError(
       "There are no unlabeled images for a consistency term. Raise"

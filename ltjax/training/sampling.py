@@ -171,7 +171,6 @@ def make(
   Source: Kang et al. (2020), Section 3; for the deferral Cao et al. (2019),
     Section 3.3.
   """
-  class_probabilities.check(settings)
   labels = np.asarray(labels)
   at_random = random(len(labels), batch_size, seed=seed, stage=stage)
   if settings["name"] == "random":

@@ -6,16 +6,16 @@ import toys
 from ltjax import config as configs
 from ltjax import methods
 from ltjax.config import check as config_check
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.losses import objective
 
-every_row = pytest.mark.parametrize("row", presets.ROWS)
+every_row = pytest.mark.parametrize("row", rows.ROWS)
 
 
 @every_row
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_a_row_passes_the_checks(row, variant):
-  config = presets.apply(configs.default(variant), row)
+  config = rows.apply(configs.default(variant), row)
   config_check.check(config)
   assert config.method in methods.METHODS
   made = objective.make(
@@ -30,14 +30,14 @@ def test_a_row_passes_the_checks(row, variant):
 @every_row
 def test_a_row_builds_its_stages(row):
   """On the toy, whose head is linear: LDAM then says what it needs."""
-  config = presets.apply(toys.config(), row)
+  config = rows.apply(toys.config(), row)
   for block in toys.BLOCKS:
     config[block].warmup_epochs = 0
   if config.pretrain.name == "moco":
     config.pretrain.queue = 2 * toys.BATCH
   config.classifier.select_tau = False
   config.prototypes.count = toys.N
-  stages = methods.stages(config.method, toys.learner(), config)
+  stages = methods.stages(toys.learner(), config)
   assert stages[-1].report is not None
   assert len({stage.name for stage in stages}) == len(stages)
   trains = [stage.name for stage in stages if stage.steps]
@@ -48,7 +48,7 @@ def test_a_row_builds_its_stages(row):
 
 def test_rows_of_table_2_of_yang_and_xu_differ_in_these_settings():
   def chosen(row):
-    config = presets.apply(configs.default(), row)
+    config = rows.apply(configs.default(), row)
     loss, sampler = config.loss, config.sampler
     return (
       *(loss.name, loss.weights, loss.defer),
@@ -77,7 +77,7 @@ def test_the_schedule_of_cao_et_al():
   """160 and 180 of 200 epochs, five of warm-up; other lengths in proportion."""
   config = configs.default()
   config.semi.epochs = 40
-  presets.ldam_schedule(config)
+  rows.ldam_schedule(config)
   for name in ("pretrain", "embedding", "pseudo", "semi"):
     block = config[name]
     assert (block.schedule, block.milestones) == ("step", (0.8, 0.9))
@@ -88,15 +88,15 @@ def test_the_schedule_of_cao_et_al():
 
 
 def test_ldam_brings_its_schedule_and_head():
-  config = presets.apply(configs.default(), "ldam_drw")
+  config = rows.apply(configs.default(), "ldam_drw")
   assert config.model.head == "cosine" and config.model.head_scale == 30.0
   assert config.embedding.schedule == "step"
-  assert presets.apply(configs.default(), "ce").embedding.schedule == "cosine"
+  assert rows.apply(configs.default(), "ce").embedding.schedule == "cosine"
 
 
 def test_the_rows_of_table_3_of_liu_et_al():
   def chosen(row):
-    config = presets.apply(configs.default(), row)
+    config = rows.apply(configs.default(), row)
     return (
       *(config.consistency.sampler, config.refit.sampler),
       *(config.consistency.data, config.refit.data),
@@ -113,10 +113,10 @@ def test_the_rows_of_table_3_of_liu_et_al():
 
 
 def test_the_authors_variant_of_rows():
-  paper = presets.apply(configs.default(), "cb_focal")
-  author = presets.apply(configs.default("author_code"), "cb_focal")
+  paper = rows.apply(configs.default(), "cb_focal")
+  author = rows.apply(configs.default("author_code"), "cb_focal")
   assert not paper.loss.weighted_focal and author.loss.weighted_focal
-  author = presets.apply(configs.default("author_code"), "ldam_drw_du")
+  author = rows.apply(configs.default("author_code"), "ldam_drw_du")
   assert author.pseudo.batch_size == 256 and author.loss.counts == "all"
 
 
@@ -124,7 +124,7 @@ def test_the_weight_decay_of_bcl_is_its_authors_in_their_variant():
   for variant, decay in (("paper", 1e-4), ("author_code", 5e-4)):
     for row, expected in (("bcl_i", decay), ("bcl_d", decay), ("sdclr", 1e-4)):
       config = configs.default(variant)
-      presets.fassl_on_cifar(config, row, num_classes=10, split=0)
+      rows.fassl_on_cifar(config, row, num_classes=10, split=0)
       assert config.pretrain.weight_decay == expected
 
 
@@ -133,8 +133,8 @@ def test_rates_of_lars_are_in_proportion_to_the_batch():
   for row, rate, decay in (("byol", 3.2, 1.5e-6), ("swav", 4.8, 1e-6)):
     found = configs.default()
     found.pretrain.batch_size = 4096
-    plain = presets.apply(found.copy_and_resolve_references(), row).pretrain
-    found = presets.apply(found, f"{row}_lars").pretrain
+    plain = rows.apply(found.copy_and_resolve_references(), row).pretrain
+    found = rows.apply(found, f"{row}_lars").pretrain
     changed = {
       "optimizer": "lars",
       "learning_rate": pytest.approx(rate),
@@ -146,19 +146,19 @@ def test_rates_of_lars_are_in_proportion_to_the_batch():
 def test_which_rows_need_unlabeled_images():
   needing = {
     row
-    for row in presets.ROWS
-    if presets.needs_unlabeled(presets.apply(configs.default(), row))
+    for row in rows.ROWS
+    if rows.needs_unlabeled(rows.apply(configs.default(), row))
   }
   assert {"sslt", "pseudo_label_d", "ce_du", "ce_vat"} <= needing
   assert not needing & {"ce", "ldam_drw_ssp", "decoupling", "ncm"}
-  config = presets.apply(configs.default(), "ce_ssp")
+  config = rows.apply(configs.default(), "ce_ssp")
   config.pretrain.data = "all"
-  assert presets.needs_unlabeled(config)
+  assert rows.needs_unlabeled(config)
 
 
 def test_an_unknown_row_is_refused():
   with pytest.raises(ValueError) as caught:
-    presets.apply(configs.default(), "ldam_drv")
+    rows.apply(configs.default(), "ldam_drv")
   assert str(caught.value).startswith("row is 'ldam_drv'; choose one of ")
   assert str(caught.value).endswith("Did you mean 'ldam_drw'?")
 
@@ -170,7 +170,7 @@ def test_an_unknown_row_is_refused():
 def test_the_length_of_fassl_on_cifar(row, epochs, batch_size):
   """Labels are learned from in a tenth of the epochs."""
   config = configs.default()
-  presets.fassl_on_cifar(config, row, num_classes=10, split=3, per_class=40)
+  rows.fassl_on_cifar(config, row, num_classes=10, split=3, per_class=40)
   assert config.pretrain.epochs == epochs
   assert config.pretrain.batch_size == batch_size
   assert (config.prototypes.epochs, config.student.epochs) == (200, 500)

@@ -9,9 +9,7 @@ import pytest
 from ltjax.data import records
 from ltjax.data.files import array_records
 from ltjax.data.host import image_files
-from ltjax.data.sources import labeled as sources
-from ltjax.data.sources import record_labels
-from ltjax.data.sources import unlabeled as pools
+from ltjax.data.sources import labeled, record_labels, unlabeled
 
 COUNTS = {"train": (7, 5, 3), "test": (2, 2, 2)}
 
@@ -40,7 +38,7 @@ def same(found, wanted):
 
 
 def load(name, **settings):
-  return sources.load(name, image_size=8, pictures=reader, **settings)
+  return labeled.load(name, image_size=8, pictures=reader, **settings)
 
 
 def test_a_folder_in_shards_is_the_same_set(
@@ -82,8 +80,8 @@ def test_a_set_without_test_part_gets_one(tree, tmp_path):
 def test_shards_serve_as_a_pool(tree, tmp_path):
   records.write(tree, tmp_path / "out")
   settings = {"image_shape": (8, 8, 3), "pictures": reader}
-  pool = pools.load_pool(f"arrayrecord:{tmp_path / 'out'}", **settings)
-  wanted = pools.load_pool(f"folder:{tree / 'train'}", **settings)
+  pool = unlabeled.load_pool(f"arrayrecord:{tmp_path / 'out'}", **settings)
+  wanted = unlabeled.load_pool(f"folder:{tree / 'train'}", **settings)
   np.testing.assert_array_equal(
     np.asarray(pool.images), np.asarray(wanted.images)
   )
@@ -92,8 +90,8 @@ def test_shards_serve_as_a_pool(tree, tmp_path):
 
 def test_pictures_need_a_size():
   for load_it in (
-    lambda name: sources.load(name),
-    lambda name: pools.load_pool(name, image_shape=(8, 8, 3)),
+    lambda name: labeled.load(name),
+    lambda name: unlabeled.load_pool(name, image_shape=(8, 8, 3)),
   ):
     with pytest.raises(ValueError, match="arrayrecord:x: set data.image_size"):
       load_it("arrayrecord:x")

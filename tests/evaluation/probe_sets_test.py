@@ -102,8 +102,3 @@ def test_more_shots_than_a_class_has():
   message = "shots is 5, but d has only 4 labeled images; .* to 4 or less"
   with pytest.raises(ValueError, match=message):
     choose("few_shot", toys.task(), shots=5)
-
-
-def test_negative_shots():
-  with pytest.raises(ValueError, match="shots is -1; it must be 0 or more"):
-    choose("few_shot", toys.task(), shots=-1)

@@ -131,11 +131,6 @@ def test_custom_is_the_block_itself():
     ({"protocols": "simclr,simclr"}, "'simclr' twice"),
     ({"protocols": "knn"}, "ends with 'knn'.*protocols=knn,sdclr_fewshot"),
     ({"protocols": "custom,knn_pool"}, "ends with 'knn_pool'.* none. Put"),
-    ({"protocols": "custom", "images": "all"}, "images is 'all'; .*few_shot"),
-    ({"protocols": "custom", "select": "best"}, "select is 'best'.*validation"),
-    ({"protocols": "custom", "views": -1}, "views is -1; it must be 0 or more"),
-    ({"protocols": "custom", "epochs": 0}, "probe: epochs is 0"),
-    ({"sdclr_learning_rate": 0.0}, "sdclr_learning_rate: .* is 0.0; .*above 0"),
   ],
 )
 def test_names_and_settings_that_do_not_fit(changes, message):

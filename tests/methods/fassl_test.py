@@ -6,7 +6,7 @@ import pytest
 import toys
 
 from ltjax import methods
-from ltjax.methods import fassl, pretraining, views
+from ltjax.methods import pretraining, views
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,7 +127,7 @@ def test_all_images_have_a_class_in_the_report(learner, tmp_path):
 
 
 def test_a_method_can_begin_with_it(learner, tmp_path):
-  made = methods.stages("supervised", learner, given(method="supervised"))
+  made = methods.stages(learner, given(method="supervised"))
   names = [stage.name for stage in made]
   assert names == ["pretrain", "prototypes", "student", "embedding"]
   _, rows = toys.execute(tmp_path, learner, made)
@@ -147,4 +147,4 @@ def test_a_method_can_begin_with_it(learner, tmp_path):
 )
 def test_bad_settings(learner, changes, message):
   with pytest.raises(ValueError, match=message):
-    list(fassl.stages(learner, given(**changes)))
+    methods.stages(learner, given(method="probe", **changes))

@@ -209,14 +209,21 @@ def test_it_is_on_every_device(trained):
       {"name": "la"},
       "posthoc.name is 'la'; choose one of none, logit_adjustment, threshold_",
     ),
-    ({"name": "none"}, "posthoc.name is 'none'"),
-    ({"tau": -1.0}, "posthoc.tau is -1.0; it must be 0 to 2"),
-    ({"costs": (1, 1, 1, 1)}, "belongs to threshold_moving; logit_adjustment"),
+    (
+      {"name": "tau_norm", "tau": -1.0},
+      r"posthoc.tau is -1.0; it must be in \[0, 2\]",
+    ),
   ],
 )
-def test_settings_that_do_not_fit_are_refused(learner, settings, message):
+def test_settings_out_of_range_are_refused(learner, settings, message):
+  changes = {f"posthoc__{name}": value for name, value in settings.items()}
   with pytest.raises(ValueError, match=message):
-    toys.posthoc_stage(learner, **settings)
+    toys.stages("supervised", learner, **changes)
+
+
+def test_costs_belong_to_threshold_moving(learner):
+  with pytest.raises(ValueError, match="threshold_moving; logit_adjustment"):
+    toys.posthoc_stage(learner, costs=(1, 1, 1, 1))
 
 
 @pytest.mark.parametrize(

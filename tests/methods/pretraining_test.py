@@ -23,7 +23,9 @@ def config(name, **changes):
 
 def test_none_is_no_stage(learner):
   assert list(pretraining.stages(learner, config("none"))) == []
-  names = [s.name for s in methods.stages("decoupling", learner, toys.config())]
+  names = [
+    s.name for s in methods.stages(learner, toys.config(method="decoupling"))
+  ]
   assert names == ["embedding", "classifier"]
 
 
@@ -45,7 +47,7 @@ def test_stage_of_the_config(learner, name, data, images):
 
 def test_decoupling_starts_from_the_embedding(learner, tmp_path):
   """The next stage sees the new embedding and the fresh heads."""
-  made = methods.stages("decoupling", learner, config("rotation"))
+  made = methods.stages(learner, config("rotation", method="decoupling"))
   assert [stage.name for stage in made] == [
     "pretrain",
     "embedding",
@@ -75,20 +77,20 @@ def test_decoupling_starts_from_the_embedding(learner, tmp_path):
     ),
     ("rotation", {"pretrain__data": "unlabeled"}, "choose one of labeled, all"),
     ("rotation", {"pretrain__rotations": "two"}, "choose one of one, four"),
-    ("rotation", {"pretrain__epochs": 0}, "pretrain: epochs is 0"),
+    ("rotation", {"pretrain__epochs": 0}, "pretrain.epochs is 0"),
     ("moco", {"pretrain__queue": 48}, "queue is 48, .* only 40 .* negatives"),
     ("moco", {"pretrain__queue": 36}, "such as 32 or 40"),
     ("moco", {"pretrain__batch_size": 1}, "needs 2 or more"),
-    ("moco", {"pretrain__schedule": "steps"}, "pretrain: "),
+    ("moco", {"pretrain__schedule": "steps"}, "pretrain.schedule is"),
   ],
 )
 def test_bad_settings(learner, name, changes, message):
   with pytest.raises(ValueError, match=message):
-    list(pretraining.stages(learner, config(name, **changes)))
+    methods.stages(learner, config(name, method="supervised", **changes))
 
 
 def test_all_images_are_more_than_the_labeled_ones():
   learner = toys.learner(unlabeled=(0,) * toys.C)
   block = config("rotation", pretrain__data="all", method="supervised")
   with pytest.raises(ValueError, match="pretrain.data is 'all', but there are"):
-    methods.stages("supervised", learner, block)
+    methods.stages(learner, block)

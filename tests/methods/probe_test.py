@@ -12,7 +12,7 @@ from ltjax.evaluation import knn
 
 def stages(learner, **changes):
   settings = toys.config(method="probe", **changes)
-  return methods.stages("probe", learner, settings)
+  return methods.stages(learner, settings)
 
 
 def evaluations(rows):

@@ -14,7 +14,7 @@ def execute(folder, learner, **changes):
   """Returns `(states after each stage by name, rows)`."""
   seen = []
   config = toys.config(method="pseudo_label", **changes)
-  stages = methods.stages("pseudo_label", learner, config)
+  stages = methods.stages(learner, config)
   stages = toys.watched(stages, seen)
   _, rows = toys.execute(folder, learner, stages)
   return dict(zip([s.name for s in stages], seen, strict=True)), rows
@@ -35,7 +35,7 @@ def execute(folder, learner, **changes):
 )
 def test_its_stages(base, names):
   stages = methods.stages(
-    "pseudo_label", toys.learner(), toys.config(pseudo__base=base)
+    toys.learner(), toys.config(method="pseudo_label", pseudo__base=base)
   )
   assert [stage.name for stage in stages] == names
   final = stages[names.index("pseudo/embedding")]
@@ -67,7 +67,7 @@ def test_what_it_reports(base, titles, tmp_path):
 def test_it_starts_anew(tmp_path):
   """From scratch the final model does not depend on the base's weights."""
   learner = toys.learner()
-  stages = methods.stages("pseudo_label", learner, toys.config())
+  stages = methods.stages(learner, toys.config(method="pseudo_label"))
   last = stages[-1]
   state = learner.init()
   other = state.replace(
@@ -76,7 +76,7 @@ def test_it_starts_anew(tmp_path):
   toys.assert_same(last.init(state), last.init(other))
   assert toys.differ(last.init(state).params["backbone"], state.backbone)
   tuned = methods.stages(
-    "pseudo_label", learner, toys.config(pseudo__start="base")
+    learner, toys.config(method="pseudo_label", pseudo__start="base")
   )[-1]
   toys.assert_same(tuned.init(state).params["backbone"], state.backbone)
 
@@ -85,7 +85,7 @@ def test_weight_0_is_training_on_the_labeled_images(tmp_path):
   """The pseudo labels then have no influence on the gradient."""
   learner = toys.learner()
   stages = methods.stages(
-    "pseudo_label", learner, toys.config(pseudo__omega=0.0)
+    learner, toys.config(method="pseudo_label", pseudo__omega=0.0)
   )
   last, results = stages[-1], []
   for label in (0, 3):
@@ -103,9 +103,10 @@ def test_omega_weighs_pseudo_labeled_examples(tmp_path):
   moved = {}
   for omega in (0.0, 0.5, 2.0):
     last = methods.stages(
-      "pseudo_label",
       learner,
-      toys.config(pseudo__omega=omega, pseudo__start="base"),
+      toys.config(
+        method="pseudo_label", pseudo__omega=omega, pseudo__start="base"
+      ),
     )[-1]
     *_, after = toys.one_step(last, state)
     moved[omega] = toys.host(after.params["head"])["kernel"]
@@ -122,9 +123,12 @@ def test_parts_are_a_mean_each():
   batch = np.array([0, 39, *range(40, 46)], np.int32)  # two labels and six
   for omega, reduction in ((0.0, "parts"), (0.5, "parts"), (1.0, "examples")):
     config = toys.config(
-      pseudo__omega=omega, pseudo__reduction=reduction, pseudo__start="base"
+      method="pseudo_label",
+      pseudo__omega=omega,
+      pseudo__reduction=reduction,
+      pseudo__start="base",
     )
-    last = methods.stages("pseudo_label", learner, config)[-1]
+    last = methods.stages(learner, config)[-1]
     arrays, _ = last.prepare(state)
     after = toys.jitted(last.step)(last.init(state), batch, arrays)
     losses[omega] = float(after.totals["loss"])
@@ -142,7 +146,7 @@ def test_counts_are_of_labels_or_of_all():
     ("all", (toys.LABELED[0] + toys.M, *toys.LABELED[1:])),
   ):
     stages = methods.stages(
-      "pseudo_label", learner, toys.config(loss__counts=counts)
+      learner, toys.config(method="pseudo_label", loss__counts=counts)
     )
     arrays, _ = stages[-1].prepare(state)
     np.testing.assert_array_equal(arrays["counts"], expected)
@@ -152,7 +156,7 @@ def test_fine_tuned_it_is_one_loop_of_sslt_without_consistency(tmp_path):
   """The same steps on the same batches, which a stage draws by its name."""
   learner, seen = toys.learner(pad=1, flip=True), []
   config = presets.apply(toys.config(), "pseudo_label_d_finetuned")
-  ours = methods.stages("pseudo_label", learner, config)
+  ours = methods.stages(learner, config)
   theirs = toys.stages("sslt", learner, loops=1, consistency__weight=0.0)
   first = toys.watched(theirs[:3], seen)
   state, _ = toys.execute(tmp_path, learner, first)
@@ -191,15 +195,16 @@ def test_fine_tuned_it_is_one_loop_of_sslt_without_consistency(tmp_path):
 )
 def test_unknown_choices_are_refused(field, message):
   with pytest.raises(ValueError, match=message):
-    methods.stages("pseudo_label", toys.learner(), toys.config(**{field: "x"}))
+    methods.stages(
+      toys.learner(), toys.config(method="pseudo_label", **{field: "x"})
+    )
 
 
 def test_it_needs_unlabeled_images():
   with pytest.raises(ValueError, match="no unlabeled images"):
     methods.stages(
-      "pseudo_label",
       toys.learner(unlabeled=(0, 0, 0, 0)),
-      toys.config(),
+      toys.config(method="pseudo_label"),
     )
 
 
@@ -210,7 +215,7 @@ def test_pre_training_must_reach_the_final_model():
   with pytest.raises(
     ValueError, match="pretrain.name is 'rotation', but .*pseudo.start=base"
   ):
-    methods.stages("pseudo_label", learner, toys.config(**settings))
+    methods.stages(learner, toys.config(**settings))
   tuned = toys.config(pseudo__start="base", **settings)
-  first = methods.stages("pseudo_label", learner, tuned)[0]
+  first = methods.stages(learner, tuned)[0]
   assert first.name == "pretrain"

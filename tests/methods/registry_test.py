@@ -1,5 +1,6 @@
 """Settings without effect: each is refused, with what would read it."""
 
+import math
 import pathlib
 
 import pytest
@@ -9,7 +10,7 @@ from ltjax import config as configs
 from ltjax import methods
 from ltjax.config import __main__ as command
 from ltjax.config import check as config_check
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.methods import blocks, registry, semi_supervised
 
 LWS = {"classifier__kind": "lws"}
@@ -17,7 +18,7 @@ LWS = {"classifier__kind": "lws"}
 
 def refusal(row="ce", **changes):
   """Returns the message on a row of the tables with fields changed."""
-  config = presets.apply(toys.config(), row)
+  config = rows.apply(toys.config(), row)
   config.update_from_flattened_dict(
     {name.replace("__", "."): value for name, value in changes.items()}
   )
@@ -26,10 +27,10 @@ def refusal(row="ce", **changes):
   return str(caught.value)
 
 
-@pytest.mark.parametrize("row", presets.ROWS)
+@pytest.mark.parametrize("row", rows.ROWS)
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_rows_of_the_tables_set_nothing_in_vain(row, variant):
-  config = presets.apply(configs.default(variant), row)
+  config = rows.apply(configs.default(variant), row)
   registry.check_read(config)
 
 
@@ -47,7 +48,7 @@ def test_the_message_names_the_value_the_reader_and_the_default():
 
 
 def test_both_variants_defaults_pass_and_are_named():
-  config = presets.apply(configs.default("paper"), "ce")
+  config = rows.apply(configs.default("paper"), "ce")
   config.consistency.memory_reset = "uniform"  # of the authors' code
   registry.check_read(config)
   config.pseudo_label.transform = "none"
@@ -123,7 +124,7 @@ def test_what_nothing_reads_is_refused(row, changes):
   ],
 )
 def test_what_is_read_passes(row, changes):
-  config = presets.apply(toys.config(), row)
+  config = rows.apply(toys.config(), row)
   config.update_from_flattened_dict(
     {name.replace("__", "."): value for name, value in changes.items()}
   )
@@ -151,7 +152,7 @@ def test_a_method_that_was_added_reads_its_blocks(monkeypatch):
 
 
 def test_told_are_the_settings_that_a_run_reads():
-  config = presets.apply(configs.default(), "ce")
+  config = rows.apply(configs.default(), "ce")
   told = registry.told(config)
   blocks = {*("data", "model", "embedding", "loss", "sampler", "pretrain")}
   blocks |= {*("posthoc", "eval", "run")}
@@ -168,7 +169,7 @@ def test_told_are_the_settings_that_a_run_reads():
 
 
 def test_a_config_of_all_blocks_is_compared_in_those_that_are_read():
-  config = presets.apply(configs.default(), "ce")
+  config = rows.apply(configs.default(), "ce")
   stored = config.to_dict() | {"older": 1}
   assert registry.as_told(config, stored) == registry.told(config) | {
     "older": 1
@@ -177,7 +178,7 @@ def test_a_config_of_all_blocks_is_compared_in_those_that_are_read():
 
 def test_what_is_told_gives_the_config_again():
   for row in ("ce", "sslt", "fassl", "pseudo_label_d", "glmc_max_norm"):
-    config = presets.apply(configs.default("author_code"), row)
+    config = rows.apply(configs.default("author_code"), row)
     again = config_check.completed(registry.told(config))
     assert registry.told(again) == registry.told(config), row
 
@@ -202,7 +203,71 @@ def test_help_tells_default_range_need_and_variant(capsys):
   assert "Did you mean 'glmc'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  "row, changes, message",
+  [
+    ("sslt", {"consistency__weight": -0.5}, "is -0.5; .* 0 or more .*: lambda"),
+    ("sslt", {"consistency__weight": math.nan}, "is nan; .* and finite"),
+    (
+      "sslt",
+      {"consistency__data": "pool"},
+      "is 'pool'; .* all, labeled",
+    ),
+    ("sslt", {"consistency__sampler": "balanced"}, "Did you mean 'class_balan"),
+    ("sslt", {"embedding__warmup_every": "batch"}, "one of step, epoch"),
+    (
+      "sslt",
+      {"refit__max_norm": 1.5},
+      r"is 1.5; it must be in \[0, 1\]: bound",
+    ),
+    ("sslt", {"refit__min_steps": -1}, "is -1; it must be 0 or more"),
+    ("sslt", {"pseudo_label__transform": "strong"}, "one of test, train"),
+    ("ncm", {"classifier__ncm_features": "l3"}, "one of cl2n, l2"),
+    ("tau_norm", {"classifier__tau": 2.1}, r"is 2.1; it must be in \[0, 2\]"),
+    ("pseudo_label_l", {"pseudo__omega": math.inf}, "is inf; .* and finite"),
+    ("ce_drs", {"sampler__defer": 1.0}, r"is 1.0; it must be in \[0, 1\)"),
+    ("ce", {"loss__name": "CB-Focal"}, "Did you mean 'focal'"),
+    ("ce", {"loss__name": "balanced_softmax"}, "Use loss.name=logit_adjustm"),
+    ("ce_vat", {"semi__weight": -0.5}, "is -0.5; it must be 0 or more"),
+    ("ce_vat", {"semi__unlabeled_ratio": 0}, "is 0; it must be 1 or more"),
+    ("ce_vat", {"semi__xi": 0.0}, "is 0.0; it must be above 0"),
+    ("simclr", {"pretrain__dim": 0}, "is 0; it must be 1 or more"),
+    ("simclr", {"pretrain__name": "simclear"}, "Did you mean 'simclr'"),
+    ("moco", {"pretrain__ema": 1.0}, r"is 1.0; it must be in \[0, 1\)"),
+    ("sdclr", {"pretrain__prune": math.nan}, r"is nan; it must be in \[0, 1\)"),
+    ("swav", {"pretrain__sinkhorn_iterations": 0}, "is 0; it must be 1 or mo"),
+    ("byol", {"student__ema": 1.1}, r"is 1.1; it must be in \[0, 1\]"),
+    ("fassl", {"prototypes__start": "fassl"}, "one of none, rotation"),
+    ("fassl", {"prototypes__init": "zeros"}, "one of random, features"),
+    ("simclr", {"probe__sdclr_learning_rate": 0.0}, "it must be above 0"),
+    ("simclr", {"probe__shots": -1}, "is -1; it must be 0 or more"),
+  ],
+)
+def test_what_is_out_of_range_is_refused(row, changes, message):
+  config = rows.apply(toys.config(), row)
+  registry.check_ranges(config)
+  ((name, value),) = changes.items()
+  field = name.replace("__", ".")
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ValueError, match=f"^{field} .*{message}"):
+    registry.check_ranges(config)
+
+
+def test_both_limits_are_checked_where_they_are_closed():
+  """Both of a teacher's are rows of Table 3 of FASSL."""
+  for ema in (0.0, 1.0):
+    config = rows.apply(toys.config(student__ema=ema), "byol")
+    registry.check_ranges(config)
+
+
+def test_what_nothing_reads_may_be_out_of_range():
+  registry.check_ranges(toys.config(method="supervised", semi__xi=-1.0))
+
+
 def test_building_a_method_refuses_them():
   config = toys.config(method="supervised", sampler__beta=0.9)
   with pytest.raises(ValueError, match="sampler.beta is 0.9"):
-    methods.stages("supervised", toys.learner(), config)
+    methods.stages(toys.learner(), config)
+  config = toys.config(method="supervised", embedding__momentum=1.0)
+  with pytest.raises(ValueError, match="embedding.momentum is 1.0; it must be"):
+    methods.stages(toys.learner(), config)

@@ -22,7 +22,7 @@ every_method = pytest.mark.parametrize("name", NAMES)
 
 def stages(name, learner=None, **changes):
   return methods.stages(
-    name, learner or toys.learner(), toys.config(method=name, **changes)
+    learner or toys.learner(), toys.config(method=name, **changes)
   )
 
 
@@ -149,7 +149,7 @@ def test_counts_of_pseudo_labels_are_refused():
   "name, changes, message",
   [
     ("pi_model", {"semi__weight": -1.0}, "semi.weight is -1.0"),
-    ("pi_model", {"semi__epochs": 0}, "semi: epochs is 0"),
+    ("pi_model", {"semi__epochs": 0}, "semi.epochs is 0"),
     ("temporal_ensembling", {"semi__alpha": 1.0}, "semi.alpha is 1.0"),
     ("mean_teacher", {"semi__ema": 1.0}, "semi.ema is 1.0"),
     ("mean_teacher", {"semi__teacher_batch_norm": "x"}, "batch, ema"),

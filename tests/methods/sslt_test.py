@@ -226,7 +226,7 @@ def test_ablations_of_table_3_run(changes, steps, tmp_path):
 
 @pytest.mark.parametrize("loops", [0, -1])
 def test_no_loop_is_refused(loops):
-  with pytest.raises(ValueError, match=f"loops is {loops}.*method=decoupling"):
+  with pytest.raises(ValueError, match=f"loops is {loops}; .* 1 or more"):
     toys.stages("sslt", toys.learner(), loops=loops)
 
 
@@ -239,7 +239,9 @@ def test_no_unlabeled_images_are_refused():
 def test_a_stage_that_does_not_fit_is_refused_before_any_runs():
   """Also the last block of the config: nothing has been trained by then."""
   with pytest.raises(ValueError, match="refit.batch_size is 41"):
-    methods.stages("sslt", toys.learner(), toys.config(refit__batch_size=41))
+    methods.stages(
+      toys.learner(), toys.config(method="sslt", refit__batch_size=41)
+    )
 
 
 def test_statistics_may_follow_the_refit(tmp_path):

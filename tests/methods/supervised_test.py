@@ -9,13 +9,13 @@ from ltjax import methods
 def run(folder, learner=None, **changes):
   learner = learner or toys.learner()
   config = toys.config(method="supervised", **changes)
-  stages = methods.stages("supervised", learner, config)
+  stages = methods.stages(learner, config)
   return toys.execute(folder, learner, stages)
 
 
 def test_its_one_stage():
   stages = methods.stages(
-    "supervised", toys.learner(), toys.config(embedding__epochs=7)
+    toys.learner(), toys.config(method="supervised", embedding__epochs=7)
   )
   assert [(s.name, s.epochs, s.steps_per_epoch) for s in stages] == [
     ("embedding", 7, 5)
@@ -33,7 +33,7 @@ def test_with_the_defaults_it_is_the_first_stage_of_decoupling(tmp_path):
   """Cross-entropy, random sampling: bit for bit the same network."""
   state, _ = run(tmp_path / "a")
   learner = toys.learner()
-  stages = methods.stages("decoupling", learner, toys.config())
+  stages = methods.stages(learner, toys.config(method="decoupling"))
   other, _ = toys.execute(tmp_path / "b", learner, stages[:1])
   toys.assert_same(
     state.replace(balanced_head=None), other.replace(balanced_head=None)
@@ -79,18 +79,22 @@ def test_deferred_weights_begin_late(tmp_path):
 
 def test_ldam_needs_a_cosine_head():
   with pytest.raises(ValueError, match="model.head=cosine"):
-    methods.stages("supervised", toys.learner(), toys.config(loss__name="ldam"))
+    methods.stages(
+      toys.learner(), toys.config(method="supervised", loss__name="ldam")
+    )
 
 
 def test_weights_that_do_not_match_the_classes_are_refused():
   config = toys.config(
-    loss__weights="explicit", loss__class_weights=(1.0, 2.0, 1.0)
+    method="supervised",
+    loss__weights="explicit",
+    loss__class_weights=(1.0, 2.0, 1.0),
   )
   with pytest.raises(ValueError, match="class_weights.*3.*4"):
-    methods.stages("supervised", toys.learner(), config)
+    methods.stages(toys.learner(), config)
 
 
 def test_an_unknown_sampler_is_refused_before_training():
-  config = toys.config(sampler__name="class_balancd")
+  config = toys.config(method="supervised", sampler__name="class_balancd")
   with pytest.raises(ValueError, match="class_balancd"):
-    methods.stages("supervised", toys.learner(), config)
+    methods.stages(toys.learner(), config)

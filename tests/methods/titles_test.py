@@ -3,7 +3,7 @@
 import pytest
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.methods import registry, titles
 
 # What the papers call the rows (Liu et al. abbreviate L and D).
@@ -40,12 +40,12 @@ EXPECTED = {
 
 @pytest.mark.parametrize("row", EXPECTED)
 def test_rows_are_called_as_in_the_tables(row):
-  config = presets.apply(configs.default(), row)
+  config = rows.apply(configs.default(), row)
   assert registry.title(config) == EXPECTED[row]
 
 
 def test_an_override_changes_the_title():
-  config = presets.apply(configs.default(), "ldam_drw")
+  config = rows.apply(configs.default(), "ldam_drw")
   config.loss.defer = 0.0
   assert registry.title(config) == "CB-LDAM"
   config.loss.weights = "none"
@@ -54,7 +54,7 @@ def test_an_override_changes_the_title():
 
 
 def test_the_base_of_a_semi_supervised_run_is_its_supervised_model():
-  config = presets.apply(configs.default(), "pseudo_label_d")
+  config = rows.apply(configs.default(), "pseudo_label_d")
   assert titles.decoupled(config) == "Decoupling"
   config.loss.name = "focal"
   assert titles.decoupled(config) == "Decoupling (Focal)"
@@ -64,10 +64,10 @@ def test_the_base_of_a_semi_supervised_run_is_its_supervised_model():
 
 
 def test_self_training_says_where_the_final_model_starts():
-  config = presets.apply(configs.default(), "ce_du")
+  config = rows.apply(configs.default(), "ce_du")
   config.pseudo.start = "base"
   assert registry.title(config) == "Pseudo-Label + CE, fine-tuned"
-  config = presets.apply(configs.default(), "pseudo_label_d_finetuned")
+  config = rows.apply(configs.default(), "pseudo_label_d_finetuned")
   config.refit.data = "all"
   assert registry.title(config).endswith(", fine-tuned, g on D and U'")
   config.classifier.kind = "lws"  # which is fitted to D
@@ -82,7 +82,7 @@ def test_a_name_it_does_not_know_is_shown_as_it_is():
 
 
 def test_alternate_sampling_names_what_it_begins_with():
-  config = presets.apply(configs.default(), "sslt")
+  config = rows.apply(configs.default(), "sslt")
   config.loss.name = "focal"
   config.pretrain.name = "moco"
   assert registry.title(config) == "SSLT (Focal) + MoCo"

@@ -123,11 +123,6 @@ def test_a_warm_up_as_long_as_the_stage_is_refused(epochs):
     recipe.of("embedding", {"epochs": 4, "warmup_epochs": epochs})
 
 
-def test_an_unknown_warm_up_is_refused():
-  with pytest.raises(ValueError, match="warmup_every is 'batch'.* step, epoch"):
-    recipe.Recipe(epochs=4, warmup_every="batch")
-
-
 def test_an_unknown_schedule_is_refused():
   with pytest.raises(ValueError, match="'cosin'"):
     recipe.Recipe(epochs=1, schedule="cosin").make_schedule(1)

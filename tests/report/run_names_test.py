@@ -5,13 +5,13 @@ import itertools
 import ml_collections
 
 from ltjax import config as configs
-from ltjax.config import rows as presets
+from ltjax.config import rows
 from ltjax.report import run_names
 
 
 def row(name, **changes):
   """The config of a table's row, as a summary holds it."""
-  config = presets.apply(configs.default(), name)
+  config = rows.apply(configs.default(), name)
   config.update_from_flattened_dict(
     {field.replace("__", "."): value for field, value in changes.items()}
   )
@@ -106,7 +106,7 @@ def test_a_field_that_only_one_has_and_a_config_of_an_older_version():
 
 
 def test_all_rows_have_short_names_of_their_own():
-  different = {str(e): e for e in map(row, presets.ROWS)}
+  different = {str(e): e for e in map(row, rows.ROWS)}
   found = names(*different.values())
   assert len(set(found)) == len(different) > 20
   assert max(map(len, found)) < 80

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import toys
 
+from ltjax.losses import contrastive as losses
+from ltjax.models import projections
 from ltjax.self_supervised import contrastive
 
 BATCH, DIM = toys.BATCH, 8
@@ -22,7 +24,7 @@ def learner():
 def make_stage(learner, **settings):
   defaults = {"dim": DIM, "temperature": 0.5, "views": toys.two_views}
   return toys.pretrain(
-    contrastive.make, learner, "pretrain", **(defaults | settings)
+    contrastive, learner, "pretrain", **(defaults | settings)
   )
 
 
@@ -79,7 +81,7 @@ def test_step_equals_a_numpy_reference(learner):
 
 def test_pruned_step_equals_a_numpy_reference(learner):
   """The second step: masks of the first one's weights, norms of its own."""
-  stage = make_stage(learner, prune=0.75)
+  stage = make_stage(learner, kind="sdclr", prune=0.75)
   (start, before, after), arrays, indices = toys.train(stage, learner.init(), 2)
   first, second = toys.two_views(
     jax.random.fold_in(before.key, 1), arrays["images"][indices[1]]
@@ -105,7 +107,10 @@ def test_pruned_step_equals_a_numpy_reference(learner):
 def test_masks_change_at_the_start_of_an_epoch_only(learner):
   """And are those of the weights at that time, over 11 of 3 x 5 steps."""
   stage = make_stage(
-    learner, prune=0.5, recipe={"epochs": 3, "learning_rate": 0.3}
+    learner,
+    kind="sdclr",
+    prune=0.5,
+    recipe={"epochs": 3, "learning_rate": 0.3},
   )
   states, *_ = toys.train(stage, learner.init(), 11)
   seen = []
@@ -130,7 +135,9 @@ def recording(record):
 
 def test_boosting_remembers_losses_and_augments_by_them(learner):
   record = []
-  stage = make_stage(learner, boost_decay=0.8, views=recording(record))
+  stage = make_stage(
+    learner, boost_ops=1, boost_decay=0.8, views=recording(record)
+  )
   states, _, indices = toys.train(stage, learner.init(), 10)
   jax.effects_barrier()
   memory, strengths = np.full(toys.N, -1.0), np.zeros(toys.N)
@@ -175,7 +182,7 @@ def test_boosting_with_equal_losses_stays_even(learner):
     same = jnp.zeros(images.shape)
     return same, same
 
-  stage = make_stage(learner, boost_decay=0.8, views=gray)
+  stage = make_stage(learner, boost_ops=1, boost_decay=0.8, views=gray)
   states, *_ = toys.train(stage, learner.init(), 7)
   extra = states[-1].extra
   np.testing.assert_array_equal(extra["strengths"], 0.5)
@@ -204,8 +211,8 @@ def test_labels_matter_to_supcon_alone(learner):
   found = []
   for settings in (
     {},
-    {"supervised": True, "labels": unknown},
-    {"supervised": True},
+    {"kind": "supcon", "labels": unknown},
+    {"kind": "supcon"},
   ):
     states, *_ = toys.train(make_stage(learner, **settings), learner.init(), 3)
     found.append(np.asarray(states[-1].params["backbone"]["kernel"]))
@@ -224,13 +231,13 @@ def test_focal_loss_is_below_the_plain_one(learner):
   assert 0.1 * found[0] < found[1] < 0.9 * found[0]
 
 
-@pytest.mark.parametrize("prune", [None, 0.5])
-def test_leaves_the_embedding_and_the_projection(learner, prune, tmp_path):
-  stage = make_stage(learner, prune=prune, online_probe=True)
+@pytest.mark.parametrize("kind", ["simclr", "sdclr"])
+def test_leaves_the_embedding_and_the_projection(learner, kind, tmp_path):
+  stage = make_stage(learner, kind=kind, online_probe=True)
   states, *_ = toys.train(stage, learner.init(), stage.steps)
   after, _ = toys.execute(tmp_path, learner, [stage])
   last = states[-1]
-  stats = last.batch_stats if prune is None else last.batch_stats["dense"]
+  stats = last.batch_stats if kind == "simclr" else last.batch_stats["dense"]
   for found, expected in (
     (after.backbone, last.params["backbone"]),
     (after.batch_stats, stats["backbone"]),
@@ -268,7 +275,11 @@ def test_hidden_width(learner):
 
 def test_no_key_is_used_twice(learner, key_reuse):
   stage = make_stage(
-    learner, boost_decay=0.9, prune=0.5, views=toys.boosted_views
+    learner,
+    kind="sdclr",
+    boost_ops=1,
+    boost_decay=0.9,
+    views=toys.boosted_views,
   )
   states, *_ = toys.train(stage, learner.init(), 1)
   # BCL-D: what both changes carry, side by side.
@@ -280,8 +291,6 @@ def test_no_key_is_used_twice(learner, key_reuse):
   [
     ({"recipe": {"batch_size": 1}}, "pretrain.batch_size is 1; .* 2 or more"),
     ({"recipe": {"batch_size": 41}}, "pretrain.batch_size is 41, but"),
-    ({"temperature": 0.0}, "pretrain.temperature is 0.0"),
-    ({"prune": 1.0}, "pretrain.prune is 1.0"),
   ],
 )
 def test_bad_settings(learner, settings, message):
@@ -289,11 +298,79 @@ def test_bad_settings(learner, settings, message):
     make_stage(learner, **settings)
 
 
-@pytest.mark.parametrize(
-  "settings, name",
-  [({}, "simclr"), ({"supervised": True}, "supcon"), ({"prune": 0.5}, "sdclr")],
-)
-def test_images_must_be_square(learner, settings, name):
+@pytest.mark.parametrize("name", ["simclr", "supcon", "sdclr"])
+def test_images_must_be_square(learner, name):
   wide = toys.model()._replace(image_shape=(4, 6, 1))
   with pytest.raises(ValueError, match=f"'{name}', .* square .* 4 x 6 pixels"):
-    make_stage(dataclasses.replace(learner, model=wide), **settings)
+    make_stage(dataclasses.replace(learner, model=wide), kind=name)
+
+
+Settings = contrastive.Settings
+
+
+def units(seed):
+  x = np.random.default_rng(seed).normal(size=(6, 4))
+  return projections.unit(jnp.asarray(x, jnp.float32))
+
+
+def test_temperature_swings_by_epochs():
+  """TS: high at the start, low after half a period, high after one."""
+  settings = Settings(
+    temperature_schedule="cosine",
+    temperature_low=0.1,
+    temperature_high=1.0,
+    temperature_period=400,
+  )
+  of = jax.jit(settings.temperature_of)
+  for epoch, expected in ((0, 1.0), (100, 0.55), (200, 0.1), (400, 1.0)):
+    np.testing.assert_allclose(of(jnp.int32(epoch)), expected, rtol=1e-5)
+  # The published code: cos(pi e / 200), for any epoch.
+  slow = 0.1 + 0.5 * 0.9 * (1 + np.cos(np.pi * 37 / 200))
+  np.testing.assert_allclose(of(jnp.int32(37)), slow, rtol=1e-5)
+
+
+def test_constant_temperature_stays():
+  of = Settings(temperature=0.3).temperature_of
+  assert {float(of(jnp.int32(epoch))) for epoch in (0, 7, 900)} == {
+    float(np.float32(0.3))
+  }
+
+
+@pytest.mark.parametrize(
+  "settings, loss",
+  [
+    ({}, losses.nt_xent),
+    (
+      {"focal_gamma": 1.5},
+      lambda *views, temperature: losses.focal_nt_xent(
+        *views, temperature=temperature, gamma=1.5
+      ),
+    ),
+    (
+      {"kind": "supcon"},
+      lambda *views, temperature: losses.sup_con(
+        *views, jnp.array([0, 0, 1, -1, 1, -1]), temperature=temperature
+      ),
+    ),
+  ],
+)
+def test_chooses_the_loss(settings, loss):
+  found = Settings(**settings).losses(
+    units(0),
+    units(1),
+    jnp.array([0, 0, 1, -1, 1, -1]),
+    temperature=jnp.float32(0.7),
+  )
+  expected = loss(units(0), units(1), temperature=0.7)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  plain = losses.nt_xent(units(0), units(1), temperature=0.7)
+  assert np.allclose(found, plain) == (not settings)
+
+
+def test_a_temperature_that_swings_up_to_less_is_refused():
+  with pytest.raises(
+    ValueError,
+    match="temperature_high is 0.5; .* below pretrain.temperature_low, .* 0.6",
+  ):
+    Settings(temperature_low=0.6, temperature_high=0.5)
+  Settings(temperature_low=0.5, temperature_high=0.5)

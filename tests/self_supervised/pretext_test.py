@@ -71,20 +71,19 @@ def make_stage(
   learner, *, online_probe=False, labels=None, changes=None, **recipe
 ):
   chosen = dataclasses.replace(task(), **(changes or {}))
-
-  def make(name, model, setup):
-    return pretext.make(
-      name, chosen, setup, feature_dim=model.feature_dim, key=setup.key
-    )
-
-  labels = learner.task.labels if labels is None else labels
-  return toys.pretrain(
-    make,
+  setup = toys.pretext_setup(
     learner,
     "pretrain",
     recipe=recipe,
-    labels=labels,
+    labels=learner.task.labels if labels is None else labels,
     online_probe=online_probe,
+  )
+  return pretext.make(
+    "pretrain",
+    chosen,
+    setup,
+    feature_dim=learner.model.feature_dim,
+    key=setup.key,
   )
 
 

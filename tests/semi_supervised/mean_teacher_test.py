@@ -139,16 +139,3 @@ def test_the_teacher_starts_in_buffers_of_its_own(learner):
     jax.tree.leaves(state.extra["params"]), jax.tree.leaves(state.params)
   ):
     assert a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer()
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, float("nan")])
-def test_ema_out_of_range_is_refused(decay):
-  with pytest.raises(ValueError, match=r"semi.ema is .*in \[0, 1\)"):
-    mean_teacher.make(decay=decay)
-
-
-def test_unknown_batch_norm_is_refused():
-  with pytest.raises(
-    ValueError, match="teacher_batch_norm is 'frozen'.* batch, ema"
-  ):
-    mean_teacher.make(batch_norm="frozen")

@@ -131,9 +131,3 @@ def test_the_memory_of_the_run_is_left_alone(learner, tmp_path):
   start = start.replace(memory=start.memory + 0.25)
   state, _ = toys.execute(tmp_path, learner, [stage], state=start)
   np.testing.assert_array_equal(state.memory, start.memory)
-
-
-@pytest.mark.parametrize("alpha", [-0.1, 1.0, float("nan")])
-def test_alpha_out_of_range_is_refused(alpha):
-  with pytest.raises(ValueError, match=r"semi.alpha is .*in \[0, 1\)"):
-    temporal_ensembling.make(alpha=alpha)

@@ -1,5 +1,7 @@
 """The classifier stage: a head, or scales of one, on a frozen embedding."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 import toys
 
+from ltjax import config as configs
 from ltjax import models
+from ltjax.stages import classifier
 
 UPDATE = {"batch_norm": "update"}
 
@@ -258,13 +262,6 @@ def test_a_cosine_head_is_fitted_alike(tmp_path):
   assert list(state.balanced_head) == ["kernel"]
 
 
-def test_only_rules_that_are_trained_are_known(learner):
-  with pytest.raises(
-    ValueError, match="refit.kind is 'ncm'; choose one of crt"
-  ):
-    toys.classifier_maker(learner, choices={"kind": "ncm", "field": "refit"})
-
-
 def test_a_batch_larger_than_the_labeled_set_is_refused(learner):
   with pytest.raises(ValueError, match="refit.batch_size is 41.* only 40"):
     toys.classifier_maker(learner, choices={"field": "refit"}, batch_size=41)
@@ -355,3 +352,41 @@ def test_a_step_in_training_mode_is_sgd_on_the_head_alone(learner, trained):
       lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b
     )
   np.testing.assert_allclose(after.totals["loss"], loss, rtol=1e-5)
+
+
+ADJUST = {"loss": "logit_adjustment"}
+
+
+def test_defaults_are_those_of_both_blocks():
+  """Each block lacks one field, which is then the default."""
+  names = {f.name for f in dataclasses.fields(classifier.Settings)}
+  config = configs.default()
+  for field, missing in (("classifier", "data"), ("refit", "kind")):
+    found = classifier.of(field, config[field])
+    assert found == classifier.Settings(field)
+    assert names - set(config[field]) == {missing, "field"}
+
+
+def test_settings_are_those_of_the_block():
+  block = configs.default().refit
+  block.views, block.sampler, block.loss = 3, "random", "logit_adjustment"
+  assert classifier.of("refit", block) == classifier.Settings(
+    "refit", views=3, sampler="random", loss="logit_adjustment"
+  )
+
+
+@pytest.mark.parametrize(
+  "choices, message",
+  [
+    ({"views": 3} | UPDATE, r"views is 3, but .*\.views=1, .*norm=frozen"),
+    ({"views": 0} | UPDATE, "views is 0, but with .*batch_norm=update nothing"),
+    (ADJUST, "loss is 'logit_adjustment', .*'class_balanced', .*=random"),
+    ({"loss": "class_balanced"}, "loss is 'class_balanced', which adjusts"),
+    ({"max_norm": 0.1, "kind": "lws"}, "max_norm is 0.1, but .*kind=lws"),
+    (ADJUST | {"sampler": "square_root"}, "loss is .*'square_root', which has"),
+  ],
+)
+def test_what_does_not_fit_is_refused(choices, message):
+  for field in ("classifier", "refit"):
+    with pytest.raises(ValueError, match=f"^{field}.{message}"):
+      classifier.Settings(field, **choices)

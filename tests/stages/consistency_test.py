@@ -247,22 +247,6 @@ def test_labeled_images_only_is_an_option(learner, state):
   assert drawn(balanced, state).max() < toys.N
 
 
-@pytest.mark.parametrize(
-  "choices, message",
-  [
-    ({"memory_reset": "zero"}, "memory_reset is 'zero'.* keep, uniform"),
-    ({"sampler": "balanced"}, "sampler is 'balanced'.* random, class_bal"),
-    ({"data": "unlabeled"}, "data is 'unlabeled'.* all, labeled"),
-    ({"weight": -0.5}, "weight is -0.5; it must be 0 or more"),
-    ({"weight": float("nan")}, "weight is nan"),
-    ({"weight": float("inf")}, "weight is inf"),
-  ],
-)
-def test_unknown_choices_are_refused(learner, choices, message):
-  with pytest.raises(ValueError, match=f"^consistency.{message}"):
-    toys.consistency_stage(learner, choices=choices)
-
-
 def test_a_batch_larger_than_the_set_is_refused(learner):
   with pytest.raises(
     ValueError, match="consistency.batch_size is 81.* only 80"

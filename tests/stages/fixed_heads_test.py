@@ -103,11 +103,6 @@ def test_a_class_without_images_has_no_mean():
     toys.ncm_stage(dataclasses.replace(learner, task=task))
 
 
-def test_unknown_features_are_refused(learner):
-  with pytest.raises(ValueError, match="^classifier.ncm_features: .*'l3'"):
-    toys.ncm_stage(learner, features="l3")
-
-
 def test_tau_norm_of_a_cosine_head_is_refused():
   head = heads.cosine(toys.D, toys.C)
   network = toys.model()._replace(head_init=head.init, head_apply=head.apply)

@@ -105,8 +105,3 @@ def test_a_cosine_head_has_no_lengths_to_learn():
   network = toys.model()._replace(head_init=head.init, head_apply=head.apply)
   with pytest.raises(ValueError, match="^here.kind=lws .*model.head=linear"):
     head_rules.make("lws", network, field="here")
-
-
-def test_unknown_rules_are_refused():
-  with pytest.raises(ValueError, match="here.kind is 'lvs'; .* crt, lws"):
-    head_rules.make("lvs", toys.model(), field="here")

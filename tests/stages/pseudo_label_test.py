@@ -101,13 +101,6 @@ def test_devices_share_the_images(learner, state):
   )
 
 
-def test_an_unknown_transform_is_refused(learner):
-  with pytest.raises(
-    ValueError, match="pseudo_label.transform is 'strong'.* test, train"
-  ):
-    toys.pseudo_label_stage(learner, transform="strong")
-
-
 def test_no_unlabeled_images_are_refused():
   with pytest.raises(ValueError, match="no unlabeled images") as caught:
     toys.pseudo_label_stage(toys.learner(unlabeled=(0, 0, 0, 0)))

@@ -105,15 +105,6 @@ def test_test_images_have_no_say(learner, trained):
   assert rows == expected
 
 
-@pytest.mark.parametrize("value", [-0.1, 2.1, float("nan")])
-def test_a_tau_outside_its_range_is_refused(learner, value):
-  for select in (False, True):
-    with pytest.raises(ValueError, match=rf"^block.tau is {value}; .* 0 to 2"):
-      chooser(learner, tau=value, select=select)
-  for end in (0, 2):
-    chooser(learner, tau=end)
-
-
 def test_a_choice_without_validation_images_is_refused():
   learner = toys.learner()
   with pytest.raises(ValueError) as caught:

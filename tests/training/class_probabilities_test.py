@@ -145,16 +145,14 @@ def test_nothing_to_draw_from(name):
     ),
     ({"name": "effective_number", "beta": -0.1}, "sampler.beta is -0.1"),
     ({"name": "effective_number", "beta": math.nan}, "sampler.beta is nan"),
-    ({"name": "random", "defer": 1.0}, r"sampler.defer is 1.0; .* in \[0, 1\)"),
-    ({"name": "random", "defer": -0.2}, "sampler.defer is -0.2"),
-    ({"name": "power", "defer": math.nan}, "sampler.defer is nan"),
   ],
 )
 def test_errors(changes, message):
   with pytest.raises(ValueError, match=message):
-    probabilities.check(settings(**changes))
+    probabilities.over_epochs(settings(**changes), np.ones(1), epochs=1)
 
 
 @pytest.mark.parametrize("name", probabilities.NAMES)
 def test_the_defaults_of_a_config_are_fine(name):
-  probabilities.check(settings(name))
+  of_epoch = probabilities.over_epochs(settings(name), np.ones(2), epochs=1)
+  np.testing.assert_allclose(of_epoch(0), 0.5)

@@ -1,7 +1,6 @@
 """What stages draw, of which images, and what they read with them."""
 
 import dataclasses
-import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -174,7 +173,6 @@ def test_the_labeled_stream_goes_on_across_epochs(labeled_steps, steps):
 @pytest.mark.parametrize(
   "settings, message",
   [
-    ({"ratio": 0}, "semi.unlabeled_ratio is 0; it must be 1"),
     ({"batch_size": 41}, "semi.batch_size is 41, .* only 40"),
     (
       {"batch_size": 20, "ratio": 3},
@@ -206,17 +204,3 @@ def test_the_order_is_that_of_seed_and_stage(learner):
   _, index = prepared(learner, data, 1)
   expected = sampling.random(toys.N, 8, seed=learner.seed, stage="stage")
   np.testing.assert_array_equal(index, expected(0))
-
-
-@pytest.mark.parametrize(
-  "make",
-  [
-    draw.labeled,
-    draw.everything,
-    draw.partners,
-    functools.partial(draw.pairs, ratio=1),
-  ],
-)
-def test_an_unknown_sampler_is_refused_before_a_run(learner, make):
-  with pytest.raises(ValueError, match="sampler.name is 'balanced'"):
-    make(learner.samples, 8, field="x", sampler={"name": "balanced"})

@@ -299,7 +299,6 @@ def test_edges_that_do_not_sum_to_one_draw_the_last_class():
     ({"name": "balanced"}, r"sampler.name is 'balanced'.*'class_balanced'\?"),
     ({"name": "power", "exponent": np.inf}, "sampler.exponent is inf"),
     ({"name": "effective_number", "beta": 1.0}, "sampler.beta is 1.0"),
-    ({"name": "class_balanced", "defer": 1.0}, "sampler.defer is 1.0"),
   ],
 )
 def test_bad_settings_are_refused(settings, message):

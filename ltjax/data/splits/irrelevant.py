@@ -21,12 +21,12 @@ import dataclasses
 import numpy as np
 
 from ltjax.data.files import images
-from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import labeled
 from ltjax.data.sources import unlabeled as pools
 from ltjax.data.splits import settings
 
 
-def held_out(name: str, data: sources.Dataset) -> tuple[int, ...]:
+def held_out(name: str, data: labeled.Dataset) -> tuple[int, ...]:
   """Returns the classes of `classes:8,9`; none for any other name.
 
   They must be the set's and leave two or more, else a ValueError.
@@ -49,8 +49,8 @@ def held_out(name: str, data: sources.Dataset) -> tuple[int, ...]:
 
 
 def take_out(
-  data: sources.Dataset, held: tuple[int, ...]
-) -> tuple[sources.Dataset, pools.Pool]:
+  data: labeled.Dataset, held: tuple[int, ...]
+) -> tuple[labeled.Dataset, pools.Pool]:
   """Returns a set without some classes, and their training images, as a pool.
 
   The other classes are renumbered in their order.
@@ -98,7 +98,7 @@ def _numbers(held: tuple[int, ...], num_classes: int) -> np.ndarray:
 
 
 def load(
-  name: str, data: sources.Dataset, *, data_dir: str | None = None
+  name: str, data: labeled.Dataset, *, data_dir: str | None = None
 ) -> pools.Pool:
   """Loads the irrelevant images of any name but `classes:`.
 
@@ -124,7 +124,7 @@ def load(
     pixels, labels = found.images, found.labels
   else:
     try:
-      other = sources.load(name, data_dir=data_dir, test_fraction=0.0)
+      other = labeled.load(name, data_dir=data_dir, test_fraction=0.0)
     except ValueError as error:
       raise ValueError(f"data.unlabeled.irrelevant: {error}") from None
     pixels, labels = other.train_images, other.train_labels

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from ltjax.data.sources import given
-from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import given, labeled
 
 IMAGES = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -140,4 +139,4 @@ def test_what_does_not_fit(changes, message):
 
 def test_a_source_of_arrays_alone_is_refused():
   with pytest.raises(ValueError, match="were handed to ltjax.fit as arrays"):
-    sources.load(given.make(IMAGES, LABELS).source)
+    labeled.load(given.make(IMAGES, LABELS).source)

@@ -9,8 +9,7 @@ import pytest
 
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.host import host_images, image_files
-from ltjax.data.sources import arrays, official
-from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import arrays, labeled, official
 
 
 def _npz(tmp_path, **extra) -> str:
@@ -20,7 +19,7 @@ def _npz(tmp_path, **extra) -> str:
   return f"npz:{tmp_path}/set.npz"
 
 
-def _check_shape(data: sources.Dataset) -> None:
+def _check_shape(data: labeled.Dataset) -> None:
   """What all the rest of the library relies on."""
   for pixels, labels in (
     (data.train_images, data.train_labels),
@@ -36,7 +35,7 @@ def _check_shape(data: sources.Dataset) -> None:
 
 
 def test_digits():
-  data = sources.load("digits")
+  data = labeled.load("digits")
   _check_shape(data)
   assert data.name == "digits"
   assert data.image_shape == (8, 8, 1)
@@ -47,8 +46,8 @@ def test_digits():
 
 
 def test_the_digits_test_part_ignores_seed_and_fraction():
-  a = sources.load("digits", seed=5, test_fraction=0.5)
-  b = sources.load("digits")
+  a = labeled.load("digits", seed=5, test_fraction=0.5)
+  b = labeled.load("digits")
   np.testing.assert_array_equal(a.test_images, b.test_images)
 
 
@@ -78,7 +77,7 @@ def test_known_sets_have_the_constants_of_the_field(
 
   monkeypatch.setattr(official, "read_cifar", read)
   monkeypatch.setattr(official, "read_idx", read)
-  data = sources.load(name, data_dir="/sets")
+  data = labeled.load(name, data_dir="/sets")
   _check_shape(data)
   assert asked == [(name, "/sets")]
   assert (data.mean, data.std, data.flip) == (mean, std, flip)
@@ -91,23 +90,23 @@ def test_a_missing_set_is_prepared(monkeypatch):
   monkeypatch.setattr(prepare, "prepare", refuse)
   for name in ("cifar10", "cifar100", "mnist", "fashion_mnist"):
     with pytest.raises(FileNotFoundError, match=rf"\('{name}', '/x'\)"):
-      sources.load(name, data_dir="/x")
+      labeled.load(name, data_dir="/x")
 
 
 def test_npz_gets_a_stratified_test_part(tmp_path):
   name = _npz(tmp_path)
-  data = sources.load(name)
+  data = labeled.load(name)
   _check_shape(data)
   # round(0.2 n): 2 of 12, 1 of 6; and at least one.
   assert np.bincount(data.test_labels, minlength=3).tolist() == [2, 1, 1]
   assert np.bincount(data.train_labels).tolist() == [10, 5, 1]
   assert data.class_names == ("0", "1", "2")
   assert data.flip is True
-  again = sources.load(name)
+  again = labeled.load(name)
   np.testing.assert_array_equal(data.test_images, again.test_images)
-  other = sources.load(name, seed=1)
+  other = labeled.load(name, seed=1)
   assert not np.array_equal(data.test_images, other.test_images)
-  none = sources.load(name, test_fraction=0)
+  none = labeled.load(name, test_fraction=0)
   assert none.test_images.shape == (0, 6, 6, 3)
   assert len(none.train_images) == 20
 
@@ -117,11 +116,11 @@ def test_a_class_of_one_image_cannot_be_tested(tmp_path):
   labels = np.repeat([0, 1, 2], [12, 7, 1])
   name = _npz(tmp_path, y=labels, classes=["owl", "newt", "elk"])
   with pytest.raises(ValueError, match=r"class 2 \(elk\) has 1 image, and the"):
-    sources.load(name)
-  assert len(sources.load(name, test_fraction=0).train_labels) == 20
+    labeled.load(name)
+  assert len(labeled.load(name, test_fraction=0).train_labels) == 20
   x = np.zeros((1, 6, 6, 3), np.uint8)
   name = _npz(tmp_path, y=labels, x_test=x, y_test=np.array([2]))
-  assert len(sources.load(name).train_labels) == 20
+  assert len(labeled.load(name).train_labels) == 20
 
 
 def test_a_naturally_long_tailed_set_is_tested_in_every_class(tmp_path):
@@ -130,7 +129,7 @@ def test_a_naturally_long_tailed_set_is_tested_in_every_class(tmp_path):
   labels = np.random.default_rng(1).permutation(np.repeat(np.arange(7), sizes))
   x = np.zeros((len(labels), 8, 8), np.uint8) + labels[:, None, None] * 10
   name = _npz(tmp_path, x=x.astype(np.uint8), y=labels, files=["f"])
-  data = sources.load(name, image_size=3)
+  data = labeled.load(name, image_size=3)
   _check_shape(data)
   assert data.image_shape == (3, 3, 1)
   test = np.bincount(data.test_labels)
@@ -146,14 +145,14 @@ def test_a_naturally_long_tailed_set_is_tested_in_every_class(tmp_path):
 def test_an_official_test_part_is_kept(tmp_path):
   x = np.zeros((2, 6, 6, 3), np.uint8)
   name = _npz(tmp_path, x_test=x, y_test=np.array([0, 2]))
-  data = sources.load(name, test_fraction=0.5)
+  data = labeled.load(name, test_fraction=0.5)
   assert data.test_labels.tolist() == [0, 2] and len(data.train_labels) == 20
 
 
 def test_moments_come_from_the_train_part_only(tmp_path):
   white = np.full((2, 6, 6, 3), 255, np.uint8)
   name = _npz(tmp_path, x_test=white, y_test=np.array([0, 1]))
-  data = sources.load(name)
+  data = labeled.load(name)
   np.testing.assert_allclose(
     data.mean, (data.train_images / 255).mean((0, 1, 2))
   )
@@ -167,8 +166,8 @@ def test_folder(tmp_path):
       image = Image.new("RGB", (4 + i, 4), (i, 0, 0))
       image.save(tmp_path / name / f"{i}.png")
   with pytest.raises(ValueError, match="Set image_size"):
-    sources.load(f"folder:{tmp_path}")
-  data = sources.load(f"folder:{tmp_path}", image_size=5)
+    labeled.load(f"folder:{tmp_path}")
+  data = labeled.load(f"folder:{tmp_path}", image_size=5)
   _check_shape(data)
   assert data.image_shape == (5, 5, 3)
   assert data.class_names == ("cat", "dog")
@@ -177,11 +176,11 @@ def test_folder(tmp_path):
 
 
 def test_image_size_resizes_any_set(tmp_path):
-  data = sources.load(_npz(tmp_path), image_size=3)
+  data = labeled.load(_npz(tmp_path), image_size=3)
   _check_shape(data)
   assert data.image_shape == (3, 3, 3)
   assert data.test_images.shape == (4, 3, 3, 3)
-  assert sources.load("digits", image_size=12).image_shape == (12, 12, 1)
+  assert labeled.load("digits", image_size=12).image_shape == (12, 12, 1)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "fashion_mnist"])
@@ -190,7 +189,7 @@ def test_image_size_of_a_known_set_keeps_its_constants(monkeypatch, name):
   for reader in ("read_cifar", "read_idx"):
     monkeypatch.setattr(official, reader, lambda *_: _content(shape))
   whole, small, large = (
-    sources.load(name, image_size=n) for n in (None, 14, 40)
+    labeled.load(name, image_size=n) for n in (None, 14, 40)
   )
   for data, side in ((small, 14), (large, 40)):
     _check_shape(data)
@@ -204,13 +203,13 @@ def test_image_size_out_of_range(size):
   with pytest.raises(
     ValueError, match=rf"image_size is {size}; .* 1 \.\.\. 40"
   ):
-    sources.load("digits", image_size=size)
+    labeled.load("digits", image_size=size)
 
 
 @pytest.mark.parametrize("fraction", [-0.5, 1.0])
 def test_test_fraction_out_of_range(tmp_path, fraction):
   with pytest.raises(ValueError, match="test_fraction is"):
-    sources.load(_npz(tmp_path), test_fraction=fraction)
+    labeled.load(_npz(tmp_path), test_fraction=fraction)
 
 
 def test_no_training_images(tmp_path):
@@ -218,7 +217,7 @@ def test_no_training_images(tmp_path):
   empty = np.zeros((0, 4, 4, 3), np.uint8)
   np.savez(tmp_path / "a.npz", x=empty, y=np.zeros(0, int), classes=["a"])
   with pytest.raises(ValueError, match="no training images"):
-    sources.load(f"npz:{tmp_path}/a.npz")
+    labeled.load(f"npz:{tmp_path}/a.npz")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +225,7 @@ def test_no_training_images(tmp_path):
 )
 def test_unknown_source(name):
   with pytest.raises(ValueError) as caught:
-    sources.load(name)
+    labeled.load(name)
   text = str(caught.value)
   assert f"Unknown image set {name!r}." in text
   assert "digits, cifar10, cifar100, fashion_mnist, mnist, svhn, tfds:" in text
@@ -235,7 +234,7 @@ def test_unknown_source(name):
 
 
 def test_dataset_is_frozen():
-  data = sources.load("digits")
+  data = labeled.load("digits")
   with pytest.raises(dataclasses.FrozenInstanceError):
     data.name = "x"
 
@@ -261,10 +260,10 @@ def _tree(tmp_path):
 def test_list_and_folder_give_the_same_set_unread(tmp_path):
   pictures = _tree(tmp_path)
   root = str(tmp_path / "pictures")
-  by_list = sources.load(
+  by_list = labeled.load(
     f"list:{tmp_path / 'lists'}", root=root, pictures=pictures
   )
-  by_folder = sources.load(f"folder:{root}", pictures=pictures)
+  by_folder = labeled.load(f"folder:{root}", pictures=pictures)
   assert by_list.class_names == ("owl", "newt")
   assert by_folder.class_names == ("c0", "c1")
   for data in (by_list, by_folder):
@@ -282,8 +281,8 @@ def test_list_and_folder_give_the_same_set_unread(tmp_path):
 
 def test_moments_of_many_pictures_are_those_of_some(tmp_path, monkeypatch):
   pictures = _tree(tmp_path)
-  monkeypatch.setattr(sources, "_SAMPLE", 3)
-  data = sources.load(
+  monkeypatch.setattr(labeled, "_SAMPLE", 3)
+  data = labeled.load(
     f"folder:{tmp_path / 'pictures'}", test_fraction=0, pictures=pictures
   )
   some = np.asarray(data.train_images)[[0, 4, 8]]
@@ -293,4 +292,4 @@ def test_moments_of_many_pictures_are_those_of_some(tmp_path, monkeypatch):
 def test_list_needs_a_size(tmp_path):
   _tree(tmp_path)
   with pytest.raises(ValueError, match="set data.image_size"):
-    sources.load(f"list:{tmp_path / 'lists'}")
+    labeled.load(f"list:{tmp_path / 'lists'}")

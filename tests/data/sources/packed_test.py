@@ -9,7 +9,7 @@ import pytest
 from ltjax import config as configs
 from ltjax import pack
 from ltjax.data.download import catalogue
-from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import labeled
 from ltjax.devices import sharding
 from ltjax.methods import build
 
@@ -77,7 +77,7 @@ def test_other_configs_are_told_what_is_missing(places):
 
 
 def test_a_pack_is_smaller_than_its_set(places):
-  data = sources.load("cifar10", data_dir=str(places[1]))
+  data = labeled.load("cifar10", data_dir=str(places[1]))
   record = json.loads((places[1] / "cifar10-pack/pack.json").read_text())
   assert len(record["train"]) < TRAIN == len(data.train_images)
   assert len(record["packed_for"]) == len(record["split_hashes"]) == 4
@@ -101,7 +101,7 @@ def test_damage_is_told(places, name, change, error):
     if change:
       path.write_bytes(change(content))
     with pytest.raises(ValueError, match=error):
-      sources.load("cifar10", data_dir=str(places[1]))
+      labeled.load("cifar10", data_dir=str(places[1]))
   finally:
     path.write_bytes(content)
 

@@ -7,8 +7,7 @@ import toys
 
 from ltjax.data import builder
 from ltjax.data.download import fetch as downloads
-from ltjax.data.sources import labeled as sources
-from ltjax.data.sources import svhn
+from ltjax.data.sources import labeled, svhn
 
 DIGITS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 5])
 
@@ -48,7 +47,7 @@ def test_images_and_digits(tmp_path, compressed):
 
 
 def test_the_set(folder):
-  data = sources.load("svhn", data_dir=str(folder))
+  data = labeled.load("svhn", data_dir=str(folder))
   assert data.class_names == tuple("0123456789")
   assert data.train_labels.tolist() == DIGITS.tolist()
   assert data.test_labels.tolist() == [5, 0, 0, 9, 8]
@@ -56,7 +55,7 @@ def test_the_set(folder):
   np.testing.assert_array_equal(data.test_images, pictures(5))
   assert data.flip is False  # a mirrored digit is another one, or none
   assert data.mean == data.std == (0.5, 0.5, 0.5)
-  small = sources.load("svhn", data_dir=str(folder), image_size=2)
+  small = labeled.load("svhn", data_dir=str(folder), image_size=2)
   assert small.image_shape == (2, 2, 3)
 
 
@@ -66,7 +65,7 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
 
   monkeypatch.setattr(downloads, "fetch", fetch)
   with pytest.raises(FileNotFoundError) as caught:
-    sources.load("svhn", data_dir=str(tmp_path))
+    labeled.load("svhn", data_dir=str(tmp_path))
   text = str(caught.value)
   assert "train_32x32.mat and test_32x32.mat" in text
   assert f"put them into {tmp_path}/svhn/" in text

@@ -9,13 +9,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from ltjax.data.download import prepare
-from ltjax.data.sources import labeled as sources
-from ltjax.data.sources import tfds_sets
+from ltjax.data.sources import labeled, tfds_sets
 
 
 def test_mocked_cifar10(tmp_path):
   with tfds.testing.mock_data(num_examples=7):
-    data = sources.load("tfds:cifar10", data_dir=str(tmp_path))
+    data = labeled.load("tfds:cifar10", data_dir=str(tmp_path))
   assert data.train_images.shape == (7, 32, 32, 3)
   assert data.train_images.dtype == np.uint8
   assert data.test_images.shape == (7, 32, 32, 3)
@@ -31,7 +30,7 @@ def test_mocked_cifar10(tmp_path):
 )
 def test_names_with_version_and_mixed_sizes(tmp_path, name, flip):
   with tfds.testing.mock_data(num_examples=4):
-    data = sources.load(f"tfds:{name}", data_dir=str(tmp_path), image_size=10)
+    data = labeled.load(f"tfds:{name}", data_dir=str(tmp_path), image_size=10)
   assert data.image_shape == (10, 10, 1 if name[0] == "m" else 3)
   assert data.flip is flip
   assert (data.mean == (0.1307,)) == name.startswith("mnist")
@@ -41,9 +40,9 @@ def test_no_tensorflow_is_imported(tmp_path):
   code = (
     "import sys\n"
     "import tensorflow_datasets as tfds\n"
-    "from ltjax.data.sources import labeled as sources\n"
+    "from ltjax.data.sources import labeled\n"
     "with tfds.testing.mock_data(num_examples=2):\n"
-    f"  sources.load('tfds:mnist', data_dir={str(tmp_path)!r})\n"
+    f"  labeled.load('tfds:mnist', data_dir={str(tmp_path)!r})\n"
     "assert not {'tensorflow', 'torch'} & set(sys.modules)\n"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
@@ -58,7 +57,7 @@ def test_missing_set_is_prepared(tmp_path, monkeypatch):
 
   monkeypatch.setattr(prepare, "prepare", refuse)
   with pytest.raises(FileNotFoundError, match="no TensorFlow"):
-    sources.load("tfds:cifar10", data_dir=str(tmp_path))
+    labeled.load("tfds:cifar10", data_dir=str(tmp_path))
   assert calls == [("tfds:cifar10", str(tmp_path))]
 
 
@@ -66,7 +65,7 @@ def test_not_image_classification(tmp_path):
   with pytest.raises(
     ValueError, match="tfds:imdb_reviews is not an image .* by"
   ):
-    sources.load("tfds:imdb_reviews", data_dir=str(tmp_path))
+    labeled.load("tfds:imdb_reviews", data_dir=str(tmp_path))
 
 
 class _Builder:

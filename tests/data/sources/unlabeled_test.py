@@ -11,7 +11,7 @@ from scipy import io
 
 from ltjax.data.download import fetch as downloads
 from ltjax.data.host import host_images, image_files
-from ltjax.data.sources import unlabeled as pools
+from ltjax.data.sources import unlabeled
 
 SHAPE = (32, 32, 3)
 X = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
@@ -37,7 +37,9 @@ def test_tiny_images_layouts(tmp_path, name, targets):
     "prediction_model": "a",
     "prediction_model_epoch": 200,
   }
-  pool = pools.load_pool(_pickle(tmp_path, content, name), image_shape=SHAPE)
+  pool = unlabeled.load_pool(
+    _pickle(tmp_path, content, name), image_shape=SHAPE
+  )
   np.testing.assert_array_equal(pool.images, X)
   assert pool.images.dtype == np.uint8
   assert pool.labels.tolist() == [9, 0, 1, 2, 3, 3]
@@ -45,7 +47,7 @@ def test_tiny_images_layouts(tmp_path, name, targets):
 
 
 def test_pickle_without_targets(tmp_path):
-  pool = pools.load_pool(_pickle(tmp_path, {"data": X}), image_shape=SHAPE)
+  pool = unlabeled.load_pool(_pickle(tmp_path, {"data": X}), image_shape=SHAPE)
   assert pool.labels.tolist() == [-1] * 6
 
 
@@ -58,7 +60,7 @@ def test_pickle_that_runs_code_is_refused(tmp_path):
 
   name = _pickle(tmp_path, {"data": X, "extrapolated_targets": Evil()})
   with pytest.raises(ValueError, match="ti_80M.*asks for posix.system"):
-    pools.load_pool(name, image_shape=SHAPE)
+    unlabeled.load_pool(name, image_shape=SHAPE)
   assert not mark.exists()
 
 
@@ -66,18 +68,18 @@ def test_pickle_that_runs_code_is_refused(tmp_path):
 def test_npz(tmp_path, key):
   path = tmp_path / "pool.npz"
   np.savez(path, **{key: X})
-  pool = pools.load_pool(f"npz:{path}", image_shape=SHAPE)
+  pool = unlabeled.load_pool(f"npz:{path}", image_shape=SHAPE)
   np.testing.assert_array_equal(pool.images, X)
   assert pool.labels.tolist() == [-1] * 6
   np.savez(path, **{key: X, "y": [0, 1, -1, 0, 0, 0]})
-  pool = pools.load_pool(f"npz:{path}", image_shape=SHAPE)
+  pool = unlabeled.load_pool(f"npz:{path}", image_shape=SHAPE)
   assert pool.labels.tolist() == [0, 1, -1, 0, 0, 0]
 
 
 def test_npz_greyscale(tmp_path):
   path = tmp_path / "pool.npz"
   np.savez(path, x=X[..., 0])
-  pool = pools.load_pool(f"npz:{path}", image_shape=(32, 32, 1))
+  pool = unlabeled.load_pool(f"npz:{path}", image_shape=(32, 32, 1))
   assert pool.images.shape == (6, 32, 32, 1)
 
 
@@ -85,11 +87,11 @@ def test_folder_is_fitted_to_the_set(tmp_path):
   (tmp_path / "a" / "b").mkdir(parents=True)
   Image.new("RGB", (40, 9), (10, 20, 30)).save(tmp_path / "a" / "b" / "1.png")
   Image.new("L", (3, 3), 7).save(tmp_path / "2.png")
-  pool = pools.load_pool(f"folder:{tmp_path}", image_shape=(4, 6, 3))
+  pool = unlabeled.load_pool(f"folder:{tmp_path}", image_shape=(4, 6, 3))
   assert pool.images.shape == (2, 4, 6, 3) and pool.images.dtype == np.uint8
   assert pool.images[:, 0, 0].tolist() == [[7, 7, 7], [10, 20, 30]]
   assert pool.labels.tolist() == [-1, -1] and pool.labels.dtype == np.int32
-  grey = pools.load_pool(f"folder:{tmp_path}", image_shape=(4, 4, 1))
+  grey = unlabeled.load_pool(f"folder:{tmp_path}", image_shape=(4, 4, 1))
   assert grey.images[0, 0, 0].tolist() == [7]
   # 0.299 R + 0.587 G + 0.114 B = 18.15
   assert grey.images[1, 0, 0].tolist() == [18]
@@ -100,13 +102,13 @@ def test_folder_is_fitted_to_the_set(tmp_path):
 )
 def test_unknown_source(name):
   with pytest.raises(ValueError, match="Unknown pool .* Known: pickle:PATH"):
-    pools.load_pool(name, image_shape=SHAPE)
+    unlabeled.load_pool(name, image_shape=SHAPE)
 
 
 @pytest.mark.parametrize("kind", ["pickle", "npz", "folder", "mat"])
 def test_missing(tmp_path, kind):
   with pytest.raises(FileNotFoundError, match="gone: no such f"):
-    pools.load_pool(f"{kind}:{tmp_path}/gone", image_shape=SHAPE)
+    unlabeled.load_pool(f"{kind}:{tmp_path}/gone", image_shape=SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -125,35 +127,35 @@ def test_missing(tmp_path, kind):
 def test_refused(tmp_path, content, message):
   name = _pickle(tmp_path, content, "pool.pickle")
   with pytest.raises(ValueError, match=rf"pool\.pickle: .*{message}"):
-    pools.load_pool(name, image_shape=SHAPE)
+    unlabeled.load_pool(name, image_shape=SHAPE)
 
 
 def test_object_npz_is_refused(tmp_path):
   path = tmp_path / "pool.npz"
   np.savez(path, x=np.array([{}], object))
   with pytest.raises(ValueError, match="Object arrays are refused"):
-    pools.load_pool(f"npz:{path}", image_shape=SHAPE)
+    unlabeled.load_pool(f"npz:{path}", image_shape=SHAPE)
 
 
 def test_empty_folder(tmp_path):
   with pytest.raises(ValueError, match="no pictures. Suffixes"):
-    pools.load_pool(f"folder:{tmp_path}", image_shape=SHAPE)
+    unlabeled.load_pool(f"folder:{tmp_path}", image_shape=SHAPE)
 
 
 def test_damaged_picture_is_named(tmp_path):
   (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
   with pytest.raises(ValueError, match=r"bad\.jpg: not a whole image"):
-    pools.load_pool(f"folder:{tmp_path}", image_shape=SHAPE)
+    unlabeled.load_pool(f"folder:{tmp_path}", image_shape=SHAPE)
 
 
 def test_arrays_are_resized_only_if_asked(tmp_path):
   name = _pickle(tmp_path, {"data": X, "extrapolated_targets": [0] * 6})
-  small = pools.load_pool(name, image_shape=(16, 8, 3), resize=True)
+  small = unlabeled.load_pool(name, image_shape=(16, 8, 3), resize=True)
   assert small.images.shape == (6, 16, 8, 3)
   with pytest.raises(ValueError, match="one shape. Set data.image_size"):
-    pools.load_pool(name, image_shape=(16, 8, 3))
+    unlabeled.load_pool(name, image_shape=(16, 8, 3))
   with pytest.raises(ValueError, match="the number of channels must agree"):
-    pools.load_pool(name, image_shape=(16, 8, 1), resize=True)
+    unlabeled.load_pool(name, image_shape=(16, 8, 1), resize=True)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_another_layout_is_refused(tmp_path, kind, data, message):
     np.savez(tmp_path / "pool.npz", x=data)
     name = f"npz:{tmp_path / 'pool.npz'}"
   with pytest.raises(ValueError, match=message):
-    pools.load_pool(name, image_shape=SHAPE)
+    unlabeled.load_pool(name, image_shape=SHAPE)
 
 
 def test_the_extra_images_of_svhn(tmp_path):
@@ -183,14 +185,14 @@ def test_the_extra_images_of_svhn(tmp_path):
   content = {"X": X.transpose(1, 2, 3, 0), "y": [[1], [10], [2], [3], [9], [9]]}
   io.savemat(file, content)
   for name in ("svhn_extra", f"mat:{file}"):
-    pool = pools.load_pool(name, image_shape=SHAPE, data_dir=str(tmp_path))
+    pool = unlabeled.load_pool(name, image_shape=SHAPE, data_dir=str(tmp_path))
     np.testing.assert_array_equal(pool.images, X)
     assert pool.labels.tolist() == [1, 0, 2, 3, 9, 9]
   io.savemat(file, {"X": content["X"]})
-  pool = pools.load_pool(f"mat:{file}", image_shape=SHAPE)
+  pool = unlabeled.load_pool(f"mat:{file}", image_shape=SHAPE)
   assert pool.labels.tolist() == [-1] * 6
   with pytest.raises(ValueError, match=r"extra_32x32.mat: images are .*shape"):
-    pools.load_pool(f"mat:{file}", image_shape=(28, 28, 3))
+    unlabeled.load_pool(f"mat:{file}", image_shape=(28, 28, 3))
 
 
 def test_missing_extra_images_say_where_they_go(tmp_path, monkeypatch):
@@ -199,7 +201,7 @@ def test_missing_extra_images_say_where_they_go(tmp_path, monkeypatch):
 
   monkeypatch.setattr(downloads, "fetch", fetch)
   with pytest.raises(FileNotFoundError) as caught:
-    pools.load_pool("svhn_extra", image_shape=SHAPE, data_dir=str(tmp_path))
+    unlabeled.load_pool("svhn_extra", image_shape=SHAPE, data_dir=str(tmp_path))
   text = str(caught.value)
   assert f"put it into {tmp_path}/svhn/" in text and "extra_32x32.mat" in text
   assert "tfds" not in text
@@ -219,7 +221,7 @@ def test_list(tmp_path):
   pictures = _pictures(tmp_path)
   (tmp_path / "lists").mkdir()
   list_file = (tmp_path / "pool.txt").rename(tmp_path / "lists" / "pool.txt")
-  pool = pools.load_pool(
+  pool = unlabeled.load_pool(
     f"list:{list_file}",
     image_shape=(4, 4, 3),
     root=str(tmp_path),
@@ -233,7 +235,7 @@ def test_list(tmp_path):
 def test_list_with_missing_pictures(tmp_path):
   pictures = _pictures(tmp_path, 2)
   with pytest.raises(FileNotFoundError, match="1 of 3 pictures are missing"):
-    pools.load_pool(
+    unlabeled.load_pool(
       f"list:{tmp_path / 'pool.txt'}", image_shape=(4, 4, 3), pictures=pictures
     )
 
@@ -241,15 +243,15 @@ def test_list_with_missing_pictures(tmp_path):
 def test_list_needs_a_size_and_the_shape_of_the_set(tmp_path):
   pictures, name = _pictures(tmp_path), f"list:{tmp_path / 'pool.txt'}"
   with pytest.raises(ValueError, match="set data.image_size"):
-    pools.load_pool(name, image_shape=(4, 4, 3))
+    unlabeled.load_pool(name, image_shape=(4, 4, 3))
   with pytest.raises(ValueError, match=r"\(4, 4, 3\).* must have one shape"):
-    pools.load_pool(name, image_shape=(5, 5, 3), pictures=pictures)
+    unlabeled.load_pool(name, image_shape=(5, 5, 3), pictures=pictures)
 
 
 def test_folder_stays_unread_where_asked(tmp_path):
   pictures = _pictures(tmp_path)
   (tmp_path / "2.png").write_bytes(b"broken")
-  pool = pools.load_pool(
+  pool = unlabeled.load_pool(
     f"folder:{tmp_path}", image_shape=(4, 4, 3), pictures=pictures
   )
   assert len(pool.images) == 4 and pool.labels.tolist() == [-1] * 4

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ltjax.data.splits import draw as splits
-from ltjax.data.splits import index_files, record, settings
+from ltjax.data.splits import draw, index_files, record, settings
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], 30))
 NAMES = ("owl", "newt", "elk")
@@ -31,7 +30,7 @@ def save(tmp_path):
 
 
 def build(labeled, validation=None, **options):
-  return splits.build(
+  return draw.build(
     LABELS,
     num_classes=3,
     labeled=labeled,

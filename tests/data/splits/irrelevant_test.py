@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from ltjax.data.sources import labeled as sources
+from ltjax.data.sources import labeled
 from ltjax.data.sources import unlabeled as pools
 from ltjax.data.splits import irrelevant, settings
 
@@ -18,7 +18,7 @@ def toy(name="npz:toy", size=4, channels=1):
     shown = labels.astype(np.uint8)[:, None, None, None]
     return np.broadcast_to(shown, (len(labels), size, size, channels)).copy()
 
-  return sources.Dataset(
+  return labeled.Dataset(
     name=name,
     train_images=pixels(train),
     train_labels=train,

@@ -7,8 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from ltjax.data.splits import draw as splits
-from ltjax.data.splits import record
+from ltjax.data.splits import draw, record
 
 LABELS = np.repeat([0, 1, 2], 40)
 GOLDEN = "4c190a37caddbd9391ee0102ea4c23eb09756db034eb70897c0b153d4deb9682"
@@ -16,7 +15,7 @@ GOLDEN = "4c190a37caddbd9391ee0102ea4c23eb09756db034eb70897c0b153d4deb9682"
 
 @pytest.fixture
 def split():
-  return splits.build(
+  return draw.build(
     LABELS,
     num_classes=3,
     labeled={"max_count": 5, "rho": 5.0},
@@ -29,7 +28,7 @@ def split():
 def test_save_and_load(split, tmp_path):
   path = tmp_path / "split.json"
   split.save(path)
-  again = splits.Split.load(path)
+  again = draw.Split.load(path)
   assert again.hash == split.hash
   for name in ("labeled", "unlabeled", "validation"):
     np.testing.assert_array_equal(getattr(again, name), getattr(split, name))
@@ -84,7 +83,7 @@ def test_every_field_is_hashed(split):
 def test_irrelevant_images_are_kept(split, tmp_path):
   other = np.arange(50) % 3
   settings = {"factor": 2.0, "relevance": 0.5, "irrelevant": "npz:other"}
-  mixed = splits.build(
+  mixed = draw.build(
     LABELS,
     num_classes=3,
     labeled={"max_count": 5, "rho": 5.0},
@@ -106,7 +105,7 @@ def test_irrelevant_images_are_kept(split, tmp_path):
     match=r"8 irrelevant images: set data.unlabeled.irrelevant .*'npz:other'",
   ):
     record.check(again, LABELS)
-  rebuilt = splits.build(LABELS, irrelevant_labels=other, **again.arguments)
+  rebuilt = draw.build(LABELS, irrelevant_labels=other, **again.arguments)
   assert rebuilt.hash == again.hash
 
 
@@ -224,8 +223,8 @@ def test_a_full_disk_leaves_the_old_file(split, tmp_path, monkeypatch):
 
 
 def test_check_accepts_the_same_labels_of_any_integer_type(split):
-  splits.check(split, LABELS)
-  splits.check(split, LABELS.astype(np.uint8))
+  draw.check(split, LABELS)
+  draw.check(split, LABELS.astype(np.uint8))
 
 
 def test_check_refuses_other_data(split):
@@ -233,12 +232,12 @@ def test_check_refuses_other_data(split):
   swapped[[0, -1]] = swapped[[-1, 0]]
   for labels, pool in ((swapped, None), (LABELS[:-1], None), (LABELS, LABELS)):
     with pytest.raises(ValueError, match="made from other data.*new workdir"):
-      splits.check(split, labels, pool)
+      draw.check(split, labels, pool)
 
 
 def test_check_tells_pools_apart():
   pool = np.repeat([0, 1, 2], 50)
-  split = splits.build(
+  split = draw.build(
     LABELS,
     num_classes=3,
     labeled={"max_count": 5, "rho": 5.0},
@@ -247,11 +246,11 @@ def test_check_tells_pools_apart():
     seed=3,
     pool_labels=pool,
   )
-  splits.check(split, LABELS, pool)
+  draw.check(split, LABELS, pool)
   with pytest.raises(ValueError, match="120 training labels and 149 pool"):
-    splits.check(split, LABELS, pool[1:])
+    draw.check(split, LABELS, pool[1:])
   with pytest.raises(ValueError, match="other data"):
-    splits.check(split, LABELS)
+    draw.check(split, LABELS)
   # The border between the two is part of the fingerprint.
   assert record.fingerprint(np.r_[0, 1], np.r_[2]) != record.fingerprint(
     np.r_[0], np.r_[1, 2]

@@ -5,14 +5,14 @@ import re
 import numpy as np
 import pytest
 
-from ltjax.data.splits import draw as splits
+from ltjax.data.splits import draw
 
 CIFAR = np.repeat(np.arange(10), 5000)
 
 
 def build(labels=CIFAR, pool_labels=None, **blocks):
   blocks = {"labeled": {}, "unlabeled": {}, "validation": {}} | blocks
-  return splits.build(
+  return draw.build(
     labels,
     num_classes=int(labels.max()) + 1,
     seed=0,
