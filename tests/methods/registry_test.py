@@ -228,6 +228,7 @@ def test_help_tells_default_range_need_and_variant(capsys):
     ("ce_drs", {"sampler__defer": 1.0}, r"is 1.0; it must be in \[0, 1\)"),
     ("ce", {"loss__name": "CB-Focal"}, "Did you mean 'focal'"),
     ("ce", {"loss__name": "balanced_softmax"}, "Use loss.name=logit_adjustm"),
+    ("ce", {"embedding__epochs": 0}, "is 0; it must be 1 or more"),
     ("ce_vat", {"semi__weight": -0.5}, "is -0.5; it must be 0 or more"),
     ("ce_vat", {"semi__unlabeled_ratio": 0}, "is 0; it must be 1 or more"),
     ("ce_vat", {"semi__xi": 0.0}, "is 0.0; it must be above 0"),

@@ -38,12 +38,6 @@ def test_every_block_of_a_preset_is_a_recipe_with_choices(variant):
     assert recipe.Recipe(**settings).make_schedule(10)(0) > 0
 
 
-@pytest.mark.parametrize("epochs", [0, -1])
-def test_a_stage_needs_an_epoch(epochs):
-  with pytest.raises(ValueError, match=f"epochs is {epochs}.* 1 or more"):
-    recipe.Recipe(epochs=epochs)
-
-
 def test_the_schedule_spans_all_steps_of_the_stage():
   schedule = recipe.Recipe(epochs=4).make_schedule(5)
   rates = [float(schedule(step)) for step in range(21)]
