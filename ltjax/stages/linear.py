@@ -1,14 +1,15 @@
 """The best linear classifier of frozen features: convex, so solved to its end.
 
 The whole labeled set in each evaluation, L-BFGS, and an L2 penalty that is
-chosen by itself, on validation images or by cross-validation. It is judged by
-the mean over classes of the likelihood, which a rare class weighs in as any
-other, and which tells more than the accuracy of a handful of images.
+chosen by itself, on validation images or by cross-validation: the best mean of
+the classes' accuracies. (By the likelihood weaker penalties look better, which
+cost the rare classes; seen on CIFAR-10 at rho 100.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from ltjax.training import inference, sampling
 from ltjax.training.stage import Stage
 from ltjax.training.state import ModelState, TrainState
 
-GRID = tuple(10.0**n for n in np.arange(-6, -0.5, 0.5))
+GRID = tuple(10.0**n for n in np.arange(-5, -0.5, 0.5))
 # `(logits [N, C], labels [N], counts [C], weights [N]) -> []`.
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -94,22 +95,15 @@ def folds(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
   return found
 
 
-def class_mean_nll(
-  logits: jax.Array, labels: jax.Array, weights: jax.Array
-) -> jax.Array:
-  """Returns the mean over classes of the mean negative log-likelihood, `[]`.
+def class_mean(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Returns means over images of each class, then over classes, `[G]`.
 
   Args:
-    logits: fp32 `[N, C]`.
-    labels: int32 `[N]`.
-    weights: `[N]`, 1 for the examples that count, else 0.
+    values: `[G, N]`.
+    labels: `[N]`; classes without image do not count.
   """
-  nll = -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels]
-  member = jax.nn.one_hot(labels, logits.shape[1], dtype=jnp.float32)
-  member = member * weights[:, None]
-  counts = jnp.sum(member, 0)
-  means = (nll @ member) / jnp.maximum(counts, 1)
-  return jnp.sum(means) / jnp.maximum(jnp.sum(jnp.float32(counts > 0)), 1)
+  own = [values[:, labels == label].mean(1) for label in np.unique(labels)]
+  return np.mean(own, axis=0)
 
 
 class Solver:
@@ -155,43 +149,56 @@ class Solver:
     shapes = jax.eval_shape(model.head_init, jax.random.key(0))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def solve(x: jax.Array, y: jax.Array, w: jax.Array, l2: jax.Array) -> Any:
+    def solve(
+      x: jax.Array, y: jax.Array, w: jax.Array, l2: jax.Array, most: int
+    ) -> Any:
       settings = {"head": zeros, "apply": model.head_apply, "loss": loss}
-      return fit(x, y, w, l2=l2, steps=steps, **settings)
+      return fit(x, y, w, l2=l2, steps=most, **settings)
 
-    def curve(learned: Any, held: Any) -> jax.Array:
-      x, y, w = learned
+    def right(x: jax.Array, y: jax.Array, w: jax.Array, held: Any) -> Any:
+      """Whether each held-out image is recognised, by penalty, `[G, M]`."""
+      images, labels = held
 
       def score(l2: jax.Array) -> jax.Array:
-        logits = model.head_apply(solve(x, y, w, l2), held[0])
-        return class_mean_nll(logits + offset[None], *held[1:])
+        # To compare penalties it need not come to its end.
+        head = solve(x, y, w, l2, -(-steps // 4))
+        logits = model.head_apply(head, images) + offset[None]
+        return jnp.argmax(logits, 1) == labels
 
       return jax.lax.map(score, jnp.array(GRID, jnp.float32))
 
-    self._solve, self._curve = jax.jit(solve), jax.jit(curve)
+    self._solve = jax.jit(functools.partial(solve, most=steps))
+    self._right = jax.jit(right)
 
   def penalty(self, state: ModelState) -> float:
-    """Returns the penalty, chosen at the first call if it is not given."""
+    """Returns the penalty, chosen at the first call if it is not given.
+
+    Of equally good ones it is the strongest.
+    """
     if self._l2 is None:
       x, y = self._learned(state, self._labels)
       if len(self._validation[1]):
         images, labels = self._validation
-        held_x = self._predictor.features(state, images)
-        ones = (jnp.ones(len(n), jnp.float32) for n in (y, labels))
-        learned, held = (x, y, next(ones)), (held_x, jnp.asarray(labels))
-        nll = np.asarray(self._curve(learned, (*held, next(ones))))
+        held = (self._predictor.features(state, images), jnp.asarray(labels))
+        found = self._right(x, y, jnp.ones(len(y), jnp.float32), held)
       else:
-        fold = folds(np.asarray(self._labels), self._folds, self._seed)
-        fold = np.tile(fold, len(y) // len(fold))
-        parts = [
-          self._curve(
-            (x, y, np.float32(fold != n)), (x, y, np.float32(fold == n))
-          )
+        labels = np.asarray(self._labels)
+        held = (x[: len(labels)], y[: len(labels)])  # plain images
+        fold = folds(labels, self._folds, self._seed)
+        learned = np.tile(fold, len(y) // len(fold))
+        found = sum(
+          self._right(x, y, np.float32(learned != n), held) & (fold == n)[None]
           for n in range(self._folds)
-        ]
-        nll = np.mean(parts, axis=0)
-      self._l2 = GRID[int(np.argmin(nll))]
-      self._row |= {"l2": self._l2, "grid": list(GRID), "nll": nll.tolist()}
+        )
+        found, labels = np.asarray(found)[:, fold >= 0], labels[fold >= 0]
+      scores = class_mean(np.float64(found), np.asarray(labels))
+      best = len(GRID) - 1 - int(np.argmax(scores[::-1]))
+      self._l2 = GRID[best]
+      self._row |= {
+        "l2": self._l2,
+        "grid": list(GRID),
+        "accuracy": scores.tolist(),
+      }
     return self._l2
 
   def _learned(
