@@ -80,6 +80,8 @@ def train(
     mesh = sharding.make_mesh()
     task = build.build_task(config, mesh, data_dir, given)
     whole = build.build_learner(config, task, mesh)
+    # What is wrong with a setting is told before minutes of features.
+    methods.stages(frozen.on_features(whole, config, outlined=True), config)
     learner = frozen.on_features(whole, config)
     stages = methods.stages(learner, config)
     state = learner.init()

@@ -93,8 +93,8 @@ def test_loads_and_passes_its_check(name):
   config = load(name)
   config_check.check(config)
   assert config.variant == "paper"
-  if "imagenet" not in name and "natural" not in name:
-    source = re.sub(r"(_14)?_(sslt|lt|fassl).*", "", name)
+  if not {"imagenet", "natural", "own"} & set(name.split("_")):
+    source = re.sub(r"(_14)?_(sslt|lt|fassl|pretrained).*", "", name)
     assert config.data.source == source
 
 
@@ -427,3 +427,21 @@ def test_any_natural_set_builds():
     "knn/probe",
     "cached_adam/probe",
   ]
+
+
+@pytest.mark.parametrize(
+  ("argument", "method", "source"),
+  [
+    ("", "linear", "train"),
+    ("pool=more", "linear_pool", "folder:more"),
+    ("pool=more,row=sslt", "sslt", "folder:more"),
+    ("data=npz:x.npz,row=decoupling", "decoupling", "train"),
+  ],
+)
+def test_own_pictures_on_pretrained_features(argument, method, source):
+  config = load("own_pretrained", argument)
+  config_check.check(config)
+  assert config.method == method and config.model.tune == "head"
+  assert config.data.unlabeled.source == source
+  given = "npz:x.npz" if "npz" in argument else "folder:photos"
+  assert config.data.source == given

@@ -62,7 +62,7 @@ def on_features(
   parts = learner.model.frozen
   if parts is None:
     return learner
-  registry.check_ranges(config)  # Before minutes of features.
+  check(config)
   task, mesh, block = learner.task, learner.mesh, config.features
   views = 1 + block.views
   model, dim = parts.behind(views), learner.model.feature_dim
@@ -77,7 +77,7 @@ def on_features(
     )
     store = feature_store.Store(
       predictor,
-      learner.init().replace(backbone={}),
+      dataclasses.replace(learner.init(), backbone={}),
       described=_described(config.model, task),
       place=feature_store.folder(block.cache),
     )
@@ -85,7 +85,7 @@ def on_features(
   def bank(images: Any, title: str, count: int = 1) -> jax.Array:
     shape = (len(images), count, 1, dim)
     if outlined:
-      return sharding.replicate(np.zeros(shape, np.float32), mesh)
+      return np.broadcast_to(np.float32(0), shape)  # pyrefly: ignore
     found = np.empty(shape, np.float32)
     for view in range(count):
       key = jax.random.fold_in(learner.key("features"), view)
@@ -114,6 +114,26 @@ def on_features(
   return dataclasses.replace(
     learner, model=model, task=task, predictor=predictor, transform=drawn
   )
+
+
+def check(config: Any) -> None:
+  """Raises ValueError unless a run can do with features in place of images.
+
+  Args:
+    config: of a run with a frozen backbone.
+  """
+  registry.check_ranges(config)
+  needs = {
+    f"method={config.method}": config.method == "glmc",
+    f"pretrain.name={config.pretrain.name}": config.pretrain.name != "none",
+  }
+  for name, images in needs.items():
+    if images:
+      raise ValueError(
+        f"{name} needs images, and model.tune={config.model.tune} leaves"
+        " features of them: set model.tune to all or last_block, or choose"
+        " another method."
+      )
 
 
 def plain(features: jax.Array) -> jax.Array:

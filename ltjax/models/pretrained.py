@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+import importlib
 import importlib.util
 import math
 import pathlib
@@ -323,7 +324,7 @@ def _from_hub(name: str) -> pathlib.Path:
     )
   repository, file = "/".join(parts[:2]), "/".join(parts[2:])
   try:
-    import huggingface_hub
+    hub = importlib.import_module("huggingface_hub")
   except ImportError:
     raise ValueError(
       f"model.weights is 'hf:{name}': fetching it needs pip install"
@@ -331,7 +332,7 @@ def _from_hub(name: str) -> pathlib.Path:
       " where it lies."
     ) from None
   try:
-    return pathlib.Path(huggingface_hub.hf_hub_download(repository, file))
+    return pathlib.Path(hub.hf_hub_download(repository, file))
   except Exception as error:  # Many kinds, by version and by fault.
     raise ValueError(
       f"model.weights is 'hf:{name}', and it cannot be fetched"

@@ -186,12 +186,12 @@ class Solver:
         held = (x[: len(labels)], y[: len(labels)])  # plain images
         fold = folds(labels, self._folds, self._seed)
         learned = np.tile(fold, len(y) // len(fold))
-        found = sum(
-          self._right(x, y, np.float32(learned != n), held) & (fold == n)[None]
-          for n in range(self._folds)
-        )
-        found, labels = np.asarray(found)[:, fold >= 0], labels[fold >= 0]
-      scores = class_mean(np.float64(found), np.asarray(labels))
+        found = np.zeros((len(GRID), len(labels)), bool)
+        for n in range(self._folds):
+          right = self._right(x, y, np.float32(learned != n), held)
+          found |= np.asarray(right) & (fold == n)[None]
+        found, labels = found[:, fold >= 0], labels[fold >= 0]
+      scores = class_mean(np.asarray(found, np.float64), np.asarray(labels))
       best = len(GRID) - 1 - int(np.argmax(scores[::-1]))
       self._l2 = GRID[best]
       self._row |= {

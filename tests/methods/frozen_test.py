@@ -53,7 +53,7 @@ def test_a_run_leaves_a_network_that_takes_images(place, changes):
     images, labels = data["x_test"], data["y_test"]
   found = trained.predictor()(images).argmax(1)
   assert np.mean(found == labels) == pytest.approx(recorded["accuracy"])
-  assert changes["method"] != "linear" or recorded["accuracy"] > 0.5
+  assert changes["method"] != "linear" or recorded["accuracy"] > 0.4
 
 
 def test_features_are_computed_once_and_shared(place, monkeypatch):
@@ -62,7 +62,7 @@ def test_features_are_computed_once_and_shared(place, monkeypatch):
   real = inference.Predictor.features
 
   def features(self, state, images, *, key=None):
-    if self.model.image_shape == (8, 8, 1):
+    if self.model.image_shape == (toys.SIZE, toys.SIZE, 1):
       passes.append(len(images))
     return real(self, state, images, key=key)
 
@@ -97,6 +97,9 @@ def test_views():
   [
     ({"method": "linear", "model__tune": "all"}, "model.tune is 'all'; choose"),
     ({"method": "linear", "linear__folds": 1}, "linear.folds is 1"),
+    ({"method": "glmc"}, "method=glmc needs images, and model.tune=head"),
+    ({"pretrain__name": "moco"}, "pretrain.name=moco needs images"),
+    ({"method": "linear", "loss__name": "ldam"}, "cosine"),
     ({"method": "linear", "linear__l2": -1.0}, "linear.l2 is -1"),
     ({"features__views": -1}, "features.views is -1; it must be 0 or more"),
   ],
