@@ -76,6 +76,22 @@ def test_features_are_computed_once_and_shared(place, monkeypatch):
   assert len(passes) > 1
 
 
+@pytest.mark.parametrize("method", ["sslt", "mean_teacher"])
+def test_a_part_of_a_backbone_is_trained_on_images(place, method):
+  folder = run(place, method=method, model__tune="last_block")
+  computed, recorded, _ = evaluate.evaluate(folder)
+  assert evaluate.differences(computed, recorded) == []
+  variables = trained_lib.load(folder).variables
+  published = tiny_backbone.tensors()
+  kernel = variables["batch_stats"]["frozen"]["stem_conv"]["kernel"]
+  np.testing.assert_array_equal(kernel, published["params.stem_conv.kernel"])
+  mean = variables["batch_stats"]["stats"]["stem_bn"]["mean"]
+  known = published["batch_stats.stem_bn.mean"]
+  np.testing.assert_allclose(mean, known, rtol=1e-5)
+  kernel = variables["backbone"]["block_conv"]["kernel"]
+  assert np.max(np.abs(kernel - published["params.block_conv.kernel"])) > 1e-3
+
+
 def test_views():
   features = jnp.arange(24, dtype=jnp.float32).reshape(3, 4, 1, 2)
   np.testing.assert_array_equal(frozen.plain(features), features[:, :1])
