@@ -14,7 +14,7 @@ from ltjax.data import task as tasks
 from ltjax.data.sources import given as givens
 from ltjax.data.splits import record
 from ltjax.devices import distributed, sharding
-from ltjax.methods import build, frozen, registry
+from ltjax.methods import build, frozen, head_start, registry
 from ltjax.report import page
 from ltjax.report import summary as summaries
 from ltjax.runs import progress as progressing
@@ -84,7 +84,7 @@ def train(
     methods.stages(frozen.on_features(whole, config, outlined=True), config)
     learner = frozen.on_features(whole, config)
     stages = methods.stages(learner, config)
-    state = learner.init()
+    state = head_start.begin(learner, learner.init(), config)
     # Only now: a mistake found above must not bind the folder to its config.
     distributed.on_first(lambda: _keep(folder, config, task.split))
     echo(task.class_table())

@@ -17,6 +17,7 @@ from ltjax.methods import (
   fassl,
   frozen,
   glmc,
+  head_start,
   linear,
   linear_pool,
   posthoc,
@@ -49,6 +50,7 @@ for _method in (
 for _block in (
   blocks.MODEL,
   frozen.FEATURES,
+  head_start.START,
   pretraining.PRETRAIN,
   fassl.PROTOTYPES,
   fassl.STUDENT,
