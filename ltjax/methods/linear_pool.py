@@ -45,7 +45,8 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
     ValueError: as `linear.stages`, or if there are no unlabeled images.
   """
   task, title = learner.task, registry.title(config)
-  offset = linear.balance(config, np.asarray(task.split.labeled_counts))
+  counts = np.asarray(task.split.labeled_counts)
+  offset = linear.balance(config, counts)
   solver = linear.solver(learner, config)
   yield solver.make(
     "linear",
@@ -57,6 +58,7 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
       f"loop{loop}/pseudo_label",
       learner.predictor,
       images=task.unlabeled_images,
+      counts=counts,
       offset=offset,
       keep=config.pool.keep,
       report=learner.report_pseudo_labels(loop),

@@ -22,14 +22,20 @@ from ltjax.training.state import ModelState, TrainState
 
 
 def estimate_prior(
-  probabilities: jax.Array | np.ndarray, *, iterations: int = 100
+  probabilities: jax.Array | np.ndarray,
+  *,
+  seen: jax.Array | np.ndarray | float = 0.0,
+  iterations: int = 100,
 ) -> jax.Array:
   """Returns the shares of the classes in a set of unlabeled images, `[C]`.
 
-  The maximum of the likelihood, by EM from even shares.
+  The maximum of the likelihood, by EM from even shares; with `seen` that of the
+  posterior. Without it a class of few images in thousands is soon left none.
 
   Args:
     probabilities: `[M, C]`, of a classifier for a world of even shares.
+    seen: `[C]`, images of each class that are counted as if they were of the
+      set, such as the labeled ones; 0 for none.
     iterations: of EM.
 
   Source: Saerens, Latinne & Decaestecker (2002), "Adjusting the outputs of a
@@ -41,10 +47,12 @@ def estimate_prior(
   """
   given = jnp.asarray(probabilities, jnp.float32)
   even = jnp.full(given.shape[1], 1 / given.shape[1], jnp.float32)
+  known = jnp.broadcast_to(jnp.asarray(seen, jnp.float32), even.shape)
 
   def step(_: int, prior: jax.Array) -> jax.Array:
     joint = given * prior[None]
-    return jnp.mean(joint / jnp.sum(joint, 1, keepdims=True), 0)
+    counts = jnp.sum(joint / jnp.sum(joint, 1, keepdims=True), 0) + known
+    return counts / jnp.sum(counts)
 
   return jax.lax.fori_loop(0, iterations, step, even)
 
@@ -82,6 +90,7 @@ def make(
   predictor: inference.Predictor,
   *,
   images: jax.Array,
+  counts: np.ndarray,
   offset: np.ndarray,
   keep: float,
   report: Callable[[ModelState], list[dict[str, Any]]],
@@ -93,6 +102,8 @@ def make(
     predictor: runs the network.
     images: of the pool; where there are several views, of one image after
       another, their probabilities are averaged.
+    counts: `[C]`, labeled images of each class, which count where the pool's
+      shares are estimated.
     offset: `[C]`, makes the logits of `g` those of a balanced world.
     keep: as of `select`.
     report: rows to write when the stage is over.
@@ -115,7 +126,8 @@ def make(
       logits = predictor.model.head_apply(state.balanced_head, x)
       total = total + np.asarray(jax.nn.softmax(logits + offset[None]))
     found = total / images.shape[1]
-    labels = select(found, np.asarray(estimate_prior(found)), keep=keep)
+    prior = np.asarray(estimate_prior(found, seen=counts))
+    labels = select(found, prior, keep=keep)
     return state.replace(  # type: ignore[attr-defined]
       pseudo_labels=jax.device_put(labels, state.pseudo_labels.sharding)
     )

@@ -235,7 +235,11 @@ class Solver:
         labels = jnp.concatenate([labels, state.pseudo_labels])
       x, y = self._learned(state, labels)
       weights = jnp.float32(y >= 0)
-      head = self._solve(x, jnp.maximum(y, 0), weights, jnp.float32(l2))
+      # The loss is a mean: a penalty chosen for the labeled images weighs as
+      # much against more of them if it falls with their number.
+      views = len(y) // len(labels)
+      share = views * len(self._labels) / jnp.sum(weights)
+      head = self._solve(x, jnp.maximum(y, 0), weights, l2 * share)
       return state.replace(  # type: ignore[attr-defined]
         head=head, balanced_head=jax.tree.map(jnp.copy, head)
       )

@@ -37,6 +37,13 @@ def test_prior_of_a_long_tail_is_found():
   np.testing.assert_allclose(jnp.sum(found), 1, rtol=1e-5)
 
 
+def test_labeled_images_count_as_if_they_were_of_the_pool():
+  sure = np.eye(3, dtype=np.float32)[[0, 0, 0, 1]]
+  seen = np.array([1, 2, 3])
+  found = balanced_labels.estimate_prior(sure, seen=seen)
+  np.testing.assert_allclose(found, [0.4, 0.3, 0.3], atol=1e-6)
+
+
 def test_prior_of_sure_labels_is_their_shares():
   sure = np.eye(3, dtype=np.float32)[[0, 0, 0, 1]]
   found = balanced_labels.estimate_prior(sure)
