@@ -505,7 +505,10 @@ def example() -> dict:
   return names
 
 
-METHODS = (*methods.METHODS, "smoothing")
+# These solve a convex problem on features of a frozen backbone, and take no
+# step: tests/methods/frozen_test.py has whole runs of them.
+SOLVED = ("linear", "linear_pool")
+METHODS = (*(n for n in methods.METHODS if n not in SOLVED), "smoothing")
 # Those whose stages come again in each of `config.loops`.
 LOOPED = ("sslt",)
 # Those that only put stages of `STAGES` together.

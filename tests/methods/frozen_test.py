@@ -42,6 +42,7 @@ def run(folder, name="run", **changes):
   [
     {"method": "sslt", "model__tune": "feature_adapter", "features__views": 2},
     {"method": "linear", "loss__name": "logit_adjustment"},
+    {"method": "linear_pool", "loss__name": "logit_adjustment"},
   ],
 )
 def test_a_run_leaves_a_network_that_takes_images(place, changes):
@@ -53,7 +54,12 @@ def test_a_run_leaves_a_network_that_takes_images(place, changes):
     images, labels = data["x_test"], data["y_test"]
   found = trained.predictor()(images).argmax(1)
   assert np.mean(found == labels) == pytest.approx(recorded["accuracy"])
-  assert changes["method"] != "linear" or recorded["accuracy"] > 0.4
+  assert changes["method"] == "sslt" or recorded["accuracy"] > 0.4
+
+
+def test_the_pool_is_learned_from_in_the_same_way_again(place):
+  made = [run(place, name, method="linear_pool") for name in ("one", "two")]
+  assert runs.outcome(made[0]) == runs.outcome(made[1])
 
 
 def test_features_are_computed_once_and_shared(place, monkeypatch):
