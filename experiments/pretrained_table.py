@@ -47,8 +47,9 @@ POOL: dict[str, tuple[str, str, tuple[str, ...]]] = {
   "linear_pool": ("Balanced softmax, alternating", "linear_pool", ()),
 }
 DIFFERS = (
-  "no paper has this setting. Solved to the end (the first four rows and the"
-  " last) or 30 epochs of SGD; nothing is chosen on test images."
+  "no paper has this setting. CE, class-balanced CE and the balanced softmax"
+  " are solved to their end, the others take 30 epochs of SGD; nothing is chosen"
+  " on test images in a run."
 )
 
 

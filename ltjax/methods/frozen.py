@@ -3,7 +3,7 @@
 What a method sees in the place of images are features `[N, V, 1, D]`: of each
 image the plain view, and of those to learn from `V - 1` augmented ones, of
 which training draws. All that is left of the network is its head, and what
-`model.tune=feature_adapter` puts before it, so that a method takes seconds. The
+`model.tune=feature_adapter` puts before it, so that a method takes little. The
 model that a run leaves is the whole network again, and takes images.
 """
 

@@ -123,7 +123,7 @@ def create(
     ValueError: A name is unknown, a size out of range, or the image smaller
       than the total stride of the network.
   """
-  require.choice("model.name", name, (*OWN, *pretrained.ARCHITECTURES))
+  require.choice("model.name", name, NAMES)
   if num_classes < 2:
     raise ValueError(
       f"A classifier needs 2 classes or more, not {num_classes}."

@@ -184,13 +184,12 @@ def functions(
     if source == "none" or isinstance(key, jax.core.Tracer):
       return jax.jit(draw)(key)
     shapes = jax.eval_shape(draw, key)
-    added = {
-      path: jax.jit(lambda k, path=path: _at(draw(k), path))(key)
-      for path in traverse_util.flatten_dict(shapes, sep="/")
-      if re.fullmatch(_ADDED, path)
-    }
-    file = find(name, source)
     flat = traverse_util.flatten_dict(shapes, sep="/")
+    # One program: that of a large network has many such arrays.
+    added = jax.jit(
+      lambda k: {path: _at(draw(k), path) for path in flat if _is_added(path)}
+    )(key)
+    file = find(name, source)
     published = traverse_util.unflatten_dict(
       {k: v for k, v in flat.items() if k not in added}, sep="/"
     )
@@ -339,6 +338,10 @@ def _from_hub(name: str) -> pathlib.Path:
       f" ({type(error).__name__}: {error}). Without a network, fetch {file} of"
       f" {repository} elsewhere and set model.weights to the file."
     ) from None
+
+
+def _is_added(path: str) -> bool:
+  return re.fullmatch(_ADDED, path) is not None
 
 
 def _at(tree: Any, path: str) -> Any:
