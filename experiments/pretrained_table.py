@@ -48,8 +48,8 @@ POOL: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 DIFFERS = (
   "no paper has this setting. CE, class-balanced CE and the balanced softmax"
-  " are solved to their end, the others take 30 epochs of SGD; nothing is chosen"
-  " on test images in a run."
+  " are solved to their end, the others take 30 epochs of SGD; nothing is"
+  " chosen on test images in a run."
 )
 
 
