@@ -430,6 +430,7 @@ def swav_stage(learner, name="swav", *, choices=None, **changes):
   """With a queue of a batch, used from the second step on."""
   queue = changes.get("batch_size", BATCH)
   settings = {"dim": 8, "hidden": 16, "prototypes": 6, "freeze": 0.2}
+  settings |= {"temperature": 0.1}
   settings |= {"code_queue": queue, "queue_start": 0.0, "views": two_views}
   settings |= choices or {}
   return pretrain(swav, learner, name, recipe=changes, **settings)

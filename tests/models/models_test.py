@@ -271,7 +271,7 @@ def test_errors(kwargs, message):
 
 
 def test_smallest_images():
-  for name in models.NAMES:
+  for name in models.OWN:
     size = 8 if name in models._IMAGENET_FAMILY else 4
     models.create(name, num_classes=2, image_shape=(size, size, 1))
     with pytest.raises(ValueError, match=f"multiply to {size}"):
