@@ -361,7 +361,7 @@ class Trained:
 
 def _protocol(arrays: givens.Given) -> ml_collections.ConfigDict:
   """The config of a set, before a row chooses the method."""
-  (images, labels), _, _ = arrays.content
+  images, labels = arrays.content.train
   size, count = max(images.shape[1:3]), len(labels)
   config = configs.default()
   config.data.labeled.profile = "natural"

@@ -100,10 +100,11 @@ def write(
     }
     record["checksum"] = packed.checksum(record)
     (beside / packed.RECORD).write_text(json.dumps(record))
-    train, test, _ = packed.read(beside)
+    found = packed.read(beside)
+    assert found.test is not None
     if not (
-      np.array_equal(train[0].read(index), train_images)
-      and np.array_equal(test[0], test_images)
+      np.array_equal(found.train.images[index], train_images)
+      and np.array_equal(found.test.images, test_images)
     ):
       raise ValueError(f"{name}: what was packed is not what is read back.")
     shutil.rmtree(place, ignore_errors=True)

@@ -114,6 +114,12 @@ def build(
   name, others, num_classes = wanted["irrelevant"], None, data.num_classes
   held = irrelevant.held_out(name, data)
   if held:
+    if len(data.validation) or data.groups is not None:
+      raise ValueError(
+        f"data.unlabeled.irrelevant is {name!r}, which takes classes out of a"
+        f" set, and {data.name} has validation images or groups of its own:"
+        " name another set."
+      )
     data, others = irrelevant.take_out(data, held)
   require.choice("data.flip", flip, ("auto", "on", "off"))
   transforming.check(
@@ -124,7 +130,9 @@ def build(
       f"{data.name} has no test images; set data.test_fraction above 0."
     )
   pool = None
-  if wanted["source"] != "train":
+  if wanted["source"] == "found":
+    pool = _found(data)
+  elif wanted["source"] != "train":
     pool = pools.load_pool(
       wanted["source"],
       image_shape=data.image_shape,
@@ -161,6 +169,7 @@ def build(
       order=order,
       seed=seed,
       class_names=data.class_names,
+      held=data.validation,
       **labels_of,
     )
   drawn_from = pool or pools.Pool(data.train_images, data.train_labels)
@@ -197,4 +206,16 @@ def build(
     augment=augment,
     crop_size=crop_size,
     resize=resize,
+    understood=data.understood,
   )
+
+
+def _found(data: sources.Dataset) -> pools.Pool:
+  """Returns the unlabeled images that a set came with."""
+  if data.unlabeled is None:
+    raise ValueError(
+      "data.unlabeled.source is 'found', but among the files of"
+      f" {data.name} are none without a label. Set it to folder:PATH, or to"
+      " 'train' to draw them from the labeled ones."
+    )
+  return pools.Pool(data.unlabeled, np.full(len(data.unlabeled), -1, np.int32))

@@ -55,14 +55,16 @@ def write(
     raise ValueError(f"shards is {shards}; it must be 1 to {_MOST_SHARDS}.")
   kind, colon, path = str(source).partition(":")
   if kind == "list" and colon:
-    train, test, classes = lists.read_set(path, root)
+    found = lists.read_set(path, root)
   else:
-    train, test, classes = folders.find_classes(source)
+    found = folders.find_classes(source)
   out = pathlib.Path(out).expanduser()
   if out.is_dir() and any(out.glob("*.array_record*")):
     raise FileExistsError(f"{out} holds shards already; choose another folder.")
   out.mkdir(parents=True, exist_ok=True)
-  parts = {"train": train} | ({"test": test} if test else {})
+  parts: dict[str, Any] = {"train": found.train}
+  if found.test:
+    parts["test"] = found.test
   entries, counts, written = {}, {}, []
   try:
     for name, part in parts.items():
@@ -81,7 +83,7 @@ def write(
     # Only a whole set appears under its names.
     for partial, final in written:
       os.replace(partial, final)
-    record_labels.write(out, classes, entries)
+    record_labels.write(out, found.names, entries)
   finally:
     for partial, _ in written:
       partial.unlink(missing_ok=True)

@@ -47,6 +47,7 @@ class Task:
     augment: how training augments, see `ltjax.augment.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
     resize: how pictures were brought to `H` and `W`, `stretch` or `crop`.
+    understood: what was made of the set's files; may be empty.
     probe_images: uint8 `[P, H, W, C]`, labeled images for evaluation alone;
       they may be those of `images` again. P may be 0.
     probe_labels: int32 `[P]` on the host, all of them true classes.
@@ -69,6 +70,7 @@ class Task:
   augment: str = "crop_flip"
   crop_size: int = 0
   resize: str = "stretch"
+  understood: str = ""
   probe_images: jax.Array = dataclasses.field(default=None)  # pyrefly: ignore
   probe_labels: np.ndarray = dataclasses.field(
     default_factory=lambda: np.zeros(0, np.int32)
@@ -109,9 +111,10 @@ class Task:
 
   def class_table(self) -> str:
     """Returns the table of classes, with bars, to print before training."""
-    return table.class_table(
+    rows = table.class_table(
       self.split, self.test_counts, self.class_names, self.groups
     )
+    return f"{self.understood}\n\n{rows}" if self.understood else rows
 
   def storage_table(self) -> str:
     """Returns how many images there are, where, and their bytes."""

@@ -13,7 +13,7 @@ import toys
 from ltjax.augment import crop_flip
 from ltjax.data import builder
 from ltjax.data.host import host_images
-from ltjax.data.sources import tfds_sets
+from ltjax.data.sources import contents, tfds_sets
 from ltjax.data.splits import groups as grouping
 from ltjax.data.splits import record
 from ltjax.devices import sharding
@@ -381,8 +381,8 @@ def test_probe_images_of_pictures_and_of_digits(tmp_path):
 
 def test_probe_images_of_tfds(monkeypatch, tmp_path):
   labels = toys.labels_of(COUNTS)
-  part = numbered(labels), labels
-  content = part, part, tuple("abcd")
+  part = contents.Part(numbered(labels), labels)
+  content = contents.Content(part, part, tuple("abcd"))
   monkeypatch.setattr(tfds_sets, "read", lambda name, **kw: content)
   task = build(tmp_path, source="tfds:x", probe=PROBE)
   assert task.split.probe_counts == tuple(n - 2 for n in COUNTS)
@@ -611,3 +611,42 @@ def test_every_setting_of_the_config_has_its_argument():
   arguments = set(inspect.signature(builder.build).parameters)
   assert set(config.default().data) == arguments - {"mesh", "data_dir", "given"}
   assert isinstance(toys.task().split, record.Split)
+
+
+def with_parts(tmp_path, monkeypatch, **changes):
+  """Builds a task of a set that comes with validation and unlabeled images."""
+  labels = toys.labels_of(COUNTS)
+  part = contents.Part(numbered(labels), labels)
+  held = contents.Part(part.images[:6], labels[:6])
+  content = contents.Content(part, part, tuple("abcd"), held, part.images[:5])
+  content = content._replace(understood="What was found.")
+  monkeypatch.setattr(tfds_sets, "read", lambda name, **kw: content)
+  given = {"source": "tfds:x", "validation": {}} | changes
+  return part, build(tmp_path, **given)
+
+
+def test_validation_images_that_come_with_the_set(tmp_path, monkeypatch):
+  part, task = with_parts(
+    tmp_path,
+    monkeypatch,
+    labeled={"profile": "natural"},
+    unlabeled={"source": "found", "profile": "natural"},
+  )
+  np.testing.assert_array_equal(task.validation_images, part.images[:6])
+  np.testing.assert_array_equal(task.validation_labels, part.labels[:6])
+  assert task.split.labeled_counts == tuple(COUNTS)  # none of them held out
+  np.testing.assert_array_equal(task.unlabeled_images, part.images[:5])
+  assert (task.truth == -1).all()
+  assert task.class_table().startswith("What was found.\n\n")
+
+
+def test_validation_images_are_not_drawn_beside_those_of_the_set(
+  tmp_path, monkeypatch
+):
+  with pytest.raises(ValueError, match="per_class is 2 but .* 6 validation"):
+    with_parts(tmp_path, monkeypatch, validation={"per_class": 2})
+
+
+def test_a_pool_that_is_not_found(tmp_path):
+  with pytest.raises(ValueError, match="among the files of digits"):
+    build(tmp_path, source="digits", unlabeled={"source": "found"})

@@ -15,17 +15,12 @@ import pathlib
 import numpy as np
 
 from ltjax.data.files import images
-from ltjax.data.sources import lists
-
-# Images, uint8 [N, H, W, C], and their labels, int32 [N].
-Part = tuple[np.ndarray, np.ndarray]
-# What every reader gives: train part, test part or None, class names.
-Content = tuple[Part, Part | None, tuple[str, ...]]
+from ltjax.data.sources import contents
 
 
 def read_classes(
   path: str | pathlib.Path, *, image_size: int | None = None
-) -> Content:
+) -> contents.Read:
   """Reads the parts and class names of a folder with class sub-folders.
 
   Pictures are RGB unless all of them, in both parts, are greyscale.
@@ -39,16 +34,19 @@ def read_classes(
     ValueError: No classes or pictures, a damaged picture, a test class without
       training folder, or mixed sizes without `image_size`.
   """
-  train, test, classes = find_classes(path)
-  split = len(train.files)
-  pixels = read_files(train.files + (test.files if test else []), image_size)
-  held_out = (pixels[split:], test.labels) if test else None
-  return (pixels[:split], train.labels), held_out, classes
+  found = find_classes(path)
+  parts = (found.train, found.test, found.validation)
+  files = [part.files for part in parts if part]
+  if found.unlabeled:
+    files.append(found.unlabeled)
+  pixels = read_files([file for part in files for file in part], image_size)
+  split = iter(np.split(pixels, np.cumsum([len(part) for part in files[:-1]])))
+  return contents.opened(found, lambda _: next(split))
 
 
 def find_classes(
   path: str | pathlib.Path,
-) -> tuple[lists.Listed, lists.Listed | None, tuple[str, ...]]:
+) -> contents.Found:
   """As `read_classes`, without reading pictures."""
   root = pathlib.Path(path).expanduser()
   train_root, test_root = root, None
@@ -68,13 +66,14 @@ def find_classes(
       f"that count: {', '.join(sorted(images.SUFFIXES))}."
     )
   if test_root is None:
-    return train, None, classes
+    return contents.Content(train, None, classes)
   unknown = sorted({f.name for f in _sub_folders(test_root)} - set(classes))
   if unknown:
     raise ValueError(
       f"{test_root / unknown[0]}: this class has no folder in {train_root}."
     )
-  return train, _list_part(test_root, classes), classes
+  test = _list_part(test_root, classes)
+  return contents.Content(train, test, classes)
 
 
 def list_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -122,11 +121,11 @@ def _sub_folders(root: pathlib.Path) -> list[pathlib.Path]:
   )
 
 
-def _list_part(root: pathlib.Path, classes: tuple[str, ...]) -> lists.Listed:
+def _list_part(root: pathlib.Path, classes: tuple[str, ...]) -> contents.Listed:
   """Returns the files of all classes and their labels."""
   files, labels = [], []
   for label, name in enumerate(classes):
     found = list_pictures(root / name)
     files += found
     labels += [label] * len(found)
-  return lists.Listed(files, np.asarray(labels, np.int32))
+  return contents.Listed(files, np.asarray(labels, np.int32))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data.sources import arrays, folders
+from ltjax.data.sources import arrays, contents
 from ltjax.data.sources import unlabeled as pools
 
 # What labels may be: class numbers, or names.
@@ -30,14 +30,14 @@ class Given:
     kind: `NAMES` if classes are told by name, else `NUMBERS`.
   """
 
-  content: folders.Content
+  content: contents.Read
   pool: pools.Pool | None
   kind: str
 
   @property
   def source(self) -> str:
     """What `config.data.source` calls the set."""
-    (train, test, names) = self.content
+    train, test, names = self.content[:3]
     found = [*train, *(test or ()), np.array(names)]
     return f"arrays:{self.kind}:{_digest(found)}"
 
@@ -76,7 +76,7 @@ def make(
     raise ValueError("images: there are none; fit needs some of each class.")
   named = class_names is not None or _is_text(np.asarray(labels))
   names = _names(labels, class_names)
-  train = pixels, numbers(labels, names, "labels", len(pixels))
+  train = contents.Part(pixels, numbers(labels, names, "labels", len(pixels)))
   if len(names) < 2:
     raise ValueError(
       f"labels: there is {len(names)} class ({', '.join(names)}); a classifier"
@@ -85,7 +85,9 @@ def make(
   held, pool = None, None
   if test is not None:
     seen = check_images(*_pair(test, "test")[:1], "test images", pixels.shape)
-    held = seen, numbers(test[1], names, "test labels", len(seen))
+    held = contents.Part(
+      seen, numbers(test[1], names, "test labels", len(seen))
+    )
   if unlabeled is not None:
     truth = None
     if isinstance(unlabeled, tuple):
@@ -103,7 +105,9 @@ def make(
         minimum=-1,
       )
     pool = pools.Pool(seen, known)
-  return Given((train, held, names), pool, NAMES if named else NUMBERS)
+  return Given(
+    contents.Content(train, held, names), pool, NAMES if named else NUMBERS
+  )
 
 
 def check_images(

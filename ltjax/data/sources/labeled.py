@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from ltjax.data.files import images
 from ltjax.data.host import host_images, image_files
 from ltjax.data.sources import (
   arrays,
+  contents,
   folders,
   lists,
   npz,
@@ -79,6 +79,13 @@ class Dataset:
     mean, std: Per channel, in [0, 1]: the field's constants for known sets,
       computed from the train images for others.
     flip: Whether a mirrored image keeps its class (no for digits).
+    validation: int64 `[V]`, those of the train images that the set keeps for
+      validation by itself; empty where they are drawn.
+    unlabeled: uint8 `[M, H, W, C]`, images that came without label; None for
+      none.
+    groups: int32 `[N - V]`, see `contents.Content`, of the other train images;
+      None where there are none.
+    understood: What was made of the files; empty where nothing had to be.
   """
 
   name: str
@@ -90,6 +97,12 @@ class Dataset:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   flip: bool
+  validation: np.ndarray = dataclasses.field(
+    default_factory=lambda: np.zeros(0, np.int64)
+  )
+  unlabeled: np.ndarray | host_images.HostImages | None = None
+  groups: np.ndarray | None = None
+  understood: str = ""
 
   @property
   def num_classes(self) -> int:
@@ -111,7 +124,7 @@ def load(
   seed: int = 0,
   root: str = "",
   pictures: image_files.Reader | None = None,
-  given: folders.Content | None = None,
+  given: contents.Read | None = None,
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -148,52 +161,66 @@ def load(
   if given is None and not known:
     raise ValueError(_unknown(name))
   if given is not None:
-    content = given
+    found = given
   elif kind in ("folder", "list", "arrayrecord") and pictures:
-    content = _unread(kind, path, root, data_dir, pictures)
+    found = _unread(kind, path, root, data_dir, pictures)
   elif kind in ("list", "arrayrecord"):
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
   elif kind == "folder":
-    content = folders.read_classes(path, image_size=image_size)
+    found = folders.read_classes(path, image_size=image_size)
   elif kind == "npz":
-    content = npz.read(path)
+    found = npz.read(path)
   elif kind == "tfds":
-    content = tfds_sets.read(path, data_dir=data_dir, image_size=image_size)
+    found = tfds_sets.read(path, data_dir=data_dir, image_size=image_size)
   elif kind == "digits":
-    content = official.read_digits()
+    found = official.read_digits()
   elif kind == "svhn":
-    content = svhn.read(data_dir)
+    found = svhn.read(data_dir)
   elif kind in catalogue.ARCHIVES:
-    content = official.read_cifar(kind, data_dir)
+    found = official.read_cifar(kind, data_dir)
   else:
-    content = official.read_idx(kind, data_dir)
-  train, test, class_names = content
+    found = official.read_idx(kind, data_dir)
+  train, test, class_names = found[:3]
+  groups = found.groups
   if test is None:
-    held = arrays.stratified_test(train[1], test_fraction, seed=seed)
+    held = arrays.stratified_test(train.labels, test_fraction, seed=seed)
     if test_fraction > 0:
-      _check_two(name, train[1], class_names)
-    test = (train[0][held], train[1][held])
-    train = (train[0][~held], train[1][~held])
-  if not len(train[0]):
+      _check_two(name, train.labels, class_names)
+    test = contents.Part(train.images[held], train.labels[held])
+    train = contents.Part(train.images[~held], train.labels[~held])
+    groups = groups if groups is None else groups[~held]
+  if not len(train.labels):
     raise ValueError(f"{name}: the set has no training images.")
   # TFDS names may carry a config and a version: emnist/letters:3.1.0.
   known = re.split("[/:]", path)[0] if kind == "tfds" else name
   train_images, test_images = (
-    _resized(part[0], image_size) for part in (train, test)
+    _resized(part.images, image_size) for part in (train, test)
   )
   mean, std = _MOMENTS.get(known) or arrays.moments(_some(train_images))
+  labels, validation = train.labels, np.zeros(0, np.int64)
+  if found.validation is not None:
+    validation = len(labels) + np.arange(len(found.validation.labels))
+    held_out = _resized(found.validation.images, image_size)
+    train_images = host_images.concatenate([train_images, held_out])
+    labels = np.concatenate([labels, found.validation.labels])
   return Dataset(
     name=name,
     train_images=train_images,
-    train_labels=train[1],
+    train_labels=labels,
     test_images=test_images,
-    test_labels=test[1],
+    test_labels=test.labels,
     class_names=class_names,
     mean=mean,
     std=std,
     flip=known not in _NO_FLIP,
+    validation=validation,
+    unlabeled=found.unlabeled
+    if found.unlabeled is None
+    else _resized(found.unlabeled, image_size),
+    groups=groups,
+    understood=found.understood,
   )
 
 
@@ -227,17 +254,15 @@ def _unread(
   root: str,
   data_dir: str | None,
   pictures: image_files.Reader,
-) -> Any:
+) -> contents.Read:
   """Finds the pictures of a set, unread, in the form that the readers give."""
   if kind == "folder":
-    train, test, classes = folders.find_classes(path)
+    found = folders.find_classes(path)
   elif kind == "arrayrecord":
-    train, test, classes = record_labels.read_set(path, data_dir)
+    found = record_labels.read_set(path, data_dir)
   else:
-    train, test, classes = lists.read_set(path, root)
-  if test is not None:
-    test = (pictures(test.files), test.labels)
-  return (pictures(train.files), train.labels), test, classes
+    found = lists.read_set(path, root)
+  return contents.opened(found, pictures)
 
 
 def _some(part: np.ndarray | host_images.HostImages) -> np.ndarray:

@@ -18,24 +18,18 @@ from collections.abc import Sequence
 import os
 import pathlib
 import tempfile
-from typing import NamedTuple
 
 import numpy as np
 
 from ltjax.data.files import images
-from ltjax.data.sources import arrays
+from ltjax.data.sources import arrays, contents
 
 _SHOWN = 10
 
 
-class Listed(NamedTuple):
-  """Pictures in the order of a list; labels int32 `[N]`, -1 where none."""
-
-  files: list[pathlib.Path]
-  labels: np.ndarray
-
-
-def read(path: str | pathlib.Path, root: str | pathlib.Path = "") -> Listed:
+def read(
+  path: str | pathlib.Path, root: str | pathlib.Path = ""
+) -> contents.Listed:
   """Reads a list file; that its pictures exist is for `check_exist` to tell.
 
   Args:
@@ -69,18 +63,16 @@ def read(path: str | pathlib.Path, root: str | pathlib.Path = "") -> Listed:
     labels.append(label)
   if not files:
     raise ValueError(f"{path}: the list names no picture.")
-  return Listed(files, np.asarray(labels, np.int32))
+  return contents.Listed(files, np.asarray(labels, np.int32))
 
 
-def read_set(
-  argument: str, root: str = ""
-) -> tuple[Listed, Listed | None, tuple[str, ...]]:
-  """Reads the lists of a labeled set: train part, test part or None, names.
+def read_set(argument: str, root: str = "") -> contents.Found:
+  """Reads the lists of a labeled set; its pictures stay unread.
 
-  The names are those of classes.txt, otherwise the numbers. `argument` is what
-  follows `list:` in the name of a source; `root` is as of `read`. Raises as
-  `read`, and a ValueError if a picture has no label, or there are more classes
-  than names.
+  The names of classes are those of classes.txt, otherwise the numbers.
+  `argument` is what follows `list:` in the name of a source; `root` is as of
+  `read`. Raises as `read`, and a ValueError if a picture has no label, or there
+  are more classes than names.
   """
   first, *more = (pathlib.Path(p).expanduser() for p in argument.split(","))
   if len(more) > 1:
@@ -106,7 +98,7 @@ def read_set(
         f"{names_file} names {len(names)} classes, but the labels go up to"
         f" {count - 1}; it needs a line for each."
       )
-  return train, test, names
+  return contents.Content(train, test, names)
 
 
 def check_exist(files: Sequence[pathlib.Path], where: str) -> None:
@@ -131,7 +123,7 @@ def check_exist(files: Sequence[pathlib.Path], where: str) -> None:
   )
 
 
-def _labeled(path: pathlib.Path, root: str) -> Listed:
+def _labeled(path: pathlib.Path, root: str) -> contents.Listed:
   found = read(path, root)
   without = np.flatnonzero(found.labels < 0)
   if len(without):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pathlib
 
 from ltjax.data.files import archives
-from ltjax.data.sources import arrays, folders
+from ltjax.data.sources import arrays, contents
 
 _KEYS: dict[str, tuple[str, ...]] = {
   "x": ("x", "images"),
@@ -22,7 +22,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def read(path: str) -> folders.Content:
+def read(path: str) -> contents.Read:
   """Reads train part, test part or None, and class names (else the numbers).
 
   Raises a FileNotFoundError without a file, and a ValueError if an array is
@@ -43,11 +43,12 @@ def read(path: str) -> folders.Content:
     names = arrays.class_names(found["classes"], f"{path}: classes")
     count = len(names)
 
-  def part(x: str, y: str) -> folders.Part:
+  def part(x: str, y: str) -> contents.Part:
     pixels = arrays.check_images(found[x], f"{path}: {x}")
-    return pixels, arrays.check_labels(
+    labels = arrays.check_labels(
       found[y], f"{path}: {y}", num_images=len(pixels), num_classes=count
     )
+    return contents.Part(pixels, labels)
 
   train = part("x", "y")
   test = part("x_test", "y_test") if "x_test" in found else None
@@ -59,4 +60,4 @@ def read(path: str) -> folders.Content:
   if names is None:
     tops = [y.max(initial=-1) for _, y in (train, test or train)]
     names = tuple(map(str, range(max(tops) + 1)))
-  return train, test, names
+  return contents.Content(train, test, names)

@@ -8,12 +8,12 @@ import numpy as np
 
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.files import archives, pickles
-from ltjax.data.sources import arrays, folders, packed
+from ltjax.data.sources import arrays, contents, packed
 
 _DIGITS_TEST_PER_CLASS = 50
 
 
-def read_digits() -> folders.Content:
+def read_digits() -> contents.Read:
   """Reads scikit-learn's digits; 50 images per class become the test part.
 
   The set has no official split: the test part is drawn with a fixed seed, and
@@ -30,11 +30,12 @@ def read_digits() -> folders.Content:
   for label in range(10):
     members = generator.permutation(np.flatnonzero(labels == label))
     held[members[:_DIGITS_TEST_PER_CLASS]] = True
-  train, test = (pixels[~held], labels[~held]), (pixels[held], labels[held])
-  return train, test, tuple(map(str, range(10)))
+  train = contents.Part(pixels[~held], labels[~held])
+  test = contents.Part(pixels[held], labels[held])
+  return contents.Content(train, test, tuple(map(str, range(10))))
 
 
-def read_cifar(name: str, data_dir: str | None = None) -> folders.Content:
+def read_cifar(name: str, data_dir: str | None = None) -> contents.Read:
   """Reads the official pickled batches, in a folder or the .tar.gz, or a pack.
 
   Args:
@@ -59,17 +60,17 @@ def read_cifar(name: str, data_dir: str | None = None) -> folders.Content:
   if (where / packed.RECORD).is_file():
     return packed.read(where)
   members = [f"{archive.folder}/{member}" for member in archive.members]
-  contents = archives.read_tar(where, members) if where.is_file() else {}
+  unpacked = archives.read_tar(where, members) if where.is_file() else {}
 
   def read(member: str) -> tuple[dict, str]:
-    source = contents.get(f"{archive.folder}/{member}", where / member)
+    source = unpacked.get(f"{archive.folder}/{member}", where / member)
     title = f"{where}/{member}"
     return pickles.read_pickle(source, name=title), title
 
   meta, title = read(archive.meta)
   names = arrays.class_names(meta.get(names_key), f"{title}: {names_key}")
 
-  def part(batches: tuple[str, ...]) -> folders.Part:
+  def part(batches: tuple[str, ...]) -> contents.Part:
     pixels, labels = [], []
     for member in batches:
       batch, title = read(member)
@@ -89,12 +90,12 @@ def read_cifar(name: str, data_dir: str | None = None) -> folders.Content:
           num_classes=len(names),
         )
       )
-    return np.concatenate(pixels), np.concatenate(labels)
+    return contents.Part(np.concatenate(pixels), np.concatenate(labels))
 
-  return part(archive.train), part(archive.test), names
+  return contents.Content(part(archive.train), part(archive.test), names)
 
 
-def read_idx(name: str, data_dir: str | None = None) -> folders.Content:
+def read_idx(name: str, data_dir: str | None = None) -> contents.Read:
   """Reads the four idx files of `fashion_mnist` or `mnist`, fetched if missing.
 
   Train uint8 `[60000, 28, 28, 1]`, test `[10000, ...]`. Raises as `read_cifar`.
@@ -110,7 +111,7 @@ def read_idx(name: str, data_dir: str | None = None) -> folders.Content:
     labels = arrays.check_labels(
       labels, str(paths[1]), num_images=len(pixels), num_classes=10
     )
-    parts.append((pixels, labels))
+    parts.append(contents.Part(pixels, labels))
   fashion = name == "fashion_mnist"
   names = catalogue.FASHION_NAMES if fashion else map(str, range(10))
-  return parts[0], parts[1], tuple(names)
+  return contents.Content(parts[0], parts[1], tuple(names))

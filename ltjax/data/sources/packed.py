@@ -17,7 +17,7 @@ import numpy as np
 
 from ltjax.data.files import images
 from ltjax.data.host import host_images
-from ltjax.data.sources import arrays
+from ltjax.data.sources import arrays, contents
 
 FORMAT = "ltjax-pack-1"
 RECORD = "pack.json"
@@ -74,8 +74,8 @@ class PackedImages(host_images.HostImages):
     )
 
 
-def read(path: pathlib.Path) -> tuple[Any, Any, tuple[str, ...]]:
-  """Reads a pack: train part, test part, names. Every checksum is looked at.
+def read(path: pathlib.Path) -> contents.Read:
+  """Reads a pack. Every checksum is looked at.
 
   Train images are `PackedImages`, test images uint8 `[T, H, W, C]`. A file that
   is missing or altered is a ValueError.
@@ -109,7 +109,9 @@ def read(path: pathlib.Path) -> tuple[Any, Any, tuple[str, ...]]:
     name=str(path),
     packed_for=tuple(record["packed_for"]),
   )
-  return (packed, train), (whole, test), names
+  return contents.Content(
+    contents.Part(packed, train), contents.Part(whole, test), names
+  )
 
 
 def checksum(record: Mapping[str, Any]) -> str:

@@ -21,13 +21,13 @@ import os
 import pathlib
 import sys
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ltjax.data.download import prepare
 from ltjax.data.files import array_records
-from ltjax.data.sources import arrays
+from ltjax.data.sources import arrays, contents
 
 NAME = "ltjax_labels.json"
 _FORMAT = "ltjax-labels-1"
@@ -35,16 +35,7 @@ _TFDS_CLASSES = "label.labels.txt"
 _MOST_CLASSES = 1_000_000
 
 
-class Labeled(NamedTuple):
-  """Records, pictures unread, and labels int32 `[N]`, -1 where unknown."""
-
-  files: array_records.Records
-  labels: np.ndarray
-
-
-def read_set(
-  path: str, data_dir: str | None = None
-) -> tuple[Labeled, Labeled | None, tuple[str, ...]]:
+def read_set(path: str, data_dir: str | None = None) -> contents.Found:
   """Finds the records of a labeled set, their pictures unread.
 
   `path` is as of `array_records.find`, as are errors; a record without a label
@@ -75,10 +66,10 @@ def read_set(
       num_images=len(part.files),
       num_classes=len(names),
     )
-  return train, test, names
+  return contents.Content(train, test, names)
 
 
-def read_pool(path: str, data_dir: str | None = None) -> Labeled:
+def read_pool(path: str, data_dir: str | None = None) -> contents.Listed:
   """Finds the records of an unlabeled pool; of one with parts, its `train`."""
   return _listed(array_records.find(path)["train"], data_dir)
 
@@ -104,7 +95,9 @@ def write(
     pathlib.Path(temporary).unlink(missing_ok=True)
 
 
-def _listed(shards: Sequence[pathlib.Path], data_dir: str | None) -> Labeled:
+def _listed(
+  shards: Sequence[pathlib.Path], data_dir: str | None
+) -> contents.Listed:
   """Returns records and labels of shards, from the files or read once."""
   labels = {}
   for folder in dict.fromkeys(shard.parent for shard in shards):
@@ -112,7 +105,7 @@ def _listed(shards: Sequence[pathlib.Path], data_dir: str | None) -> Labeled:
     labels.update(_labels(folder, here, data_dir))
   counts = [len(labels[shard]) for shard in shards]
   joined = np.concatenate([labels[shard] for shard in shards])
-  return Labeled(array_records.Records(shards, counts), joined)
+  return contents.Listed(array_records.Records(shards, counts), joined)
 
 
 def _labels(

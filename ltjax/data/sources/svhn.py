@@ -16,10 +16,10 @@ import pathlib
 import numpy as np
 
 from ltjax.data.download import prepare
-from ltjax.data.sources import arrays, folders
+from ltjax.data.sources import arrays, contents
 
 
-def read(data_dir: str | None = None) -> folders.Content:
+def read(data_dir: str | None = None) -> contents.Read:
   """Reads train uint8 `[73257, 32, 32, 3]`, test `[26032, ...]`, and names.
 
   Fetches the set if it is missing; raises as `official.read_cifar`.
@@ -33,7 +33,7 @@ def read(data_dir: str | None = None) -> folders.Content:
       f"{folder}: train images are {train[0].shape[1:]}, test images "
       f"{test[0].shape[1:]}; they must have one shape."
     )
-  return train, test, tuple(map(str, range(10)))
+  return contents.Content(train, test, tuple(map(str, range(10))))
 
 
 def read_mat(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -95,8 +95,8 @@ def _numbers(
   return found
 
 
-def _labeled(path: pathlib.Path) -> folders.Part:
+def _labeled(path: pathlib.Path) -> contents.Part:
   pixels, labels = read_mat(path)
   if labels is None:
     raise ValueError(f"{path}: no array 'y', the labels 1 ... 10.")
-  return pixels, labels
+  return contents.Part(pixels, labels)

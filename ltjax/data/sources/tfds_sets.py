@@ -12,14 +12,14 @@ import numpy as np
 
 from ltjax.data.download import prepare
 from ltjax.data.files import images
-from ltjax.data.sources import arrays, folders
+from ltjax.data.sources import arrays, contents
 
 _TEST_SPLITS = ("test", "validation")  # The first that exists.
 
 
 def read(
   name: str, *, data_dir: str | None, image_size: int | None
-) -> folders.Content:
+) -> contents.Read:
   """Reads a TFDS image classification set; prepares it if it is missing.
 
   Args:
@@ -55,14 +55,14 @@ def read(
     builder = prepare.tfds_builder(name, data_dir)
     train = builder.as_data_source("train")
   label = features[keys[1]]
-  content = _part(train, keys, name, image_size, label.num_classes)
+  rest = _part(train, keys, name, image_size, label.num_classes)
   splits = set(builder.info.splits) or set(_TEST_SPLITS)
   split = next((s for s in _TEST_SPLITS if s in splits), None)
   test = None
   if split is not None:
     source = builder.as_data_source(split)
     test = _part(source, keys, name, image_size, label.num_classes)
-  return content, test, tuple(map(str, label.names))
+  return contents.Content(rest, test, tuple(map(str, label.names)))
 
 
 def _part(
@@ -71,7 +71,7 @@ def _part(
   name: str,
   image_size: int | None,
   num_classes: int,
-) -> folders.Part:
+) -> contents.Part:
   """Decodes one split."""
   pixels, labels = [], []
   for i in range(len(source)):
@@ -91,4 +91,4 @@ def _part(
     num_images=len(pixels),
     num_classes=num_classes,
   )
-  return np.stack(pixels), truth
+  return contents.Part(np.stack(pixels), truth)

@@ -8,6 +8,7 @@
     folder:PATH   pictures at any depth, resized to the set's images
     list:PATH     a list file of pictures; class numbers as far as known
     arrayrecord:PATH  ArrayRecord files; class numbers as far as known
+    found         those that came with the labeled set, see `contents`
     svhn_extra    the 531,131 extra images of SVHN, from the data folder
     mat:PATH      a .mat file of SVHN's layout: X and, if known, y
 

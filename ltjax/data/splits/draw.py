@@ -43,6 +43,7 @@ def build(
   pool_labels: np.ndarray | None = None,
   irrelevant_labels: np.ndarray | None = None,
   class_names: Sequence[str] | None = None,
+  held: np.ndarray | None = None,
 ) -> record.Split:
   """Draws a labeled, an unlabeled and a validation set from a training set.
 
@@ -81,6 +82,7 @@ def build(
     irrelevant_labels: `[Q]` integers, of the images of other classes, where
       there are any; their values only tell one set from another.
     class_names: `[C]` names for messages.
+    held: Indices of validation images that are chosen already, or None.
 
   Raises:
     ValueError: Labels that are not integers in range; settings that are wrong
@@ -103,10 +105,10 @@ def build(
     settings.complete("unlabeled", unlabeled, settings.UNLABELED),
     settings.complete("validation", validation, settings.VALIDATION),
   )
-  ours, held, given = index_files.apply(
-    asked[0], asked[2], labels=labels, names=names
+  ours, chosen, given = index_files.apply(
+    asked[0], asked[2], labels=labels, names=names, held=held
   )
-  blocks = (ours, asked[1], held)
+  blocks = (ours, asked[1], chosen)
   external = blocks[1]["source"] != "train"
   if external != (pool_labels is not None):
     raise ValueError(

@@ -80,12 +80,14 @@ def apply(
   *,
   labels: np.ndarray,
   names: tuple[str, ...],
+  held: np.ndarray | None = None,
 ) -> tuple[Settings, Settings, Given]:
   """Reads the index files of two blocks of settings, if they name any.
 
   Args:
     labeled, validation: Complete settings, see `settings.complete`.
     labels, names: as of `read`.
+    held: indices of the validation images, where the set itself has some.
 
   Returns:
     Both blocks, with the counts of their files, and the images of the files.
@@ -111,6 +113,16 @@ def apply(
   if validation["index_file"]:
     field = "data.validation.index_file"
     held_out = read(validation["index_file"], field, labels=labels, names=names)
+  if held is not None and len(held):
+    for key in ("index_file", "per_class"):
+      if validation[key]:
+        raise ValueError(
+          f"data.validation.{key} is {validation[key]!r} but the set comes with"
+          f" {len(held)} validation images: leave {key} as it is by default, or"
+          " move them among those to train on"
+        )
+    held_out = np.sort(held)
+  if len(held_out):
     validation = validation | {"counts": _tally(labels[held_out], names)}
   both = np.intersect1d(ours, held_out)
   if len(both):

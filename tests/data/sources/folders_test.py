@@ -20,7 +20,7 @@ def test_classes_in_sorted_order(tmp_path):
   _picture(tmp_path / "dog" / "b.png", (2, 2, 2))
   _picture(tmp_path / "dog" / "a.PNG", (1, 1, 1))
   _picture(tmp_path / "cat" / "deep" / "er" / "c.bmp", (3, 3, 3))
-  train, test, names = folders.read_classes(tmp_path)
+  train, test, names = folders.read_classes(tmp_path)[:3]
   assert test is None
   assert names == ("cat", "dog")
   assert train[0].shape == (3, 4, 4, 3) and train[0].dtype == np.uint8
@@ -32,7 +32,7 @@ def test_train_and_test_folders(tmp_path):
   _grey(tmp_path / "train" / "cat" / "a.png", 1)
   _grey(tmp_path / "train" / "dog" / "a.png", 2)
   _grey(tmp_path / "test" / "dog" / "a.png", 3)
-  train, test, names = folders.read_classes(tmp_path)
+  train, test, names = folders.read_classes(tmp_path)[:3]
   assert names == ("cat", "dog")
   assert train[0].ravel()[::16].tolist() == [1, 2]
   assert train[0].shape == (2, 4, 4, 1)
@@ -42,7 +42,7 @@ def test_train_and_test_folders(tmp_path):
 
 def test_train_without_test(tmp_path):
   _grey(tmp_path / "train" / "cat" / "a.png", 1)
-  train, test, names = folders.read_classes(tmp_path)
+  train, test, names = folders.read_classes(tmp_path)[:3]
   assert (len(train[0]), test, names) == (1, None, ("cat",))
 
 
@@ -55,7 +55,7 @@ def test_a_class_called_train(tmp_path):
 def test_one_colour_picture_makes_all_rgb(tmp_path):
   _grey(tmp_path / "train" / "cat" / "a.png", 7)
   _picture(tmp_path / "test" / "cat" / "a.png", (1, 2, 3))
-  train, test, _ = folders.read_classes(tmp_path)
+  train, test, _ = folders.read_classes(tmp_path)[:3]
   assert (train[0] == 7).all() and train[0].shape == (1, 4, 4, 3)
   assert test[0][0, 0, 0].tolist() == [1, 2, 3]
 
@@ -67,14 +67,14 @@ def test_what_is_passed_over(tmp_path):
   (tmp_path / "cat" / "._d.png").write_bytes(b"")
   (tmp_path / "cat" / "notes.txt").write_text("x")
   (tmp_path / "cat" / "e.png").mkdir()
-  train, _, names = folders.read_classes(tmp_path)
+  train, _, names = folders.read_classes(tmp_path)[:3]
   assert names == ("cat",) and (train[0] == 1).all() and len(train[0]) == 1
 
 
 def test_empty_class_stays_a_class(tmp_path):
   _grey(tmp_path / "dog" / "a.png", 1)
   (tmp_path / "cat").mkdir()
-  train, _, names = folders.read_classes(tmp_path)
+  train, _, names = folders.read_classes(tmp_path)[:3]
   assert names == ("cat", "dog") and train[1].tolist() == [1]
 
 
@@ -85,7 +85,7 @@ def test_mixed_sizes_need_a_size(tmp_path):
     ValueError, match=r"b\.png is 6 x 4, .*a\.png is 4 x 4. Set image_size"
   ):
     folders.read_classes(tmp_path)
-  train, _, _ = folders.read_classes(tmp_path, image_size=3)
+  train, _, _ = folders.read_classes(tmp_path, image_size=3)[:3]
   assert train[0].shape == (2, 3, 3, 1)
   assert train[0][:, 0, 0, 0].tolist() == [1, 2]
 

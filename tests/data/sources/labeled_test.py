@@ -9,7 +9,7 @@ import pytest
 
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.host import host_images, image_files
-from ltjax.data.sources import arrays, labeled, official
+from ltjax.data.sources import arrays, contents, labeled, official
 
 
 def _npz(tmp_path, **extra) -> str:
@@ -52,8 +52,9 @@ def test_the_digits_test_part_ignores_seed_and_fraction():
 
 
 def _content(shape):
-  part = np.full((10, *shape), 9, np.uint8), np.arange(10, dtype=np.int32)
-  return part, part, tuple("abcdefghij")
+  labels = np.arange(10, dtype=np.int32)
+  part = contents.Part(np.full((10, *shape), 9, np.uint8), labels)
+  return contents.Content(part, part, tuple("abcdefghij"))
 
 
 @pytest.mark.parametrize(

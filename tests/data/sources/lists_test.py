@@ -60,11 +60,11 @@ def test_windows_line_ends(tmp_path):
 def test_a_folder_of_lists(tmp_path):
   touch(tmp_path, "x/a.jpg", "x/b.jpg", "x/c.jpg")
   write(tmp_path / "train.txt", "x/a.jpg 1\nx/b.jpg 0\n")
-  train, test, names = lists.read_set(str(tmp_path))
+  train, test, names = lists.read_set(str(tmp_path))[:3]
   assert train.labels.tolist() == [1, 0] and test is None
   assert names == ("0", "1")
   write(tmp_path / "test.txt", "x/c.jpg 2\n")
-  train, test, names = lists.read_set(str(tmp_path))
+  train, test, names = lists.read_set(str(tmp_path))[:3]
   assert test.files == [tmp_path / "x/c.jpg"] and names == ("0", "1", "2")
   write(tmp_path / "classes.txt", "owl\ncat\nold dog\nnewt\n")
   assert lists.read_set(str(tmp_path))[2] == ("owl", "cat", "old dog", "newt")
@@ -75,7 +75,7 @@ def test_lists_by_their_own_names_and_a_root(tmp_path):
   train = write(tmp_path / "SSLT_train.txt", "a.jpg 0\n")
   test = write(tmp_path / "SSLT_test.txt", "b.jpg 1\n")
   root = str(tmp_path / "images")
-  found, held_out, _ = lists.read_set(f"{train},{test}", root)
+  found, held_out, _ = lists.read_set(f"{train},{test}", root)[:3]
   assert found.files == [tmp_path / "images/a.jpg"]
   assert held_out.labels.tolist() == [1]
   assert lists.read_set(str(train), root)[1] is None

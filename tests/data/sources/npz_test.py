@@ -16,7 +16,7 @@ def _save(tmp_path, **arrays):
 
 
 def test_reads_images_and_labels(tmp_path):
-  train, test, names = npz.read(_save(tmp_path, x=X, y=Y))
+  train, test, names = npz.read(_save(tmp_path, x=X, y=Y))[:3]
   np.testing.assert_array_equal(train[0], X)
   assert train[1].tolist() == Y.tolist() and train[1].dtype == np.int32
   assert test is None
@@ -32,7 +32,7 @@ def test_other_names_greyscale_and_classes(tmp_path):
     test_labels=Y[:1],
     class_names=np.array(["a", "b", "c", "d"]),
   )
-  train, test, names = npz.read(path)
+  train, test, names = npz.read(path)[:3]
   assert train[0].shape == (4, 5, 5, 1)
   assert test[0].shape == (1, 5, 5, 1) and test[1].tolist() == [0]
   assert names == ("a", "b", "c", "d")

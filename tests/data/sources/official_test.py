@@ -73,7 +73,7 @@ def test_cifar(tmp_path, monkeypatch, name, packed):
   _write_folder(tmp_path, name, contents)
   if packed:
     _pack(tmp_path, name, monkeypatch)
-  train, test, names = official.read_cifar(name, str(tmp_path))
+  train, test, names = official.read_cifar(name, str(tmp_path))[:3]
   archive = catalogue.ARCHIVES[name]
   want = np.concatenate([pixels[member] for member in archive.train])
   np.testing.assert_array_equal(train[0], want)
@@ -169,7 +169,7 @@ def _idx_set(root, name, *, zipped=False, **changed):
 def test_idx(tmp_path, monkeypatch, name, zipped):
   monkeypatch.setattr(catalogue, "DEBIAN_FASHION_MNIST", tmp_path / "none")
   arrays = _idx_set(tmp_path, name, zipped=zipped)
-  train, test, names = official.read_idx(name, str(tmp_path))
+  train, test, names = official.read_idx(name, str(tmp_path))[:3]
   np.testing.assert_array_equal(
     train[0][..., 0], arrays["train-images-idx3-ubyte"]
   )
@@ -195,7 +195,7 @@ def test_idx_files_are_checked(tmp_path, changed, message):
 
 
 def test_digits():
-  train, test, names = official.read_digits()
+  train, test, names = official.read_digits()[:3]
   assert train[0].shape == (1297, 8, 8, 1) and train[0].dtype == np.uint8
   assert test[0].shape == (500, 8, 8, 1)
   assert np.bincount(test[1]).tolist() == [50] * 10

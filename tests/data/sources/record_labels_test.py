@@ -50,7 +50,7 @@ def unread(monkeypatch):
 
 
 def test_labels_are_read_once(folder, unread, capsys):
-  train, test, classes = record_labels.read_set(str(folder))
+  train, test, classes = record_labels.read_set(str(folder))[:3]
   assert train.labels.tolist() == [2, 0, 1] and train.labels.dtype == np.int32
   assert [file.position for file in train.files] == [0, 1, 0]
   # The labels of the test part are secret: the validation part takes its place.
@@ -58,7 +58,7 @@ def test_labels_are_read_once(folder, unread, capsys):
   assert classes == ("cat", "dog", "fish")
   assert "Reading the labels of 2 shards, once" in capsys.readouterr().err
   unread()
-  again, test, classes = record_labels.read_set(str(folder))
+  again, test, classes = record_labels.read_set(str(folder))[:3]
   assert again.labels.tolist() == [2, 0, 1] and test.labels.tolist() == [0, 1]
   assert classes == ("cat", "dog", "fish")
   assert capsys.readouterr().err == ""
@@ -68,7 +68,7 @@ def test_labels_are_read_once(folder, unread, capsys):
 def test_a_changed_shard_is_read_again(folder):
   record_labels.read_set(str(folder))
   write(folder / TRAIN.format(1), [1, 1, 0])
-  train, _, _ = record_labels.read_set(str(folder))
+  train, _, _ = record_labels.read_set(str(folder))[:3]
   assert train.labels.tolist() == [2, 0, 1, 1, 0]
 
 
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written(folder, unread, monkeypatch, tmp_path):
   record_labels.read_set(str(folder), data_dir)
   assert not (folder / record_labels.NAME).exists()
   unread()
-  train, _, classes = record_labels.read_set(str(folder), data_dir)
+  train, _, classes = record_labels.read_set(str(folder), data_dir)[:3]
   assert train.labels.tolist() == [2, 0, 1] and len(classes) == 3
 
 
@@ -95,13 +95,13 @@ def test_nowhere_to_write_is_no_reason_to_fail(folder, monkeypatch):
 
   monkeypatch.setattr(record_labels, "write", write)
   for _ in range(2):
-    train, _, _ = record_labels.read_set(str(folder), str(folder / "data"))
+    train, _, _ = record_labels.read_set(str(folder), str(folder / "data"))[:3]
     assert train.labels.tolist() == [2, 0, 1]
 
 
 def test_without_names_classes_are_numbers(folder):
   (folder / "label.labels.txt").unlink()
-  train, test, classes = record_labels.read_set(f"{folder}/*train*")
+  train, test, classes = record_labels.read_set(f"{folder}/*train*")[:3]
   assert test is None and classes == ("0", "1", "2")
 
 

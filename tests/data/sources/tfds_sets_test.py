@@ -102,7 +102,7 @@ def _read(monkeypatch, builder, image_size=None):
 
 def test_validation_stands_in_for_a_missing_test_split(monkeypatch):
   splits = {"train": _examples(3, 0), "validation": _examples(2, 1)}
-  train, test, names = _read(monkeypatch, _Builder(splits))
+  train, test, names = _read(monkeypatch, _Builder(splits))[:3]
   assert train[1].tolist() == [0] * 3 and test[1].tolist() == [1] * 2
   assert (test[0] == 1).all()
   assert names == ("a", "b")
