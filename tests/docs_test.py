@@ -117,7 +117,7 @@ def test_own_data_walkthrough(tmp_path, monkeypatch):
   config.data.image_size = 8
   lines = []
   dry_run.show(config, echo=lines.append)
-  assert "total            223                       444" in "\n".join(lines)
+  assert "total            223                       404" in "\n".join(lines)
   # The pictures that the page shows are there.
   assert (tmp_path / "photos/train/0/0.png").exists()
   assert (tmp_path / "photos/test/0/1388.png").exists()

@@ -16,6 +16,7 @@ import numpy as np
 
 from ltjax import require
 from ltjax.augment import transforms as transforming
+from ltjax.data import copies as copying
 from ltjax.data import task as tasks
 from ltjax.data.host import host_images
 from ltjax.data.host import storage as storing
@@ -50,6 +51,7 @@ def build(
   storage: str = "device",
   cache: str = "",
   workers: int = 0,
+  copies: str = "ignore",
   seed: int,
   mesh: Mesh,
   data_dir: str | None = None,
@@ -80,6 +82,8 @@ def build(
     storage: whether images live on the `device` or on the `host`.
     cache: folder for decoded pictures on the host; none if empty.
     workers: processes that decode pictures; 0 for threads.
+    copies: what to do with test images that are also learned from, see
+      `ltjax.data.copies`.
     seed: of the split.
     mesh: the devices.
     data_dir: where data sets live.
@@ -144,6 +148,7 @@ def build(
     )
     if held:
       pool = irrelevant.take_out_of_pool(pool, held, num_classes)
+  data, pool = copying.settle(data, pool, copies, pool_source=wanted["source"])
   split = record.Split.load(split_file) if split_file else None
   mixed = wanted["relevance"] < 1 or (split and len(split.irrelevant))
   if name and mixed and others is None:

@@ -34,20 +34,21 @@ def folder(tmp_path_factory):
     path / "set.npz",
     x=numbered(labels),
     y=labels,
-    x_test=numbered(test_labels),
+    x_test=numbered(test_labels, 1),
     y_test=test_labels,
   )
   pool = rng.permutation(toys.labels_of((9, 9, 9, 9)))
-  np.savez(path / "pool.npz", x=numbered(pool), y=pool)
-  np.savez(path / "unknown.npz", x=numbered(pool))
+  np.savez(path / "pool.npz", x=numbered(pool, 2), y=pool)
+  np.savez(path / "unknown.npz", x=numbered(pool, 2))
   return path
 
 
-def numbered(labels):
+def numbered(labels, part=0):
   """Images whose pixel 0 is the index and whose pixel 1 is the class."""
   images = np.zeros((len(labels), 4, 4, 1), np.uint8)
   images[:, 0, 0, 0] = np.arange(len(labels))
   images[:, 0, 1, 0] = labels
+  images[:, 1, 1, 0] = part
   return images
 
 
@@ -488,7 +489,7 @@ def test_a_split_of_other_data_is_refused(folder, tmp_path):
     tmp_path / "other.npz",
     x=numbered(labels),
     y=labels,
-    x_test=numbered(labels),
+    x_test=numbered(labels, 1),
     y_test=labels,
   )
   with pytest.raises(ValueError, match="made from other data"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,10 @@ class HostImages(abc.ABC):
   @abc.abstractmethod
   def read(self, index: np.ndarray) -> np.ndarray:
     """Reads images `index [B]` as an own copy, else a BrokenImageError."""
+
+  def files(self) -> list[pathlib.Path] | None:
+    """Returns the file of each image, or None if they are no files."""
+    return None
 
   @property
   def nbytes(self) -> int:
@@ -67,6 +72,11 @@ class View(HostImages):
     """See `HostImages`."""
     return self._images.read(self._index[index])
 
+  def files(self) -> list[pathlib.Path] | None:
+    """See `HostImages`."""
+    files = self._images.files()
+    return files and [files[i] for i in self._index]
+
 
 class ArrayImages(HostImages):
   """Images of an array uint8 `[N, H, W, C]` in host memory, or mapped to it."""
@@ -94,6 +104,12 @@ class Joined(HostImages):
     self._parts = tuple(parts)
     self._ends = np.cumsum([len(part) for part in parts])
     self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+
+  def files(self) -> list[pathlib.Path] | None:
+    """See `HostImages`."""
+    parts = [part.files() for part in self._parts]
+    known = [part for part in parts if part is not None]
+    return sum(known, []) if len(known) == len(parts) else None
 
   def read(self, index: np.ndarray) -> np.ndarray:
     """See `HostImages`."""

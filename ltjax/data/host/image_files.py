@@ -64,6 +64,12 @@ class ImageFiles(host_images.HostImages):
         cache, _key(self._files, size, resize), self.shape
       )
 
+  def files(self) -> list[pathlib.Path] | None:
+    """See `HostImages`; records of ArrayRecord files are none."""
+    if isinstance(self._files, array_records.Records):
+      return None
+    return [pathlib.Path(str(file)) for file in self._files]
+
   def read(self, index: np.ndarray) -> np.ndarray:
     """See `HostImages`."""
     index = np.asarray(index)
