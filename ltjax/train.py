@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import importlib.util
 import json
@@ -15,7 +15,7 @@ from ltjax.data.sources import given as givens
 from ltjax.data.splits import record
 from ltjax.devices import distributed, sharding
 from ltjax.methods import build, frozen, head_start, registry
-from ltjax.report import page
+from ltjax.report import page, verdict
 from ltjax.report import summary as summaries
 from ltjax.runs import progress as progressing
 from ltjax.runs import rehearsal, trained, writers
@@ -73,7 +73,7 @@ def train(
 
     summary = distributed.on_first(begin)
     if summary:
-      echo(f"The run in {folder.path} is finished. {headline(summary)}")
+      echo(f"The run in {folder.path} is finished. {verdict.headline(summary)}")
       return summary
     distributed.check_shared(folder.path)
 
@@ -101,7 +101,9 @@ def train(
     state = frozen.whole(whole, state)
     trained.save(folder.path, state, task=whole.task, settings=config.model)
     summary = distributed.on_first(lambda: _sum_up(folder, config, task))
-    echo(f"{headline(summary)} Report: {folder / 'report.md'}")
+    for warning in verdict.warnings(summary):
+      echo(f"Warning: {warning}")
+    echo(f"{verdict.headline(summary)} Report: {folder / 'report.md'}")
     return summary
 
 
@@ -141,18 +143,6 @@ def check(
     show=echo,
   )
   echo(f"All {count} programs of this run compile.")
-
-
-def headline(summary: Mapping[str, Any]) -> str:
-  """Returns the result of a run in a sentence."""
-  last = summary["result"]["last"]
-  parts = [f"accuracy {100 * last['accuracy']:.1f} %"]
-  parts += [
-    f"{name} {100 * last[f'accuracy/{name}']:.1f} %"
-    for name in summary["groups"]
-    if last.get(f"accuracy/{name}") is not None
-  ]
-  return f"{last['model']}: test {', '.join(parts)}."
 
 
 def _finished(folder: workdirs.Workdir) -> dict[str, Any] | None:

@@ -76,8 +76,9 @@ def test_prints_the_table_and_the_result(finished):
   columns = ["group", "class", "labeled", "unlabeled", "valid.", "test"]
   assert first.split() == columns
   assert re.fullmatch(
-    r"SSLT loop 1: test accuracy [\d.]+ %, many [\d.]+ %, medium [\d.]+ %, few"
-    rf" [\d.]+ %\. Report: {re.escape(str(workdir))}/report\.md",
+    r"SSLT loop 1: test accuracy [\d.]+ % \(many [\d.]+, medium [\d.]+, few"
+    r" [\d.]+\), balanced accuracy [\d.]+ %\."
+    rf" Report: {re.escape(str(workdir))}/report\.md",
     last,
   )
 

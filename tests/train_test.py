@@ -10,11 +10,10 @@ import pytest
 import runs
 import toys
 
-from ltjax import train
 from ltjax.checkpoints import manager as checkpoints
 from ltjax.data.splits import record
 from ltjax.methods import registry
-from ltjax.report import page
+from ltjax.report import page, verdict
 from ltjax.runs import workdir as workdirs
 from ltjax.training import fit
 
@@ -136,23 +135,7 @@ def test_the_printed_story(finished):
   folder, summary, printed = finished
   assert "labeled" in printed and "unlabeled" in printed and "█" in printed
   assert printed.endswith(
-    f"{train.headline(summary)} Report: {folder / 'report.md'}"
-  )
-
-
-def test_headline_names_the_groups_that_have_images():
-  last = {
-    "model": "SSLT loop 1",
-    "accuracy": 0.5,
-    "accuracy/many": 0.625,
-    "accuracy/few": None,
-  }
-  summary = {
-    "result": {"last": last},
-    "groups": {"many": [0], "medium": [], "few": [1]},
-  }
-  assert train.headline(summary) == (
-    "SSLT loop 1: test accuracy 50.0 %, many 62.5 %."
+    f"{verdict.headline(summary)} Report: {folder / 'report.md'}"
   )
 
 
@@ -169,7 +152,7 @@ def test_a_finished_run_says_so_and_does_nothing(copy):
   summary, printed = again()
   assert runs.files(copy) == before  # contents and times
   assert printed == (
-    f"The run in {copy} is finished. {train.headline(summary)}"
+    f"The run in {copy} is finished. {verdict.headline(summary)}"
   )
 
 

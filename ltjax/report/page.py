@@ -31,12 +31,11 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
   """
   workdir = pathlib.Path(workdir)
   summary = read_summary(workdir)
-  last = summary["result"]["last"]
   records = writers.read(workdir / "metrics.jsonl")
   drawn = _draw(summary, records, workdir / "plots")
   parts = [
     f"# {summary['method']}, seed {summary['config'].get('seed', 0)}\n",
-    sections.headline(last),
+    sections.headline(summary),
     "## Test accuracy\n",
     "All numbers are per cent. The groups are many-shot, medium-shot and "
     "few-shot classes by their labeled images; ECE is the expected "

@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from ltjax.plots import pretraining
-from ltjax.report import markdown
+from ltjax.report import markdown, verdict
 
 _COLUMNS = {
   "overall": "accuracy",
@@ -38,17 +38,14 @@ _RULES = {
 }
 
 
-def headline(last: Mapping[str, Any]) -> str:
-  """The one number, in bold: the last evaluation."""
-  groups = ", ".join(
-    f"{group} {markdown.percent(last.get(f'accuracy/{group}'))}"
-    for group in ("many", "medium", "few")
-  )
-  return (
-    f"**{last['model']}: {markdown.percent(last['accuracy'])} % test accuracy "
-    f"({groups}), balanced {markdown.percent(last.get('balanced_accuracy'))} "
-    "%.** This is the last evaluation, nothing was selected.\n"
-  )
+def headline(summary: Mapping[str, Any]) -> str:
+  """The result in bold, and what speaks against it."""
+  parts = [
+    f"**{verdict.headline(summary)}** This is the last evaluation, nothing was"
+    " selected.\n"
+  ]
+  parts += [f"> Warning: {text}\n" for text in verdict.warnings(summary)]
+  return "\n".join(parts)
 
 
 def columns(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:

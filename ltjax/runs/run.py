@@ -246,6 +246,10 @@ class Run:
     if row["kind"] == "eval" and row["split"] == "test":
       title = row["model"]
       parts = [("test accuracy", "accuracy"), *_groups("accuracy")]
+      if abs(row["accuracy"] - row["balanced_accuracy"]) >= 5e-4:
+        # A skewed test set: classes count alike.
+        parts = [("test balanced accuracy", "balanced_accuracy")]
+        parts += [*_groups("recall"), ("accuracy", "accuracy")]
     elif row["kind"] == "pseudo":
       title = f"{stage.name}"
       parts = [("accuracy", "pseudo/accuracy"), *_groups("pseudo/accuracy")]

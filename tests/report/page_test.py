@@ -111,7 +111,7 @@ class TestWrite:
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# sslt, seed 0\n")
     assert (
-      "**SSLT loop 2: 45.6 % test accuracy (many 90.0, medium 50.0, few 22.8)"
+      "**SSLT loop 2: test accuracy 45.6 % (many 90.0, medium 50.0, few 22.8)"
     ) in text
     assert cells(text, "CE (g')") == (
       ["CE (g')", "random", "30.0", "30.0", "30.0", "90.0", "50.0", "15.0"]
@@ -218,7 +218,7 @@ class TestWrite:
   def test_decoupling_has_no_loops_and_no_pseudo_labels(self, tmp_path):
     folder = run(tmp_path / "r", loops=0)
     text = page.write(folder).read_text(encoding="utf-8")
-    assert "**Decoupling: 40.0 % test accuracy" in text
+    assert "**Decoupling: test accuracy 40.0 %" in text
     assert "Pseudo" not in text and "## Training" not in text
     assert sorted(os.listdir(folder / "plots")) == [
       "class_histogram.png",

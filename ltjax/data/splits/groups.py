@@ -22,8 +22,8 @@ def by_rank(
   Args:
     counts: `[C]` labeled images per class.
     sizes: Classes in many, medium and few. Left out or empty: 3, 3 and 4 for
-      ten classes and otherwise thirds, a remainder going to many; others than C
-      in all are a ValueError.
+      ten classes, 1, 0 and 1 for two, and otherwise thirds, a remainder going
+      to many; others than C in all are a ValueError.
 
   Returns:
     `many`, `medium` and `few` with class indices, the most populated first and
@@ -33,7 +33,8 @@ def by_rank(
   """
   num_classes = len(counts)
   if sizes is None or len(sizes) == 0:
-    sizes = (3, 3, 4) if num_classes == 10 else thirds(num_classes)
+    known = {10: (3, 3, 4), 2: (1, 0, 1)}
+    sizes = known.get(num_classes) or thirds(num_classes)
   sizes = tuple(int(n) for n in sizes)
   if len(sizes) != 3 or min(sizes) < 0 or sum(sizes) != num_classes:
     raise ValueError(
