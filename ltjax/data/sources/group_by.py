@@ -49,7 +49,7 @@ def by_path(
     ]
     if without:
       raise ValueError(
-        f"{where}: data.group_by is {pattern!r}, which does not match"
+        f"{where}: data.group_by is '{pattern}', which does not match"
         f" {len(without):,} of {len(names):,} pictures: {_some(without)}. Widen"
         f" it, {_WAY_OUT}."
       )
@@ -61,7 +61,7 @@ def by_path(
     keys(found.train.files),
     {name: keys(part.files) for name, part in parts.items() if part},
     unlabeled=keys(found.unlabeled) if found.unlabeled else None,
-    how=f"data.group_by={pattern!r}",
+    how=f"the pattern '{pattern}'",
     where=where,
   )
 
@@ -185,11 +185,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     compiled = re.compile(pattern)
   except re.error as error:
     raise ValueError(
-      f"data.group_by is {pattern!r}, which is no regular expression: {error}."
+      f"data.group_by is '{pattern}', which is no regular expression: {error}."
     ) from None
   if compiled.groups != 1:
     raise ValueError(
-      f"data.group_by is {pattern!r}, a pattern with {compiled.groups} groups"
+      f"data.group_by is '{pattern}', a pattern with {compiled.groups} groups"
       r" in brackets; it needs one around what names the group, as"
       r" 'patient_(\d+)'. (A column's name goes with csv: alone.)"
     )
