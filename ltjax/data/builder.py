@@ -124,7 +124,7 @@ def build(
     pictures=pictures,
     given=given.content if given else None,
     columns=columns,
-    groups=group_by,
+    group_by=group_by,
   )
   name, others, class_names = wanted["irrelevant"], None, data.class_names
   held = irrelevant.held_out(name, data)

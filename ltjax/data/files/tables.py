@@ -21,10 +21,12 @@ import json
 import math
 import pathlib
 from typing import Any, NamedTuple
+import zipfile
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _NO_SEPARATOR = "\x1f"
 _SNIFFED = 100  # rows
+_MAX_BYTES = 1 << 30  # of an unfolded Excel file
 _INSTALL = "pip install 'ltjax[tables]'"
 
 
@@ -239,6 +241,10 @@ def _read_excel(
     )
   openpyxl: Any = importlib.import_module("openpyxl")
   try:
+    with zipfile.ZipFile(path) as members:
+      size = sum(member.file_size for member in members.infolist())
+    if size > _MAX_BYTES:
+      raise ValueError(f"it unfolds to {size / 2**30:.1f} GiB")
     book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     sheet = book.worksheets[0]
     rows = list(enumerate(sheet.iter_rows(values_only=True), 1))

@@ -32,7 +32,6 @@ from ltjax.data.sources import (
   arrays,
   contents,
   folders,
-  group_by,
   lists,
   npz,
   official,
@@ -42,6 +41,7 @@ from ltjax.data.sources import (
   tables,
   tfds_sets,
 )
+from ltjax.data.sources import group_by as grouping
 from ltjax.data.splits import grouped
 
 # The field's constants, as published with the code of most papers. (The std
@@ -136,7 +136,7 @@ def load(
   pictures: image_files.Reader | None = None,
   given: contents.Read | None = None,
   columns: Mapping[str, str] | None = None,
-  groups: str = "",
+  group_by: str = "",
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -156,8 +156,8 @@ def load(
     given: The content of a set that is no source but arrays at hand, see
       `ltjax.data.sources.given`; `name` is what it is called.
     columns: The names of a table's columns, see `tables`.
-    groups: What images have in common that stay on one side of every split: a
-      table's column, or a pattern on the paths of pictures, see `group_by`.
+    group_by: What images have in common that stay on one side of every split: a
+      table's column, or a pattern on the paths of pictures.
 
   Raises:
     FileNotFoundError: The set is missing and cannot be fetched.
@@ -175,16 +175,16 @@ def load(
   known = kind in (_WITH_PATH if colon else _NAMED) and (path or not colon)
   if given is None and not known:
     raise ValueError(_unknown(name))
-  if groups and kind not in ("folder", "list", "csv"):
+  if group_by and kind not in ("folder", "list", "csv"):
     raise ValueError(
-      f"data.group_by is {groups!r}, which goes with folder:, list: and csv:,"
+      f"data.group_by is {group_by!r}, which goes with folder:, list: and csv:,"
       f" and data.source is {name!r}. An npz has groups in its array groups,"
       " ltjax.fit in its argument of that name; leave data.group_by empty."
     )
   if given is not None:
     found = given
   elif kind in ("folder", "list", "csv", "arrayrecord") and pictures:
-    unread = _unread(kind, path, root, data_dir, columns, groups)
+    unread = _unread(kind, path, root, data_dir, columns, group_by)
     found = contents.opened(unread, pictures)
   elif kind in ("list", "csv", "arrayrecord"):
     raise ValueError(
@@ -192,8 +192,8 @@ def load(
     )
   elif kind == "folder":
     found = folders.read_classes(path, image_size=image_size)
-    if groups:
-      found = _with_groups(found, path, groups)
+    if group_by:
+      found = _with_groups(found, path, group_by)
   elif kind == "npz":
     found = npz.read(path)
   elif kind == "tfds":
@@ -288,7 +288,7 @@ def _hold_out(
   if found.unlabeled_groups is not None:
     clear = ~np.isin(found.unlabeled_groups, theirs)
     if not clear.all():
-      told += f"; {group_by.left_out(int((~clear).sum()))}"
+      told += f"; {grouping.left_out(int((~clear).sum()))}"
       found = found._replace(
         unlabeled=found.unlabeled[clear] if clear.any() else None,
         unlabeled_groups=found.unlabeled_groups[clear],
@@ -303,7 +303,7 @@ def _with_groups(
 ) -> contents.Read:
   """Adds the groups of its files to a folder whose pictures are read."""
   files = folders.find_classes(path)
-  grouped_files = group_by.by_path(files, pattern, path, f"folder:{path}")
+  grouped_files = grouping.by_path(files, pattern, path, f"folder:{path}")
   pixels = found.unlabeled
   if files.unlabeled:
     kept = set(grouped_files.unlabeled or ())
@@ -335,11 +335,11 @@ def _unread(
   root: str,
   data_dir: str | None,
   columns: Mapping[str, str] | None,
-  groups: str,
+  group_by: str,
 ) -> contents.Found:
   """Finds the pictures of a set, unread."""
   if kind == "csv":
-    return tables.read_set(path, root, columns=columns, group_by=groups)
+    return tables.read_set(path, root, columns=columns, group_by=group_by)
   if kind == "arrayrecord":
     return record_labels.read_set(path, data_dir)
   base = path
@@ -347,8 +347,8 @@ def _unread(
     found = folders.find_classes(path)
   else:
     found, base = lists.read_set(path, root), lists.base(path, root)
-  if groups:
-    found = group_by.by_path(found, groups, base, f"{kind}:{path}")
+  if group_by:
+    found = grouping.by_path(found, group_by, base, f"{kind}:{path}")
   return found
 
 

@@ -33,14 +33,17 @@ from ltjax.data.sources import group_by as grouping
 # Usual names, the likelier first.
 _PATHS = (
   "path file_path filepath image_path img_path picture_path file file_name"
-  " filename image_file image_filename image img picture photo image_name"
-  " img_name image_id img_id photo_id isic_id fname id name"
+  " filename image_file image_filename image img picture photo paths filepaths"
+  " image_paths filenames images image_name img_name image_id img_id photo_id"
+  " isic_id fname id_code id name"
 ).split()
 _LABELS = (
-  "label class target category dx diagnosis species class_name label_name"
-  " category_name class_label label_id class_id category_id"
+  "label class target category dx diagnosis species labels class_name"
+  " label_name category_name class_label label_id class_id category_id"
 ).split()
 _SPLITS = "split subset partition data_split".split()
+# These, if they have values of splits alone.
+_PERHAPS_SPLITS = "set data_set dataset phase usage".split()
 _GROUPS = (
   "group group_id patient patient_id lesion_id subject subject_id case_id"
   " individual individual_id animal_id track track_id tracklet_id video"
@@ -223,6 +226,13 @@ def _columns(
   taken = set(chosen.values())
   usual = {"path": _PATHS, "label": _LABELS, "split": _SPLITS}
   for key in ("split", "label", "path"):
+    if key == "split":
+      usual[key] = _SPLITS + [
+        name
+        for name in _PERHAPS_SPLITS
+        for column in _usual(names, [name])
+        if {v.lower() for v in table.columns[column]} <= set(_PARTS)
+      ]
     found = [name for name in _usual(names, usual[key]) if name not in taken]
     if chosen[key] or not found:
       continue

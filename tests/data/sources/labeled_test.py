@@ -334,7 +334,7 @@ def test_patients_are_on_one_side(kind, tmp_path):
   )
   groups = "patient" if kind == "csv" else r"p(\d+)_"
   data = labeled.load(
-    name, pictures=pictures, root=root, groups=groups, test_fraction=0.25
+    name, pictures=pictures, root=root, group_by=groups, test_fraction=0.25
   )
   assert len(data.train_labels) + len(data.test_labels) == count
   train, test = _brightness(data.train_images), _brightness(data.test_images)
@@ -369,7 +369,7 @@ def test_patterns_need_paths(name):
   with pytest.raises(
     ValueError, match="goes with folder:, list: and csv:, and"
   ):
-    labeled.load(name, groups=r"p(\d+)")
+    labeled.load(name, group_by=r"p(\d+)")
 
 
 def test_groups_of_an_npz_are_held_out(tmp_path):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from ltjax.data.files import tables as files
 from ltjax.data.sources import tables
 
 PLAIN = "path,label\na.jpg,owl\nb.jpg,newt\nc.jpg,owl\n"
@@ -106,6 +107,24 @@ CASES = {
     validation=(1, 0),
     unlabeled=("g.jpg",),
     told="3 train, 2 validation, 1 test, 1 unlabeled",
+  ),
+  "splits by another name": Case(
+    lines(
+      "a.jpg,owl,train",
+      "d.jpg,newt,test",
+      "b.jpg,newt,train",
+      "c.jpg,owl,train",
+      header="filepaths,labels,data set",
+    ),
+    test=(0,),
+  ),
+  "a name of splits for something else": Case(
+    lines(
+      "a.jpg,owl,train",
+      "b.jpg,newt,rosendahl",
+      "c.jpg,owl,train",
+      header="path,label,dataset",
+    )
   ),
   "rows without label or split": Case(
     lines(
@@ -461,7 +480,7 @@ def test_parquet(tmp_path):
   assert "Parquet" in found.understood
 
 
-def test_excel(tmp_path):
+def test_excel(tmp_path, monkeypatch):
   path = write(tmp_path, Case("", suffix=".xlsx"))
   if not importlib.util.find_spec("openpyxl"):
     with pytest.raises(ValueError, match="needs openpyxl: pip install"):
@@ -482,6 +501,10 @@ def test_excel(tmp_path):
     book.active.append(row)
   book.create_sheet("notes")
   book.save(path)
+  with monkeypatch.context() as patch:
+    patch.setattr(files, "_MAX_BYTES", 100)
+    with pytest.raises(ValueError, match="it unfolds to 0.0 GiB"):
+      tables.read_set(path)
   found = tables.read_set(path)
   assert found.names == ("1", "2") and found.train.labels.tolist() == [1, 0, 1]
   assert "sheet 'Sheet' (the first of 2)" in found.understood
