@@ -20,19 +20,19 @@ from ltjax.augment import transforms as transforming
 from ltjax.data import task as tasks
 from ltjax.data.host import host_images
 from ltjax.data.host import storage as storing
+from ltjax.data.parts import group_by as grouping
+from ltjax.data.parts import grouped
 from ltjax.data.sources import given as givens
-from ltjax.data.sources import group_by as grouping
 from ltjax.data.sources import labeled as sources
 from ltjax.data.sources import unlabeled as pools
 from ltjax.data.splits import draw as splits
+from ltjax.data.splits import groups as ranks
 from ltjax.data.splits import (
-  grouped,
   irrelevant,
   probe_set,
   record,
   settings,
 )
-from ltjax.data.splits import groups as ranks
 from ltjax.devices import sharding
 
 

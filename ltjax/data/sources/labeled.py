@@ -28,8 +28,9 @@ import numpy as np
 from ltjax.data.download import catalogue
 from ltjax.data.files import images
 from ltjax.data.host import host_images, image_files
+from ltjax.data.parts import arrays, grouped
+from ltjax.data.parts import group_by as grouping
 from ltjax.data.sources import (
-  arrays,
   contents,
   folders,
   lists,
@@ -41,8 +42,6 @@ from ltjax.data.sources import (
   tables,
   tfds_sets,
 )
-from ltjax.data.sources import group_by as grouping
-from ltjax.data.splits import grouped
 
 # The field's constants, as published with the code of most papers. (The std
 # of cifar10 there is the mean over images of each image's own std; the set's

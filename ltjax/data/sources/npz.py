@@ -13,7 +13,8 @@ from __future__ import annotations
 import pathlib
 
 from ltjax.data.files import archives
-from ltjax.data.sources import arrays, contents, group_by
+from ltjax.data.parts import arrays, group_by
+from ltjax.data.sources import contents
 
 _KEYS: dict[str, tuple[str, ...]] = {
   "x": ("x", "images"),

@@ -28,8 +28,8 @@ import numpy as np
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.files import archives, images, pickles
 from ltjax.data.host import host_images, image_files
+from ltjax.data.parts import arrays
 from ltjax.data.sources import (
-  arrays,
   contents,
   folders,
   lists,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ltjax.data.splits import grouped
+from ltjax.data.parts import grouped
 
 # A choice deviates from the best of all choices by at most so much. The unit
 # is the sum over the classes of (share - wanted)^2 / (wanted (1 - wanted)).

@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from ltjax.data.sources import contents, group_by
+from ltjax.data.parts import group_by
+from ltjax.data.sources import contents
 
 BASE = pathlib.Path("/sets/patient_0")  # the folder itself is not searched
 

@@ -2,7 +2,7 @@
 
 A group is a patient, a lesion, an animal's track, a video. Its images are on
 one side of every split into training, validation and test, see
-`ltjax.data.splits.grouped`.
+`ltjax.data.parts.grouped`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from collections import Counter
 from collections.abc import Sequence
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
-
-from ltjax.data.sources import contents
 
 _SHOWN = 5
 _WAY_OUT = "or do without groups (an empty data.group_by)"
 
 
 def by_path(
-  found: contents.Found, pattern: str, base: str | pathlib.Path, where: str
-) -> contents.Found:
+  found: Any, pattern: str, base: str | pathlib.Path, where: str
+) -> Any:
   """Adds groups that a pattern finds in the paths of a set.
 
   Args:
-    found: the set; its pictures are files.
+    found: the set, a `contents.Found`; its pictures are files.
     pattern: a regular expression with one group in brackets, `patient_(\\d+)`.
     base: the folder of the set: of a path below it the rest is searched.
     where: what to call the set in messages.
@@ -67,18 +66,18 @@ def by_path(
 
 
 def add(
-  found: contents.Content,
+  found: Any,
   train: Sequence,
   others: dict[str, Sequence],
   *,
   unlabeled: Sequence | None = None,
   how: str,
   where: str,
-) -> contents.Content:
+) -> Any:
   """Adds groups to a set, and tells of them.
 
   Args:
-    found: the set.
+    found: the set, a `contents.Content`.
     train: the group of each image of `train`, texts or numbers.
     others: that of each image of the `test` and the `validation` part.
     unlabeled: that of each unlabeled file; "" for none. None if not known.
