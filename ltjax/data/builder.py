@@ -126,6 +126,12 @@ def build(
     columns=columns,
     group_by=group_by,
   )
+  if wanted["source"] == source and source.startswith("csv:"):
+    raise ValueError(
+      f"data.unlabeled.source is {source!r}, as data.source: pictures to test"
+      " on would be among the unlabeled ones. Set it to 'found' for rows"
+      " without a class, or to 'train'."
+    )
   name, others, class_names = wanted["irrelevant"], None, data.class_names
   held = irrelevant.held_out(name, data)
   if held:

@@ -727,3 +727,6 @@ def test_a_table_as_pool(tmp_path):
   unlabeled = {"source": f"csv:{tmp_path / 'pool.csv'}", "profile": "natural"}
   task = with_patients(tmp_path, unlabeled=unlabeled)
   assert task.truth.tolist() == [1, -1]
+  unlabeled["source"] = f"csv:{tmp_path / 'table.csv'}"
+  with pytest.raises(ValueError, match="to test on would be among the unlabel"):
+    with_patients(tmp_path, unlabeled=unlabeled)

@@ -102,7 +102,7 @@ def read_set(
     ValueError: if a column is not to be found, or values are wrong; tells the
       line and the way out.
   """
-  table = files.read(argument)
+  table = _open(argument)
   chosen = _columns(argument, table, columns or {}, strict=True)
   by_column = group_by if group_by in table.columns else ""
   if group_by and not by_column and "(" not in group_by:
@@ -178,7 +178,7 @@ def read_pool(
   Raises:
     FileNotFoundError, ValueError: as `read_set`.
   """
-  table = files.read(argument)
+  table = _open(argument)
   chosen = _columns(argument, table, columns or {}, strict=False)
   base = pathlib.Path(root or pathlib.Path(argument).parent).expanduser()
   labels = [""] * len(table.lines)
@@ -194,6 +194,16 @@ def read_pool(
   number = {name: c for c, name in enumerate(class_names)}
   found = [number.get(row.label, -1) for row in rows]
   return contents.Listed([r.file for r in rows], np.asarray(found, np.int32))
+
+
+def _open(argument: str) -> files.Table:
+  path = pathlib.Path(argument).expanduser()
+  if "," in argument and not path.exists():
+    raise ValueError(
+      f"csv:{argument}: one table is read, not several; join them, with a"
+      " column split that says train, val, test or unlabeled."
+    )
+  return files.read(path)
 
 
 def _columns(

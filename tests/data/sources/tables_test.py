@@ -376,6 +376,8 @@ def test_files_that_are_no_tables(tmp_path):
     tables.read_set(str(tmp_path / "x.csv"))
   with pytest.raises(ValueError, match="suffixes .csv, .tsv, .*export it"):
     tables.read_set(str(tmp_path / "x.xls"))
+  with pytest.raises(ValueError, match="one table is read, not several; join"):
+    tables.read_set("train.csv,test.csv")
   for text in ("{", "[1]"):
     path = write(tmp_path, Case(text, suffix=".jsonl"))
     with pytest.raises(ValueError, match="line 1: (damaged|a line must be)"):
