@@ -61,6 +61,7 @@ def fit(
   test: tuple[Any, Any] | float | None = None,
   validation: int | None = None,
   class_names: Sequence[str] | None = None,
+  groups: Any = None,
   workdir: str | Path | None = None,
   seed: int | None = None,
   settings: Mapping[str, Any] | None = None,
@@ -88,6 +89,9 @@ def fit(
       the config's, 0.
     class_names: a name a class, in the order of the class numbers. Without,
       names in `labels` are numbered in alphabetic order.
+    groups: `[N]`, numbers or names of what images have in common, such as their
+      patients. What is held out of `images`, for testing or validation, is
+      whole groups; None for images that stand alone.
     workdir: the run's folder, where a run that was interrupted goes on and a
       finished one is opened; None for a temporary one, see `Trained.save`.
     seed: of initialization, of batches, of augmentation and of what is held
@@ -117,6 +121,7 @@ def fit(
     unlabeled=unlabeled,
     test=None if held_out else test,
     class_names=class_names,
+    groups=groups,
   )
   config = configure(method, arrays, settings or {})
   if seed is not None:

@@ -274,6 +274,14 @@ class TestFit:
     assert made.summary["labeled_counts"] == [n - 2 for n in toys.LABELED]
     assert "validation_selected" in made.summary["result"]
 
+  def test_whole_groups_are_held_out(self, quick):
+    groups = np.arange(len(Y)) // 2  # Pairs of neighbors, of one class or two.
+    made, text = fit(test=0.3, validation=2, groups=groups)
+    counts = made.summary["labeled_counts"], made.summary["test_counts"]
+    assert np.min(counts) > 0
+    assert "20 in training, by the argument groups" in text
+    assert "test part    " in text and "validation   " in text
+
   def test_a_config_is_taken_at_its_word(self, quick):
     config = toys.config(method="supervised", epochs=2)
     config.data.labeled.max_count = 3

@@ -105,8 +105,16 @@ def test_no_config_at_all(run):
     ({"data__source": "folder:/nope"}, "/nope: no such folder"),
     ({"data__source": "npz:/nope.npz"}, "/nope.npz: no such file"),
     (
-      {"data__unlabeled__source": "csv:/x"},
-      "Unknown pool of unlabeled images 'csv:/x'. Known: pickle:PATH,",
+      {"data__source": "csv:/nope.csv", "data__image_size": 4},
+      "/nope.csv: no such table",
+    ),
+    (
+      {"data__group_by": "patient"},
+      "data.group_by is 'patient', which goes with folder:, list: and csv:",
+    ),
+    (
+      {"data__unlabeled__source": "xml:/x"},
+      "Unknown pool of unlabeled images 'xml:/x'. Known: pickle:PATH,",
     ),
     ({"method": "sslr"}, "method is 'sslr'; choose one of"),
     ({"data__flip": "yes"}, "data.flip is 'yes'; choose one of auto, on, off"),

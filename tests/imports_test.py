@@ -104,10 +104,10 @@ def imported_names(nodes: list[ast.stmt]) -> set[str]:
 FLOORS = (
   *("require", "settings", "devices", "optim", "augment"),
   *("data.files", "models.cpu_kernels", "models.layers", "models.backbones"),
-  *("models", "data.download", "data.host", "data.sources", "data.splits"),
-  *("data", "losses", "checkpoints", "training", "evaluation", "stages"),
-  *("semi_supervised", "self_supervised", "methods", "config", "runs", "plots"),
-  *("report", "launch"),
+  *("models", "data.download", "data.host", "data.parts", "data.sources"),
+  *("data.splits", "data", "losses", "checkpoints", "training", "evaluation"),
+  *("stages", "semi_supervised", "self_supervised", "methods", "config"),
+  *("runs", "plots", "report", "launch"),
 )
 
 

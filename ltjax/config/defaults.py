@@ -49,7 +49,14 @@ def default(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.group_counts = ()  # or (100, 10): many above, few up to
   config.data.split_file = ""  # a saved split to reproduce
   config.data.image_size = 0  # resize all images to so many pixels; 0: as is
-  config.data.root = ""  # folder that the paths in list files start from
+  config.data.root = ""  # folder that paths in lists and tables start from
+  # Columns of a table; empty: found by usual names. label: "a,b" for one-hot.
+  config.data.columns = ml_collections.ConfigDict(
+    {"path": "", "label": "", "split": ""}
+  )
+  # What keeps images on one side of every split: a table's column, or a pattern
+  # on the paths of pictures such as r"patient_(\d+)".
+  config.data.group_by = ""
   config.data.resize = "stretch"  # or "crop": how pictures become squares
   config.data.storage = "device"  # or "host", for sets larger than a device
   config.data.cache = ""  # folder for decoded pictures

@@ -8,6 +8,7 @@ belong, the labeled ones first and the unlabeled ones behind them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 import functools
 from typing import Any
 
@@ -20,12 +21,19 @@ from ltjax.data import copies as copying
 from ltjax.data import task as tasks
 from ltjax.data.host import host_images
 from ltjax.data.host import storage as storing
+from ltjax.data.parts import group_by as grouping
+from ltjax.data.parts import grouped
 from ltjax.data.sources import given as givens
 from ltjax.data.sources import labeled as sources
 from ltjax.data.sources import unlabeled as pools
 from ltjax.data.splits import draw as splits
-from ltjax.data.splits import groups as grouping
-from ltjax.data.splits import irrelevant, probe_set, record, settings
+from ltjax.data.splits import groups as ranks
+from ltjax.data.splits import (
+  irrelevant,
+  probe_set,
+  record,
+  settings,
+)
 from ltjax.devices import sharding
 
 
@@ -45,6 +53,8 @@ def build(
   flip: str = "auto",
   group_counts: tuple[int, ...] = (),
   root: str = "",
+  columns: Mapping[str, str] | None = None,
+  group_by: str = "",
   resize: str = "stretch",
   augment: str = "crop_flip",
   crop_size: int = 0,
@@ -75,7 +85,10 @@ def build(
     flip: `on`, `off` or `auto` (on where the set's classes allow it).
     group_counts: groups by labeled images instead of by rank: classes with more
       than the first number are many-shot, with at most the second few-shot.
-    root: the folder that the paths in list files start from.
+    root: the folder that the paths in list files and tables start from.
+    columns: the names of a table's columns; empty for the usual ones.
+    group_by: what images have in common that stay on one side of every split: a
+      table's column, or a pattern on paths; empty for nothing.
     resize: whether pictures are brought to `image_size` by `stretch` or `crop`.
     augment: how training augments, see `ltjax.augment.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
@@ -114,8 +127,16 @@ def build(
     root=root,
     pictures=pictures,
     given=given.content if given else None,
+    columns=columns,
+    group_by=group_by,
   )
-  name, others, num_classes = wanted["irrelevant"], None, data.num_classes
+  if wanted["source"] == source and source.startswith("csv:"):
+    raise ValueError(
+      f"data.unlabeled.source is {source!r}, as data.source: pictures to test"
+      " on would be among the unlabeled ones. Set it to 'found' for rows"
+      " without a class, or to 'train'."
+    )
+  name, others, class_names = wanted["irrelevant"], None, data.class_names
   held = irrelevant.held_out(name, data)
   if held:
     if len(data.validation) or data.groups is not None:
@@ -134,9 +155,7 @@ def build(
       f"{data.name} has no test images; set data.test_fraction above 0."
     )
   pool = None
-  if wanted["source"] == "found":
-    pool = _found(data)
-  elif wanted["source"] != "train":
+  if wanted["source"] not in ("train", "found"):
     pool = pools.load_pool(
       wanted["source"],
       image_shape=data.image_shape,
@@ -145,11 +164,16 @@ def build(
       root=root,
       pictures=pictures,
       given=given.pool if given else None,
+      columns=columns,
+      class_names=class_names,
     )
     if held:
-      pool = irrelevant.take_out_of_pool(pool, held, num_classes)
+      pool = irrelevant.take_out_of_pool(pool, held, len(class_names))
   data, pool = copying.settle(data, pool, copies, pool_source=wanted["source"])
   split = record.Split.load(split_file) if split_file else None
+  data, validation, held_out = _hold_out(data, validation, split, seed)
+  if wanted["source"] == "found":
+    pool = _found(data)
   mixed = wanted["relevance"] < 1 or (split and len(split.irrelevant))
   if name and mixed and others is None:
     others = irrelevant.load(name, data, data_dir=data_dir)
@@ -174,9 +198,10 @@ def build(
       order=order,
       seed=seed,
       class_names=data.class_names,
-      held=data.validation,
+      held=held_out,
       **labels_of,
     )
+  understood = _check_groups(data, split)
   drawn_from = pool or pools.Pool(data.train_images, data.train_labels)
   parts = [
     data.train_images[split.labeled],
@@ -200,7 +225,7 @@ def build(
     probe_images=put(data.train_images[split.probe]),
     probe_labels=data.train_labels[split.probe].astype(np.int32),
     class_names=data.class_names,
-    groups=grouping.choose(
+    groups=ranks.choose(
       split.labeled_counts, sizes=groups, limits=group_counts
     ),
     split=split,
@@ -211,8 +236,64 @@ def build(
     augment=augment,
     crop_size=crop_size,
     resize=resize,
-    understood=data.understood,
+    understood=understood,
   )
+
+
+def _hold_out(
+  data: sources.Dataset,
+  validation: Mapping[str, Any],
+  split: record.Split | None,
+  seed: int,
+) -> tuple[sources.Dataset, Mapping[str, Any], np.ndarray]:
+  """Chooses validation images where this is not for the draw.
+
+  Returns:
+    The set, without unlabeled images of their groups; the settings that are
+    left for the draw; and the images, int64 `[V]`, which may be none.
+  """
+  held = data.validation
+  if data.groups is None or len(held):
+    return data, validation, held
+  asked = settings.complete("validation", validation, settings.VALIDATION)
+  if split:
+    held = split.validation[split.validation < len(data.groups)]
+  elif asked["per_class"]:
+    held = grouped.validation(
+      data.train_labels,
+      data.groups,
+      asked["per_class"],
+      seed=seed,
+      names=data.class_names,
+    )
+    validation = asked | {"per_class": 0}
+  if data.unlabeled is None or data.unlabeled_groups is None:
+    return data, validation, held
+  clear = ~np.isin(data.unlabeled_groups, data.groups[held])
+  if not clear.all():
+    told = grouping.left_out(int((~clear).sum()))
+    data = dataclasses.replace(
+      data,
+      unlabeled=data.unlabeled[clear] if clear.any() else None,
+      unlabeled_groups=data.unlabeled_groups[clear],
+      understood=f"{data.understood}; {told}",
+    )
+  return data, validation, held
+
+
+def _check_groups(data: sources.Dataset, split: record.Split) -> str:
+  """Raises a ValueError if a split goes through groups; returns what to tell.
+
+  Of a set with validation images of its own, its reader has looked.
+  """
+  if data.groups is None or len(data.validation) or not len(split.validation):
+    return data.understood
+  used = [split.labeled]
+  if split.unlabeled_from == "train":
+    used.append(split.unlabeled)
+  grouped.check(data.groups, split.validation, np.concatenate(used))
+  count = len(np.unique(data.groups[split.validation]))
+  return f"{data.understood}\nvalidation   {count:,} of these groups"
 
 
 def _found(data: sources.Dataset) -> pools.Pool:

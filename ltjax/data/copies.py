@@ -49,7 +49,7 @@ def settle(
       pool; `keep`, which tells of them; `ignore`, which does not look; or
       `auto`, an `error` where the set or the pool is the user's own, and for
       published ones `ignore`.
-    pool_source: name of the pool.
+    pool_source: name of the pool; `found` for the unlabeled images of `data`.
 
   Raises:
     ValueError: if there are some, with their numbers.
@@ -63,13 +63,15 @@ def settle(
   parts: dict[str, Images] = {"training": data.train_images}
   if pool is not None:
     parts["unlabeled"] = pool.images
+  elif pool_source == "found" and data.unlabeled is not None:
+    parts["unlabeled"] = data.unlabeled
   *learned, test = identities([*parts.values(), data.test_images])
   hits = {
     name: np.isin(ids, test) for name, ids in zip(parts, learned, strict=True)
   }
   said = [*_told(parts, hits), *_two_classes(data, learned[0])]
   said += _alike(parts, hits, data.test_images)
-  if pool is not None:
+  if "unlabeled" in parts:
     both = int(np.isin(learned[1], learned[0]).sum())
     if both:
       said.append(
@@ -215,17 +217,23 @@ def _without(
     validation=place[validation],
     groups=groups,
   )
-  if pool is not None:
-    left = ~hits["unlabeled"]
-    if not left.any():
-      raise ValueError(
-        "All unlabeled images are copies of test images: name others in"
-        " data.unlabeled.source, or set it to train."
-      )
-    pool = dataclasses.replace(
-      pool, images=pool.images[left], labels=pool.labels[left]
+  if "unlabeled" not in hits:
+    return data, pool
+  left = ~hits["unlabeled"]
+  if not left.any():
+    raise ValueError(
+      "All unlabeled images are copies of test images: name others in"
+      " data.unlabeled.source, or set it to train."
     )
-  return data, pool
+  if pool is not None:
+    return data, pools.Pool(pool.images[left], pool.labels[left])
+  assert data.unlabeled is not None
+  theirs = data.unlabeled_groups
+  return dataclasses.replace(
+    data,
+    unlabeled=data.unlabeled[left],
+    unlabeled_groups=theirs if theirs is None else theirs[left],
+  ), None
 
 
 def _some(part: Images, where: np.ndarray) -> str:

@@ -58,6 +58,11 @@ def write(
     found = lists.read_set(path, root)
   else:
     found = folders.find_classes(source)
+  if found.validation:
+    raise ValueError(
+      f"{source} has validation pictures, which shards would not keep apart:"
+      " move them among those to train on, or leave them out."
+    )
   out = pathlib.Path(out).expanduser()
   if out.is_dir() and any(out.glob("*.array_record*")):
     raise FileExistsError(f"{out} holds shards already; choose another folder.")

@@ -34,7 +34,7 @@ def build_task(
     given: arrays at hand, which `config.data.source` names; None to load it.
   """
   settings: dict[str, Any] = dict(config.data)
-  for name in ("labeled", "unlabeled", "validation", "probe"):
+  for name in ("labeled", "unlabeled", "validation", "probe", "columns"):
     settings[name] = dict(settings[name])
   for name in ("groups", "group_counts"):
     settings[name] = tuple(settings[name])

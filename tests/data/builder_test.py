@@ -651,3 +651,83 @@ def test_validation_images_are_not_drawn_beside_those_of_the_set(
 def test_a_pool_that_is_not_found(tmp_path):
   with pytest.raises(ValueError, match="among the files of digits"):
     build(tmp_path, source="digits", unlabeled={"source": "found"})
+
+
+def with_patients(tmp_path, **changes):
+  """Builds a task of a table of 60 patients, of 2 pictures of each kind each.
+
+  The brightness of a picture tells its patient.
+  """
+  lines = ["file,class,patient"]
+  for patient in range(60):
+    for kind, label in (("a", patient % 4), ("b", patient % 4), ("u", "")):
+      name = f"{patient}{kind}.png"
+      if not (tmp_path / name).exists():
+        Image.new("L", (4, 4), 4 * patient).save(tmp_path / name)
+      lines.append(f"{name},{label},{patient}")
+  (tmp_path / "table.csv").write_text("\n".join(lines))
+  given = {
+    "source": f"csv:{tmp_path / 'table.csv'}",
+    "image_size": 4,
+    "group_by": "patient",
+    "labeled": {"profile": "natural"},
+    "unlabeled": {"source": "found", "profile": "natural"},
+    "validation": {"per_class": 4},
+  } | changes
+  return build(tmp_path, **given)
+
+
+def patients(images):
+  return set((np.asarray(images)[:, 0, 0, 0] // 4).tolist())
+
+
+def test_patients_are_on_one_side_of_every_split(tmp_path):
+  task = with_patients(tmp_path)
+  labeled, pool, validation, test = map(
+    patients,
+    (
+      task.images[: task.num_labeled],
+      task.unlabeled_images,
+      task.validation_images,
+      task.test_images,
+    ),
+  )
+  # A fifth of 15 patients a class is tested on, and two are for validation.
+  assert (len(test), len(validation), len(labeled)) == (12, 8, 40)
+  assert not test & validation and not (test | validation) & labeled
+  assert pool == labeled  # Both are trained on.
+  assert task.split.validation_counts == (4, 4, 4, 4)
+  assert "validation   8 of these groups" in task.understood
+  assert "12 unlabeled images of groups held out are left" in task.understood
+  assert "8 unlabeled images of groups held out are left" in task.understood
+
+  path = tmp_path / "split.json"
+  task.split.save(path)
+  again = with_patients(tmp_path, split_file=str(path))
+  assert again.split.hash == task.split.hash
+  np.testing.assert_array_equal(again.unlabeled_images, task.unlabeled_images)
+  other = with_patients(tmp_path, group_by="", test_fraction=0.2)
+  assert len(other.unlabeled_images) == 60 and "would keep" in other.understood
+
+
+def test_a_split_through_patients_is_refused(tmp_path):
+  ids = np.arange(0, 96, 2)  # one of the two pictures of each patient
+  np.save(tmp_path / "val.npy", ids)
+  validation = {"index_file": str(tmp_path / "val.npy")}
+  unlabeled = {"profile": "same", "factor": 0.0}
+  with pytest.raises(ValueError, match="100.0 % of the validation images"):
+    with_patients(tmp_path, validation=validation, unlabeled=unlabeled)
+  ids = np.arange(0, 24)
+  np.save(tmp_path / "val.npy", ids)
+  task = with_patients(tmp_path, validation=validation, unlabeled=unlabeled)
+  assert len(patients(task.validation_images)) == 12
+
+
+def test_a_table_as_pool(tmp_path):
+  (tmp_path / "pool.csv").write_text("path,class\n0u.png,1\n1u.png,elk\n")
+  unlabeled = {"source": f"csv:{tmp_path / 'pool.csv'}", "profile": "natural"}
+  task = with_patients(tmp_path, unlabeled=unlabeled)
+  assert task.truth.tolist() == [1, -1]
+  unlabeled["source"] = f"csv:{tmp_path / 'table.csv'}"
+  with pytest.raises(ValueError, match="to test on would be among the unlabel"):
+    with_patients(tmp_path, unlabeled=unlabeled)

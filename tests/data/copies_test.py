@@ -123,6 +123,20 @@ def test_nothing_is_left(change, message):
     copies.settle(made(**change), pool and pool_of(pool), "drop")
 
 
+def test_unlabeled_images_of_the_set_itself():
+  data = made(
+    unlabeled=IMAGES[[8, 14, 15]],
+    unlabeled_groups=np.array([3, 4, 5], np.int32),
+  )
+  with pytest.raises(ValueError, match="1 of 3 unlabeled images"):
+    copies.settle(data, None, "error", pool_source="found")
+  left, pool = copies.settle(data, None, "drop", pool_source="found")
+  assert pool is None and left.unlabeled_groups.tolist() == [4, 5]
+  np.testing.assert_array_equal(left.unlabeled, IMAGES[[14, 15]])
+  unused, _ = copies.settle(data, None, "error", pool_source="train")
+  assert len(unused.unlabeled) == 3
+
+
 def test_an_unknown_choice():
   with pytest.raises(ValueError, match="data.copies is 'skip'"):
     copies.settle(made(), None, "skip")

@@ -34,8 +34,8 @@ def reader(
 ) -> image_files.Reader | None:
   """Returns what reads picture files batch by batch, if a source needs it.
 
-  It does if it is a list or ArrayRecord files, or a folder that stays on the
-  host or is cropped.
+  It does if it is a list, a table or ArrayRecord files, or a folder that stays
+  on the host or is cropped.
 
   Args:
     names: the sources of the images.
@@ -51,19 +51,20 @@ def reader(
   kinds = {name.partition(":")[0] for name in names}
   unread = place == "host" or resize == "crop"
   workers.check(processes)
-  if not kinds & {"list", "arrayrecord"} and not (unread and "folder" in kinds):
+  files = kinds & {"list", "csv", "arrayrecord"}
+  if not files and not (unread and "folder" in kinds):
     if processes:
       raise ValueError(
         f"data.workers is {processes}, but there are no pictures to decode"
-        " while training: they are for list:, arrayrecord: and, with"
-        " data.storage 'host', folder:. Set it to 0."
+        " while training: they are for list:, csv:, arrayrecord: and,"
+        " with data.storage 'host', folder:. Set it to 0."
       )
     return None
   if image_size < 1:
     raise ValueError(
-      f"data.image_size is {image_size}; pictures of lists and of ArrayRecord"
-      " files, and of folders that are cropped or stay on the host, need the"
-      " pixels to bring them to, such as 256."
+      f"data.image_size is {image_size}; pictures of lists, tables and"
+      " ArrayRecord files, and of folders that are cropped or stay on the host,"
+      " need the pixels to bring them to, such as 256."
     )
   return functools.partial(
     image_files.ImageFiles,

@@ -43,6 +43,8 @@ class Content(NamedTuple, Generic[_Kind]):
     unlabeled: images or files without a label: `data.unlabeled.source=found`.
     groups: int32 `[N]`, a number for each image of `train`: images of one
       group, such as a patient's, stay on one side of every split.
+    unlabeled_groups: the same of each unlabeled image, -1 for none; None where
+      they are not known.
     understood: what was made of the files, to be read before training.
   """
 
@@ -52,6 +54,7 @@ class Content(NamedTuple, Generic[_Kind]):
   validation: _Kind | None = None
   unlabeled: Any = None
   groups: np.ndarray | None = None
+  unlabeled_groups: np.ndarray | None = None
   understood: str = ""
 
 
@@ -77,5 +80,6 @@ def opened(found: Found, read: Callable[[Any], Images]) -> Read:
     validation=part(found.validation),
     unlabeled=found.unlabeled and read(found.unlabeled),
     groups=found.groups,
+    unlabeled_groups=found.unlabeled_groups,
     understood=found.understood,
   )

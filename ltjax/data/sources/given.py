@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data.sources import arrays, contents
+from ltjax.data.parts import arrays, group_by
+from ltjax.data.sources import contents
 from ltjax.data.sources import unlabeled as pools
 
 # What labels may be: class numbers, or names.
@@ -39,6 +40,8 @@ class Given:
     """What `config.data.source` calls the set."""
     train, test, names = self.content[:3]
     found = [*train, *(test or ()), np.array(names)]
+    if self.content.groups is not None:
+      found.append(self.content.groups)
     return f"arrays:{self.kind}:{_digest(found)}"
 
   @property
@@ -55,6 +58,7 @@ def make(
   unlabeled: Any = None,
   test: tuple[Any, Any] | None = None,
   class_names: Sequence[str] | None = None,
+  groups: Any = None,
 ) -> Given:
   """Checks arrays, and puts them in the form that all readers give.
 
@@ -66,6 +70,8 @@ def make(
     test: images and labels; None for none.
     class_names: a name a class, in the order of the class numbers; None for
       those that occur in `labels`, in alphabetic order, or numbers.
+    groups: `[N]` integers or texts; images of one group stay on one side of
+      every split of `images`. None for no groups.
 
   Raises:
     ValueError: Another dtype or shape, NaN, labels that do not go with images
@@ -105,9 +111,14 @@ def make(
         minimum=-1,
       )
     pool = pools.Pool(seen, known)
-  return Given(
-    contents.Content(train, held, names), pool, NAMES if named else NUMBERS
-  )
+  content = contents.Content(train, held, names)
+  if groups is not None:
+    of_each = np.asarray(groups)
+    group_by.check_array(of_each, len(pixels), "groups")
+    content = group_by.add(
+      content, of_each.tolist(), {}, how="the argument groups", where="groups"
+    )
+  return Given(content, pool, NAMES if named else NUMBERS)
 
 
 def check_images(

@@ -8,14 +8,17 @@
     tfds:NAME                  prepared TFDS sets, read without TensorFlow
     folder:PATH                class sub-folders of pictures
     list:PATH                  list files of pictures and classes, see `lists`
+    csv:PATH                   a table of pictures and classes, see `tables`
     arrayrecord:PATH           ArrayRecord files, see `array_records`
-    npz:PATH                   arrays x, y, optionally x_test, y_test, classes
+    npz:PATH                   arrays x, y, optionally x_test, y_test, classes,
+                               groups
 
 No tail is cut here: `splits` does that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 import difflib
 import re
@@ -25,8 +28,9 @@ import numpy as np
 from ltjax.data.download import catalogue
 from ltjax.data.files import images
 from ltjax.data.host import host_images, image_files
+from ltjax.data.parts import arrays, grouped
+from ltjax.data.parts import group_by as grouping
 from ltjax.data.sources import (
-  arrays,
   contents,
   folders,
   lists,
@@ -35,6 +39,7 @@ from ltjax.data.sources import (
   packed,
   record_labels,
   svhn,
+  tables,
   tfds_sets,
 )
 
@@ -54,6 +59,7 @@ _WITH_PATH = {
   "folder": "PATH",
   "npz": "PATH",
   "list": "PATH",
+  "csv": "PATH",
   "arrayrecord": "PATH",
 }
 # Pictures that give the mean and std where not all are decoded beforehand.
@@ -85,6 +91,8 @@ class Dataset:
       none.
     groups: int32 `[N - V]`, see `contents.Content`, of the other train images;
       None where there are none.
+    unlabeled_groups: int32 `[M]`, -1 for none, of the unlabeled images; None
+      where they are not known. None of them is of a test image's group.
     understood: What was made of the files; empty where nothing had to be.
   """
 
@@ -102,6 +110,7 @@ class Dataset:
   )
   unlabeled: np.ndarray | host_images.HostImages | None = None
   groups: np.ndarray | None = None
+  unlabeled_groups: np.ndarray | None = None
   understood: str = ""
 
   @property
@@ -125,6 +134,8 @@ def load(
   root: str = "",
   pictures: image_files.Reader | None = None,
   given: contents.Read | None = None,
+  columns: Mapping[str, str] | None = None,
+  group_by: str = "",
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -137,12 +148,15 @@ def load(
     test_fraction: Share of each class held out as the test part where the
       source has none; 0 leaves the test part empty.
     seed: Chooses which images those are.
-    root: The folder that the paths in list files start from.
-    pictures: Leaves the pictures of a folder, of lists or of ArrayRecord files
-      unread, to be read by this. The last two need it. `mean` and `std` are
-      then those of 1000 pictures, evenly spaced.
+    root: The folder that the paths in list files and tables start from.
+    pictures: Leaves the pictures of a folder, of lists, of a table or of
+      ArrayRecord files unread, to be read by this. The last three need it.
+      `mean` and `std` are then those of 1000 pictures, evenly spaced.
     given: The content of a set that is no source but arrays at hand, see
       `ltjax.data.sources.given`; `name` is what it is called.
+    columns: The names of a table's columns, see `tables`.
+    group_by: What images have in common that stay on one side of every split: a
+      table's column, or a pattern on the paths of pictures.
 
   Raises:
     FileNotFoundError: The set is missing and cannot be fetched.
@@ -160,16 +174,25 @@ def load(
   known = kind in (_WITH_PATH if colon else _NAMED) and (path or not colon)
   if given is None and not known:
     raise ValueError(_unknown(name))
+  if group_by and kind not in ("folder", "list", "csv"):
+    raise ValueError(
+      f"data.group_by is {group_by!r}, which goes with folder:, list: and csv:,"
+      f" and data.source is {name!r}. An npz has groups in its array groups,"
+      " ltjax.fit in its argument of that name; leave data.group_by empty."
+    )
   if given is not None:
     found = given
-  elif kind in ("folder", "list", "arrayrecord") and pictures:
-    found = _unread(kind, path, root, data_dir, pictures)
-  elif kind in ("list", "arrayrecord"):
+  elif kind in ("folder", "list", "csv", "arrayrecord") and pictures:
+    unread = _unread(kind, path, root, data_dir, columns, group_by)
+    found = contents.opened(unread, pictures)
+  elif kind in ("list", "csv", "arrayrecord"):
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
   elif kind == "folder":
     found = folders.read_classes(path, image_size=image_size)
+    if group_by:
+      found = _with_groups(found, path, group_by)
   elif kind == "npz":
     found = npz.read(path)
   elif kind == "tfds":
@@ -182,15 +205,10 @@ def load(
     found = official.read_cifar(kind, data_dir)
   else:
     found = official.read_idx(kind, data_dir)
+  if found.test is None:
+    found = _hold_out(name, found, test_fraction, seed=seed)
   train, test, class_names = found[:3]
-  groups = found.groups
-  if test is None:
-    held = arrays.stratified_test(train.labels, test_fraction, seed=seed)
-    if test_fraction > 0:
-      _check_two(name, train.labels, class_names)
-    test = contents.Part(train.images[held], train.labels[held])
-    train = contents.Part(train.images[~held], train.labels[~held])
-    groups = groups if groups is None else groups[~held]
+  assert test is not None
   if not len(train.labels):
     raise ValueError(f"{name}: the set has no training images.")
   # TFDS names may carry a config and a version: emnist/letters:3.1.0.
@@ -219,7 +237,8 @@ def load(
     unlabeled=found.unlabeled
     if found.unlabeled is None
     else _resized(found.unlabeled, image_size),
-    groups=groups,
+    groups=found.groups,
+    unlabeled_groups=found.unlabeled_groups,
     understood=found.understood,
   )
 
@@ -233,6 +252,67 @@ def _resized(
   if isinstance(part, host_images.HostImages):
     return part
   return np.ascontiguousarray(images.resize(part, image_size))
+
+
+def _hold_out(
+  name: str, found: contents.Read, fraction: float, *, seed: int
+) -> contents.Read:
+  """Holds out a test part; by whole groups, where there are some."""
+  train, groups = found.train, found.groups
+  if groups is None:
+    held = arrays.stratified_test(train.labels, fraction, seed=seed)
+    if fraction > 0:
+      _check_two(name, train.labels, found.names)
+  else:
+    held = grouped.stratified_test(
+      train.labels,
+      groups,
+      fraction,
+      seed=seed,
+      names=found.names,
+      where=name,
+    )
+  parts = [
+    contents.Part(train.images[side], train.labels[side])
+    for side in (~held, held)
+  ]
+  found = found._replace(train=parts[0], test=parts[1])
+  if groups is None:
+    return found
+  found = found._replace(groups=groups[~held])
+  if not held.any():
+    return found
+  theirs = np.unique(groups[held])
+  told = f"test part    {len(theirs):,} of these groups"
+  if found.unlabeled_groups is not None:
+    clear = ~np.isin(found.unlabeled_groups, theirs)
+    if not clear.all():
+      told += f"; {grouping.left_out(int((~clear).sum()))}"
+      found = found._replace(
+        unlabeled=found.unlabeled[clear] if clear.any() else None,
+        unlabeled_groups=found.unlabeled_groups[clear],
+      )
+  return found._replace(
+    understood="\n".join(filter(None, (found.understood, told)))
+  )
+
+
+def _with_groups(
+  found: contents.Read, path: str, pattern: str
+) -> contents.Read:
+  """Adds the groups of its files to a folder whose pictures are read."""
+  files = folders.find_classes(path)
+  grouped_files = grouping.by_path(files, pattern, path, f"folder:{path}")
+  pixels = found.unlabeled
+  if files.unlabeled:
+    kept = set(grouped_files.unlabeled or ())
+    pixels = pixels[[file in kept for file in files.unlabeled]]
+  return found._replace(
+    unlabeled=pixels if grouped_files.unlabeled else None,
+    groups=grouped_files.groups,
+    unlabeled_groups=grouped_files.unlabeled_groups,
+    understood=grouped_files.understood,
+  )
 
 
 def _check_two(
@@ -253,16 +333,22 @@ def _unread(
   path: str,
   root: str,
   data_dir: str | None,
-  pictures: image_files.Reader,
-) -> contents.Read:
-  """Finds the pictures of a set, unread, in the form that the readers give."""
+  columns: Mapping[str, str] | None,
+  group_by: str,
+) -> contents.Found:
+  """Finds the pictures of a set, unread."""
+  if kind == "csv":
+    return tables.read_set(path, root, columns=columns, group_by=group_by)
+  if kind == "arrayrecord":
+    return record_labels.read_set(path, data_dir)
+  base = path
   if kind == "folder":
     found = folders.find_classes(path)
-  elif kind == "arrayrecord":
-    found = record_labels.read_set(path, data_dir)
   else:
-    found = lists.read_set(path, root)
-  return contents.opened(found, pictures)
+    found, base = lists.read_set(path, root), lists.base(path, root)
+  if group_by:
+    found = grouping.by_path(found, group_by, base, f"{kind}:{path}")
+  return found
 
 
 def _some(part: np.ndarray | host_images.HostImages) -> np.ndarray:

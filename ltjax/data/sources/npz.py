@@ -4,6 +4,8 @@ x        uint8 [N, H, W, C] or [N, H, W]    (or: images)
 y        integers [N]                       (or: labels)
 x_test, y_test                              optional, an official test part
 classes  names, a text array [C]            (or: class_names), optional
+groups   integers or texts [N], optional: images of one group stay on one side
+         of every split; groups_test, with x_test, is compared with it
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import pathlib
 
 from ltjax.data.files import archives
-from ltjax.data.sources import arrays, contents
+from ltjax.data.parts import arrays, group_by
+from ltjax.data.sources import contents
 
 _KEYS: dict[str, tuple[str, ...]] = {
   "x": ("x", "images"),
@@ -19,6 +22,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
   "x_test": ("x_test", "test_images"),
   "y_test": ("y_test", "test_labels"),
   "classes": ("classes", "class_names"),
+  "groups": ("groups",),
+  "groups_test": ("groups_test",),
 }
 
 
@@ -60,4 +65,15 @@ def read(path: str) -> contents.Read:
   if names is None:
     tops = [y.max(initial=-1) for _, y in (train, test or train)]
     names = tuple(map(str, range(max(tops) + 1)))
-  return contents.Content(train, test, names)
+  content = contents.Content(train, test, names)
+  if "groups" not in found:
+    return content
+  groups, others = found["groups"], {}
+  group_by.check_array(groups, len(train.labels), f"{path}: groups")
+  if test and "groups_test" in found:
+    of_test = found["groups_test"]
+    group_by.check_array(of_test, len(test.labels), f"{path}: groups_test")
+    others["test"] = of_test.tolist()
+  return group_by.add(
+    content, groups.tolist(), others, how="the array groups", where=path
+  )

@@ -27,7 +27,8 @@ import numpy as np
 
 from ltjax.data.download import prepare
 from ltjax.data.files import array_records
-from ltjax.data.sources import arrays, contents
+from ltjax.data.parts import arrays
+from ltjax.data.sources import contents
 
 NAME = "ltjax_labels.json"
 _FORMAT = "ltjax-labels-1"

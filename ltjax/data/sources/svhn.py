@@ -16,7 +16,8 @@ import pathlib
 import numpy as np
 
 from ltjax.data.download import prepare
-from ltjax.data.sources import arrays, contents
+from ltjax.data.parts import arrays
+from ltjax.data.sources import contents
 
 
 def read(data_dir: str | None = None) -> contents.Read:

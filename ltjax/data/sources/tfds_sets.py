@@ -12,7 +12,8 @@ import numpy as np
 
 from ltjax.data.download import prepare
 from ltjax.data.files import images
-from ltjax.data.sources import arrays, contents
+from ltjax.data.parts import arrays
+from ltjax.data.sources import contents
 
 _TEST_SPLITS = ("test", "validation")  # The first that exists.
 

@@ -6,7 +6,8 @@
                   ti_500K_pseudo_labeled.pickle (Tiny Images)
     npz:PATH      array x, images or data; optionally y or labels
     folder:PATH   pictures at any depth, resized to the set's images
-    list:PATH     a list file of pictures; class numbers as far as known
+    list:PATH     a list file of pictures; classes as far as known
+    csv:PATH      a table of pictures; classes as far as known
     arrayrecord:PATH  ArrayRecord files; class numbers as far as known
     found         those that came with the labeled set, see `contents`
     svhn_extra    the 531,131 extra images of SVHN, from the data folder
@@ -18,6 +19,7 @@ draw an unlabeled set of a wanted profile; training never sees them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 
@@ -26,7 +28,15 @@ import numpy as np
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.files import archives, images, pickles
 from ltjax.data.host import host_images, image_files
-from ltjax.data.sources import arrays, folders, lists, record_labels, svhn
+from ltjax.data.parts import arrays
+from ltjax.data.sources import (
+  contents,
+  folders,
+  lists,
+  record_labels,
+  svhn,
+  tables,
+)
 
 _NPZ_KEYS: dict[str, tuple[str, ...]] = {
   "data": ("x", "images", "data"),
@@ -57,6 +67,8 @@ def load_pool(
   root: str = "",
   pictures: image_files.Reader | None = None,
   given: Pool | None = None,
+  columns: Mapping[str, str] | None = None,
+  class_names: Sequence[str] = (),
 ) -> Pool:
   """Loads unlabeled images to go with a set.
 
@@ -66,24 +78,39 @@ def load_pool(
       to it; arrays must have it.
     resize: Resize arrays too, where the user asked for an image size.
     data_dir: The data folder, of `svhn_extra`.
-    root: The folder that the paths in a list file start from.
-    pictures: Leaves the pictures of a folder, of a list or of ArrayRecord files
-      unread, to be read by this. The last two need it.
+    root: The folder that the paths in a list file or a table start from.
+    pictures: Leaves the pictures of a folder, of a list, of a table or of
+      ArrayRecord files unread, to be read by this. The last three need it.
     given: A pool that is no source but arrays at hand, called `name`.
+    columns: The names of a table's columns, see `tables`.
+    class_names: Of the labeled set; a list or a table may name classes.
 
   Raises:
     FileNotFoundError: No such file or folder.
     ValueError: Unknown source, another shape, no images, or a damaged file.
   """
   kind, _, argument = name.partition(":")
-  if kind in ("list", "arrayrecord") and not pictures:
+  files = ("folder", "list", "csv", "arrayrecord")
+  if kind in files[1:] and not pictures:
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
   if given is not None:
     pool = given
-  elif kind in ("folder", "list", "arrayrecord") and argument and pictures:
-    pool = _unread(kind, argument, root, data_dir, pictures)
+  elif kind in files and argument and pictures:
+    if kind == "arrayrecord":
+      found = record_labels.read_pool(argument, data_dir)
+    elif kind == "csv":
+      found = tables.read_pool(
+        argument, root, columns=columns, class_names=class_names
+      )
+    elif kind == "list":
+      found = lists.read(argument, root, class_names)
+      lists.check_exist(found.files, argument)
+    else:
+      paths = _find(pathlib.Path(argument).expanduser())
+      found = contents.Listed(paths, np.full(len(paths), -1, np.int32))
+    pool = Pool(pictures(found.files), found.labels)
   else:
     pool = read(name, picture_shape=image_shape, data_dir=data_dir)
   pixels = pool.images
@@ -121,8 +148,8 @@ def read(
   if kind not in ("pickle", "npz", "folder", "mat") or not argument:
     raise ValueError(
       f"Unknown pool of unlabeled images {name!r}. Known: pickle:PATH, "
-      "npz:PATH, folder:PATH, list:PATH, arrayrecord:PATH, mat:PATH and "
-      "svhn_extra."
+      "npz:PATH, folder:PATH, list:PATH, csv:PATH, arrayrecord:PATH, mat:PATH "
+      "and svhn_extra."
     )
   path = pathlib.Path(argument).expanduser()
   if kind == "folder":
@@ -153,25 +180,6 @@ def read(
     found["labels"], f"{path}: labels", num_images=len(pixels), minimum=-1
   )
   return Pool(pixels, labels)
-
-
-def _unread(
-  kind: str,
-  argument: str,
-  root: str,
-  data_dir: str | None,
-  pictures: image_files.Reader,
-) -> Pool:
-  """Finds the pictures of a list, of records, or of a folder at any depth."""
-  if kind == "arrayrecord":
-    files, labels = record_labels.read_pool(argument, data_dir)
-  elif kind == "list":
-    files, labels = lists.read(argument, root)
-    lists.check_exist(files, argument)
-  else:
-    files = _find(pathlib.Path(argument).expanduser())
-    labels = np.full(len(files), -1, np.int32)
-  return Pool(pictures(files), labels)
 
 
 def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:

@@ -140,3 +140,16 @@ def test_what_does_not_fit(changes, message):
 def test_a_source_of_arrays_alone_is_refused():
   with pytest.raises(ValueError, match="were handed to ltjax.fit as arrays"):
     labeled.load(given.make(IMAGES, LABELS).source)
+
+
+def test_groups_have_a_say_in_the_name_of_a_set():
+  groups = np.array(["p", "p", "q", "r", "q", "r"])
+  made = given.make(IMAGES, LABELS, groups=groups)
+  assert made.content.groups.tolist() == [0, 0, 1, 2, 1, 2]
+  sources = {
+    given.make(IMAGES, LABELS, groups=g).source
+    for g in (None, groups, [0, 0, 1, 1, 2, 2])
+  }
+  assert len(sources) == 3 and made.source in sources
+  with pytest.raises(ValueError, match="groups: they are .* of the 6 images"):
+    given.make(IMAGES, LABELS, groups=groups[:5])

@@ -9,7 +9,8 @@ import pytest
 
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.host import host_images, image_files
-from ltjax.data.sources import arrays, contents, labeled, official
+from ltjax.data.parts import arrays
+from ltjax.data.sources import contents, labeled, official
 
 
 def _npz(tmp_path, **extra) -> str:
@@ -294,3 +295,92 @@ def test_list_needs_a_size(tmp_path):
   _tree(tmp_path)
   with pytest.raises(ValueError, match="set data.image_size"):
     labeled.load(f"list:{tmp_path / 'lists'}")
+
+
+# -- Groups.
+
+
+def _patients(tmp_path):
+  """Grey pictures `CLASS/pPATIENT_IMAGE.png`; the brightness is the patient."""
+  rows = []
+  for label, patients in ((0, range(8)), (1, range(6, 11))):
+    for patient in patients:
+      for i in range(1 + (patient + label) % 4):
+        name = f"c{label}/p{patient}_{i}.png"
+        path = tmp_path / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 10 * patient).save(path)
+        rows.append((name, f"c{label}", patient))
+  (tmp_path / "table.csv").write_text(
+    "file,class,patient\n"
+    + "".join(f"{n},{c},{p}\n" for n, c, p in reversed(rows))
+  )
+  (tmp_path / "train.txt").write_text(
+    "".join(f"{name} {label}\n" for name, label, _ in rows)
+  )
+  return str(tmp_path / "pictures"), len(rows)
+
+
+def _brightness(images):
+  return set(np.asarray(images)[:, 0, 0, 0].tolist())
+
+
+@pytest.mark.parametrize("kind", ["folder", "unread folder", "list", "csv"])
+def test_patients_are_on_one_side(kind, tmp_path):
+  root, count = _patients(tmp_path)
+  pictures = functools.partial(image_files.ImageFiles, size=4)
+  pictures = None if kind == "folder" else pictures
+  name = {"list": f"list:{tmp_path}", "csv": f"csv:{tmp_path}/table.csv"}.get(
+    kind, f"folder:{root}"
+  )
+  groups = "patient" if kind == "csv" else r"p(\d+)_"
+  data = labeled.load(
+    name, pictures=pictures, root=root, group_by=groups, test_fraction=0.25
+  )
+  assert len(data.train_labels) + len(data.test_labels) == count
+  train, test = _brightness(data.train_images), _brightness(data.test_images)
+  assert not train & test and len(train | test) == 11
+  assert len(np.unique(data.groups)) == len(train)
+  assert data.groups.shape == data.train_labels.shape
+  assert np.bincount(data.test_labels).min() > 0
+  for told in ("11 in training, by", f"test part    {len(test)} of these"):
+    assert told in data.understood
+
+
+def test_a_table_is_the_same_set_as_a_list(tmp_path):
+  root, _ = _patients(tmp_path)
+  pictures = functools.partial(image_files.ImageFiles, size=4)
+  text = (tmp_path / "train.txt").read_text().replace(" ", ",")
+  (tmp_path / "table.csv").write_text("path,label\n" + text)
+  table, listed = (
+    labeled.load(name, root=root, pictures=pictures)
+    for name in (f"csv:{tmp_path}/table.csv", f"list:{tmp_path}")
+  )
+  assert table.class_names == listed.class_names == ("c0", "c1")
+  np.testing.assert_array_equal(table.test_labels, listed.test_labels)
+  np.testing.assert_array_equal(
+    np.asarray(table.train_images), np.asarray(listed.train_images)
+  )
+  with pytest.raises(ValueError, match="set data.image_size"):
+    labeled.load(f"csv:{tmp_path}/table.csv", root=root)
+
+
+@pytest.mark.parametrize("name", ["digits", "npz:x.npz", "tfds:x"])
+def test_patterns_need_paths(name):
+  with pytest.raises(
+    ValueError, match="goes with folder:, list: and csv:, and"
+  ):
+    labeled.load(name, group_by=r"p(\d+)")
+
+
+def test_groups_of_an_npz_are_held_out(tmp_path):
+  groups = np.arange(20) // 2
+  data = labeled.load(_npz(tmp_path, groups=groups, y=np.arange(20) % 2))
+  assert len(data.test_labels) == 4 and len(np.unique(data.groups)) == 8
+  # A class of one group cannot be tested.
+  name = _npz(tmp_path, groups=groups)
+  with pytest.raises(
+    ValueError, match=r"class 2 \(2\) has its 2 images in one"
+  ):
+    labeled.load(name)
+  assert labeled.load(name, test_fraction=0).groups.tolist() == groups.tolist()

@@ -79,8 +79,69 @@ def test_lists_by_their_own_names_and_a_root(tmp_path):
   assert found.files == [tmp_path / "images/a.jpg"]
   assert held_out.labels.tolist() == [1]
   assert lists.read_set(str(train), root)[1] is None
-  with pytest.raises(ValueError, match="names 3 lists"):
-    lists.read_set(f"{train},{test},{test}", root)
+  with pytest.raises(ValueError, match="names 4 lists"):
+    lists.read_set(f"{train},{test},{test},{test}", root)
+
+
+def test_a_validation_list(tmp_path):
+  touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+  for name, line in (("train", "a.jpg 0"), ("val", "b.jpg 1")):
+    write(tmp_path / f"{name}.txt", line)
+  found = lists.read_set(str(tmp_path))
+  assert found.test is None and found.names == ("0", "1")
+  assert found.validation.files == [tmp_path / "b.jpg"]
+  last = write(tmp_path / "last.txt", "c.jpg 1")
+  argument = f"{tmp_path}/train.txt,{tmp_path}/val.txt,{last}"
+  found = lists.read_set(argument)
+  assert found.validation.labels.tolist() == [1]
+  assert found.test.files == [tmp_path / "c.jpg"]
+
+
+def test_names_of_classes(tmp_path):
+  """Behind a tab or, without spaces, behind the last space; sorted."""
+  touch(tmp_path, "a.jpg", "b c.jpg", "d.jpg", "e.jpg")
+  text = "\ufeffa.jpg owl\nb c.jpg\told dog\nd.jpg  猫\n"
+  path = write(tmp_path / "train.txt", text)
+  found = lists.read_set(str(path))
+  assert found.names == ("old dog", "owl", "猫")
+  assert found.train.labels.tolist() == [1, 0, 2]
+  assert found.train.files[1] == tmp_path / "b c.jpg"
+  assert lists.read(path).labels.tolist() == [-1, -1, -1]
+  pool = lists.read(path, "", ["owl", "猫"])
+  assert pool.labels.tolist() == [0, -1, 1]
+  # The order of classes.txt comes before that of the alphabet.
+  write(tmp_path / "classes.txt", "owl\n猫\nold dog\n")
+  test = write(tmp_path / "test.txt", "e.jpg 猫\n")
+  found = lists.read_set(f"{path},{test}")
+  assert found.names == ("owl", "猫", "old dog")
+  assert found.train.labels.tolist() == [0, 2, 1]
+  assert found.test.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+  "train, test, error",
+  [
+    ("a.jpg cat\nb.jpg 1\n", "", "line 2 has the number .* line 1 a name"),
+    ("a.jpg cat\nb.jpg owl\n", "a.jpg 1\n", "one list has names"),
+    ("a.jpg cat\nb.jpg owl\n", "a.jpg oowl\n", "'oowl' is not in the list of"),
+    ("a.jpg old dog\nb.jpg owl\n", "", "a tab and a name with spaces"),
+  ],
+)
+def test_wrong_names_of_classes(train, test, error, tmp_path):
+  touch(tmp_path, "a.jpg", "b.jpg")
+  write(tmp_path / "train.txt", train)
+  if test:
+    write(tmp_path / "test.txt", test)
+  with pytest.raises(ValueError, match=error):
+    lists.read_set(str(tmp_path))
+
+
+def test_names_that_classes_txt_lacks(tmp_path):
+  touch(tmp_path, "a.jpg", "b.jpg")
+  write(tmp_path / "train.txt", "a.jpg owl\nb.jpg cat\n")
+  write(tmp_path / "classes.txt", "owl\ndog\n")
+  with pytest.raises(ValueError, match="'cat' is not in .*classes.txt"):
+    lists.read_set(str(tmp_path))
 
 
 @pytest.mark.parametrize("count", [3, 10])

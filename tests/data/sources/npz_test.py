@@ -76,6 +76,27 @@ def test_refused(tmp_path, arrays, message):
     npz.read(_save(tmp_path, **arrays))
 
 
+def test_groups(tmp_path):
+  groups = np.array(["p1", "p2", "p1", "p3"])
+  path = _save(tmp_path, x=X, y=Y, groups=groups)
+  found = npz.read(path)
+  assert found.groups.tolist() == [0, 1, 0, 2]
+  assert "3 in training, by the array groups" in found.understood
+  test = {"x_test": X[:2], "y_test": Y[:2]}
+  path = _save(
+    tmp_path, x=X, y=Y, groups=[1, 2, 1, 3], **test, groups_test=[4, 5]
+  )
+  assert npz.read(path).groups.tolist() == [0, 1, 0, 2]
+  path = _save(
+    tmp_path, x=X, y=Y, groups=[1, 2, 1, 3], **test, groups_test=[4, 3]
+  )
+  with pytest.raises(ValueError, match="50.0 % of the test .* such as 3"):
+    npz.read(path)
+  path = _save(tmp_path, x=X, y=Y, groups=groups[:3])
+  with pytest.raises(ValueError, match=r"npz: groups: .* of the 4 images"):
+    npz.read(path)
+
+
 def test_missing(tmp_path):
   with pytest.raises(FileNotFoundError, match="no such file"):
     npz.read(str(tmp_path / "x.npz"))

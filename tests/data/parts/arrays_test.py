@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltjax.data.sources import arrays
+from ltjax.data.parts import arrays
 
 
 class TestImages:

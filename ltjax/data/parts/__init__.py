@@ -1,0 +1,1 @@
+"""The parts of a set: their arrays, their groups, and parts held out."""
