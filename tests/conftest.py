@@ -100,14 +100,23 @@ def pytest_collection_modifyitems(items):
     items[place] = item
 
 
+# Linux gives a process 65,530 memory mappings; a program takes several.
+MOST_MAPPINGS = 25_000
+
+
+def _mappings():
+  try:
+    with open("/proc/self/maps", "rb") as file:
+      return sum(1 for _ in file)
+  except OSError:  # another system
+    return MOST_MAPPINGS + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
-  """Forgets the programs of a module, or conformance case, that has ended.
-
-  Linux gives a process 65,530 memory mappings and a compiled program takes
-  several: 33,000 were taken half-way through tests/stages.
-  """
+  """Forgets programs between modules, or conformance cases, before they are
+  too many. Not after each: what they share would be compiled again."""
   yield
   following = nextitem and (nextitem.path, _case(nextitem))
-  if following != (item.path, _case(item)):
+  if following != (item.path, _case(item)) and _mappings() > MOST_MAPPINGS:
     jax.clear_caches()

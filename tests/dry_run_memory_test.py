@@ -1,5 +1,7 @@
 """The table: the shapes of a run, found without running it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import programs
@@ -19,10 +21,14 @@ def shape(tree):
 WITH_STEPS = [c for c in toys.CASES if c not in toys.WITHOUT_STEPS]
 
 
+# Shared, so that its programs are compiled once.
+learner_of = functools.cache(toys.learner)
+
+
 @pytest.mark.parametrize("case", WITH_STEPS)
-def test_outlines_are_what_a_run_prepares(case, monkeypatch):
+def test_outlines_are_what_a_run_prepares(case):
   """All stages of a case run, and each reads what its outline says."""
-  learner = toys.learner(probe=case == "probe")
+  learner = learner_of(probe=case == "probe")
   stages = toys.stages(case, dry_run.outlined(learner), loops=1)
   # The real ones go from one to the next without training.
   state, found = learner.init(), {}

@@ -126,10 +126,15 @@ def test_the_truth_stays_on_the_host(folder):
   }
 
 
+@pytest.fixture(scope="module")
+def learner():
+  """Shared, so that its programs are compiled once."""
+  return toys.learner()
+
+
 @pytest.mark.parametrize("case", toys.CASES)
-def test_no_stage_is_given_the_truth(case):
+def test_no_stage_is_given_the_truth(case, learner):
   """What a step reads holds no more labels than the labeled images have."""
-  learner = toys.learner()
   state = learner.init()  # pseudo labels are -1
   for stage in toys.stages(case, learner):
     if stage.prepare is None:
