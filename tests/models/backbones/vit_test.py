@@ -3,6 +3,7 @@
 How the families differ is tested by their published weights, beside this.
 """
 
+import functools
 import re
 
 import jax
@@ -47,10 +48,13 @@ def moved(variables, pattern=".*", seed=1):
   return jax.tree_util.tree_map_with_path(draw, variables)
 
 
+@functools.cache
+def compiled(module):
+  return jax.jit(module.apply, static_argnums=2)
+
+
 def apply(module, variables, images=IMAGES):
-  return np.asarray(
-    jax.jit(module.apply, static_argnums=2)(variables, images, False)
-  )
+  return np.asarray(compiled(module)(variables, images, False))
 
 
 def layer_norm(x, p):
