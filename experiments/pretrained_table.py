@@ -2,6 +2,10 @@
 
     python -m experiments.pretrained_table [--only=linear] [--print]
 
+The rows `plankton_...` are of 30,336 grey pictures of plankton in 121 classes,
+from 1,979 down to 9, by configs/own_pretrained.py at 128 pixels; put
+`plankton_64.npz` (`x`, `y`, `classes`) into the current folder.
+
 The split of configs/cifar10_sslt.py (rho 100, 2,063 labeled images) by
 configs/cifar10_pretrained.py: EfficientNet-Lite0, frozen, at 192 pixels.
 A seed draws another split. Each set of images is seen by the network once, in
@@ -46,6 +50,11 @@ POOL: dict[str, tuple[str, str, tuple[str, ...]]] = {
   "sslt_adapter": ("SSLT, adapter of features", "sslt", _ADAPTED),
   "linear_pool": ("Balanced softmax, alternating", "linear_pool", ()),
 }
+PLANKTON = {
+  f"plankton_{row}": (LABELS[row][0], row)
+  for row in ("linear_ce", "linear_ce_posthoc", "linear_cb", "linear", "ncm")
+}
+_PLANKTON = "configs/own_pretrained.py:data=npz:plankton_64.npz,size=128"
 DIFFERS = (
   "no paper has this setting. CE, class-balanced CE and the balanced softmax"
   " are solved to their end, the others take 30 epochs of SGD; nothing is"
@@ -60,6 +69,10 @@ def runs() -> Iterator[sweep.Run]:
       yield sweep.Run(
         key, f"{CONFIG}:row={row}", seed, (f"--config.data.seed={seed}", *flags)
       )
+    for key, (_, row) in PLANKTON.items():
+      yield sweep.Run(
+        key, f"{_PLANKTON},row={row}", seed, (f"--config.data.seed={seed}",)
+      )
 
 
 def sections(scale: str) -> Iterator[tables.Section]:
@@ -68,6 +81,11 @@ def sections(scale: str) -> Iterator[tables.Section]:
   for title, rows in (("Labels alone", LABELS), ("Labels and pool", POOL)):
     listed = [tables.Row(key, name, {}) for key, (name, _, _) in rows.items()]
     yield tables.Section(f"CIFAR-10, rho 100. {title}", listed, DIFFERS)
+  yield tables.Section(
+    "Plankton, all labels, a fifth of each class for testing",
+    [tables.Row(key, name, {}) for key, (name, _) in PLANKTON.items()],
+    columns=("class mean", "mean many", "mean medium", "mean few", "overall"),
+  )
 
 
 if __name__ == "__main__":
