@@ -55,6 +55,13 @@ class Model:
   image_size: int = setting(
     0, "pixels of the input, 0 for the network's own", when=_PRETRAINED
   )
+  layer_decay: float = setting(
+    1.0,
+    "what learning rates fall by from block to block; 1: they do not",
+    above=0,
+    most=1,
+    when=_PRETRAINED | {"tune": pretrained.LAYERED},
+  )
 
 
 @dataclasses.dataclass(frozen=True)
