@@ -28,6 +28,7 @@ LABELS: dict[str, tuple[str, str, tuple[str, ...]]] = {
   "linear_cb": ("Class-balanced CE", "linear_cb", ()),
   "linear": ("Balanced softmax", "linear", ()),
   "ncm": ("Nearest class mean", "ncm", ()),
+  "knn": ("10 nearest neighbors", "knn", ()),
   "ldam_drw": ("LDAM-DRW, SGD", "ldam_drw", ()),
   "decoupling": ("Decoupling (cRT), SGD", "decoupling", ()),
   "tau_norm": ("Tau-normalization, SGD", "tau_norm", ()),

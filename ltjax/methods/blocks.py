@@ -14,7 +14,7 @@ from ltjax.stages import tau as taus
 from ltjax.training import class_probabilities
 
 _RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
-KINDS = ("crt", "ncm", "tau_norm", "lws")
+KINDS = ("crt", "ncm", "knn", "tau_norm", "lws")
 _PRETRAINED = {"name": tuple(pretrained.ARCHITECTURES)}
 _ADDED = ("feature_adapter", *pretrained.ADDED)
 
@@ -110,6 +110,9 @@ class Classifier(classifier.Settings):
     "what class means are of, see `models.heads`",
     choices=heads.NCM_FEATURES,
     when={"kind": ("ncm",)},
+  )
+  neighbors: int = setting(
+    10, "labeled images that vote", least=1, when={"kind": ("knn",)}
   )
 
 
