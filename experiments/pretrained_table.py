@@ -46,11 +46,12 @@ POOL: dict[str, tuple[str, str, tuple[str, ...]]] = {
   "sslt": ("SSLT, linear", "sslt", ()),
   "sslt_adapter": ("SSLT, adapter of features", "sslt", _ADAPTED),
   "linear_pool": ("Balanced softmax, alternating", "linear_pool", ()),
+  "label_propagation": ("Label propagation", "label_propagation", ()),
 }
 DIFFERS = (
-  "no paper has this setting. CE, class-balanced CE and the balanced softmax"
-  " are solved to their end, the others take 30 epochs of SGD; nothing is"
-  " chosen on test images in a run."
+  "no paper has this setting. CE, class-balanced CE, the balanced softmax and"
+  " what label propagation fits are solved to their end, the others but nearest"
+  " neighbors take 30 epochs of SGD; nothing is chosen on test images in a run."
 )
 
 

@@ -45,6 +45,7 @@ def run(folder, name="run", **changes):
     {"method": "sslt", "model__tune": "feature_adapter", "features__views": 2},
     {"method": "linear", "loss__name": "logit_adjustment"},
     {"method": "linear_pool", "loss__name": "logit_adjustment"},
+    {"method": "label_propagation", "propagation__neighbors": 5},
   ],
 )
 def test_a_run_leaves_a_network_that_takes_images(place, changes):
@@ -165,6 +166,18 @@ def test_views():
   [
     ({"method": "linear", "model__tune": "all"}, "model.tune is 'all'; choose"),
     ({"method": "linear", "linear__folds": 1}, "linear.folds is 1"),
+    (
+      {"method": "label_propagation", "loss__name": "logit_adjustment"},
+      "loss.name is 'logit_adjustment'; choose",
+    ),
+    (
+      {"method": "label_propagation", "propagation__neighbors": 60},
+      "propagation.neighbors is 60, and there are 60 images",
+    ),
+    (
+      {"method": "label_propagation", "propagation__alpha": 1.0},
+      "propagation.alpha is 1",
+    ),
     ({"method": "glmc"}, "method=glmc needs images, and model.tune=head"),
     ({"pretrain__name": "moco"}, "pretrain.name=moco needs images"),
     ({"method": "linear", "loss__name": "ldam"}, "cosine"),
