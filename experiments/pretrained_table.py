@@ -32,6 +32,7 @@ LABELS: dict[str, tuple[str, str, tuple[str, ...]]] = {
   "linear_cb": ("Class-balanced CE", "linear_cb", ()),
   "linear": ("Balanced softmax", "linear", ()),
   "ncm": ("Nearest class mean", "ncm", ()),
+  "knn": ("10 nearest neighbors", "knn", ()),
   "ldam_drw": ("LDAM-DRW, SGD", "ldam_drw", ()),
   "decoupling": ("Decoupling (cRT), SGD", "decoupling", ()),
   "tau_norm": ("Tau-normalization, SGD", "tau_norm", ()),
@@ -49,6 +50,7 @@ POOL: dict[str, tuple[str, str, tuple[str, ...]]] = {
   "sslt": ("SSLT, linear", "sslt", ()),
   "sslt_adapter": ("SSLT, adapter of features", "sslt", _ADAPTED),
   "linear_pool": ("Balanced softmax, alternating", "linear_pool", ()),
+  "label_propagation": ("Label propagation", "label_propagation", ()),
 }
 PLANKTON = {
   f"plankton_{row}": (LABELS[row][0], row)
@@ -56,9 +58,9 @@ PLANKTON = {
 }
 _PLANKTON = "configs/own_pretrained.py:data=npz:plankton_64.npz,size=128"
 DIFFERS = (
-  "no paper has this setting. CE, class-balanced CE and the balanced softmax"
-  " are solved to their end, the others take 30 epochs of SGD; nothing is"
-  " chosen on test images in a run."
+  "no paper has this setting. CE, class-balanced CE, the balanced softmax and"
+  " what label propagation fits are solved to their end, the others but nearest"
+  " neighbors take 30 epochs of SGD; nothing is chosen on test images in a run."
 )
 
 

@@ -19,7 +19,6 @@ from typing import Any
 import weakref
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -330,11 +329,6 @@ class Trained:
     """Features and probabilities, a batch at a time."""
     require.choice("head", head, trained_lib.HEADS)
     pixels = givens.check_images(images, "images", self._model.picture_shape)
-    variables = self._model.variables
-    params = {
-      "backbone": variables["backbone"],
-      "head": variables[trained_lib.HEADS[head]],
-    }
     count, network = len(pixels), self._model.model
     features = np.empty((count, network.feature_dim), np.float32)
     found = np.empty((count, network.num_classes), np.float32)
@@ -345,23 +339,9 @@ class Trained:
       part = slice(first, min(first + size, count))
       number = part.stop - first
       batch[:number] = pixels[part]
-      results = self._program(params, variables["batch_stats"], batch)
-      features[part], found[part] = (np.asarray(x)[:number] for x in results)
+      results = self._model.run(batch, head)
+      features[part], found[part] = (x[:number] for x in results)
     return features, found
-
-  @functools.cached_property
-  def _program(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    network, transform = self._model.model, self._model.transform
-
-    @jax.jit
-    def run(params, batch_stats, images):
-      features, logits, _ = network.apply(
-        params, batch_stats, transform(images), False
-      )
-      logits = logits.astype(jnp.float32)
-      return features.astype(jnp.float32), jax.nn.softmax(logits)
-
-    return run
 
 
 def _protocol(arrays: givens.Given) -> ml_collections.ConfigDict:

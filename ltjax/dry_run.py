@@ -195,8 +195,8 @@ class _Outlined(inference.Predictor):
   def __init__(self, real: inference.Predictor):
     self.__dict__.update(real.__dict__)
 
-  def features(self, state, images, *, key=None):
-    del key
+  def features(self, state, images, *, key=None, view=None):
+    del key, view
     first = jax.tree.leaves((state.backbone, state.head))[0].ravel()[0]
     shape = (len(images), self.model.feature_dim)
     return jnp.broadcast_to(first, shape).astype(jnp.float32)

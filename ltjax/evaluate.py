@@ -153,10 +153,8 @@ def _percent(fraction: float | None) -> str:
 
 
 def _equal(a: Any, b: Any) -> bool:
-  return all(
-    np.array_equal(x, y)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-  )
+  pair = jax.tree.leaves(a), jax.tree.leaves(b)
+  return len(pair[0]) == len(pair[1]) and all(map(np.array_equal, *pair))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

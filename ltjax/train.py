@@ -99,7 +99,13 @@ def train(
       )
       state = run.execute(stages, state)
     state = frozen.whole(whole, state)
-    trained.save(folder.path, state, task=whole.task, settings=config.model)
+    trained.save(
+      folder.path,
+      state,
+      task=whole.task,
+      settings=config.model,
+      views=config.eval.views,
+    )
     summary = distributed.on_first(lambda: _sum_up(folder, config, task))
     for warning in verdict.warnings(summary):
       echo(f"Warning: {warning}")

@@ -508,7 +508,7 @@ def example() -> dict:
 
 # These solve a convex problem on features of a frozen backbone, and take no
 # step: tests/methods/frozen_test.py has whole runs of them.
-SOLVED = ("linear", "linear_pool")
+SOLVED = ("linear", "linear_pool", "label_propagation")
 METHODS = (*(n for n in methods.METHODS if n not in SOLVED), "smoothing")
 # Those whose stages come again in each of `config.loops`.
 LOOPED = ("sslt",)

@@ -116,6 +116,8 @@ def default(variant: str = "paper") -> ml_collections.ConfigDict:
       # When a stage is over; "knn,accuracy" asks the nearest images too.
       "evaluators": "accuracy",
       "neighbors": 10,  # of knn
+      # Of the images tested, whose logits are averaged: "flip" or "crops".
+      "views": "plain",
     }
   )
   config.run = ml_collections.ConfigDict(

@@ -6,14 +6,13 @@ property of the embedding alone. Features are brought to length 1.
 
 from __future__ import annotations
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ltjax import require
+from ltjax.models import neighbors as nearest
 
 # Similarities that a chunk of queries may hold: 64 MiB.
 _CELLS = 2**24
@@ -78,7 +77,7 @@ def probabilities(
   for first in range(0, len(queries), chunk):
     part = queries[first : first + chunk]
     padded = jnp.pad(part, ((0, chunk - len(part)), (0, 0)))
-    shares = _shares(
+    shares = nearest.shares(
       padded, references, labels, neighbors=neighbors, num_classes=num_classes
     )
     outputs.append(np.asarray(shares)[: len(part)])
@@ -100,27 +99,3 @@ def check(
       f"{field} is {neighbors}, but there are only {num_references} images to"
       f" be a neighbor; set --config.{field} to {num_references} or less."
     )
-
-
-@functools.partial(jax.jit, static_argnames=("neighbors", "num_classes"))
-def _shares(queries, references, labels, *, neighbors, num_classes):
-  # As precise as fp32 is: a shorter product would exchange neighbours.
-  similarity = jnp.matmul(
-    _unit(queries), _unit(references).T, precision=jax.lax.Precision.HIGHEST
-  )
-  _, nearest = jax.lax.top_k(similarity, neighbors)
-  member = jax.nn.one_hot(labels[nearest], num_classes, dtype=jnp.int32)
-  votes = jnp.sum(member, axis=1)
-  # The neighbour by which a class is met first, 0 for the nearest of all. It is
-  # another one for each class with a vote, so that one of the best wins alone.
-  met = jnp.argmax(member, axis=1)
-  best = votes == jnp.max(votes, axis=1, keepdims=True)
-  winner = jnp.argmin(jnp.where(best, met, neighbors), axis=1)
-  extra = 1e-3 * jax.nn.one_hot(winner, num_classes, dtype=jnp.float32)
-  return (votes.astype(jnp.float32) + extra) / (neighbors + 1e-3)
-
-
-def _unit(x):
-  x = x.astype(jnp.float32)
-  square = jnp.sum(x * x, axis=-1, keepdims=True)
-  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

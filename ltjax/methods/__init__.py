@@ -18,6 +18,7 @@ from ltjax.methods import (
   frozen,
   glmc,
   head_start,
+  label_propagation,
   linear,
   linear_pool,
   posthoc,
@@ -44,6 +45,7 @@ for _method in (
   glmc.METHOD,
   linear.METHOD,
   linear_pool.METHOD,
+  label_propagation.METHOD,
   probe.METHOD,
 ):
   register(_method)

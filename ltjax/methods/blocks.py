@@ -14,7 +14,7 @@ from ltjax.stages import tau as taus
 from ltjax.training import class_probabilities
 
 _RESAMPLERS = tuple(n for n in class_probabilities.NAMES if n != "random")
-KINDS = ("crt", "ncm", "tau_norm", "lws")
+KINDS = ("crt", "ncm", "knn", "tau_norm", "lws")
 _PRETRAINED = {"name": tuple(pretrained.ARCHITECTURES)}
 _ADDED = ("feature_adapter", *pretrained.ADDED)
 
@@ -54,6 +54,13 @@ class Model:
   )
   image_size: int = setting(
     0, "pixels of the input, 0 for the network's own", when=_PRETRAINED
+  )
+  layer_decay: float = setting(
+    1.0,
+    "what learning rates fall by from block to block; 1: they do not",
+    above=0,
+    most=1,
+    when=_PRETRAINED | {"tune": pretrained.LAYERED},
   )
 
 
@@ -103,6 +110,9 @@ class Classifier(classifier.Settings):
     "what class means are of, see `models.heads`",
     choices=heads.NCM_FEATURES,
     when={"kind": ("ncm",)},
+  )
+  neighbors: int = setting(
+    10, "labeled images that vote", least=1, when={"kind": ("knn",)}
   )
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from ltjax import models
+from ltjax.augment import ensemble
 from ltjax.data import builder
 from ltjax.data import task as tasks
 from ltjax.data.sources import given as givens
@@ -48,6 +49,10 @@ def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
     config: the run's config.
     task: the data.
     mesh: the devices.
+
+  Raises:
+    ValueError: if `eval.views` mirrors images that must not be, or a choice is
+      unknown.
   """
   model = models.create(
     **config.model, num_classes=task.num_classes, image_shape=task.image_shape
@@ -60,12 +65,27 @@ def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
     )
     dtype = jnp.dtype("float32")
   train_transform, test_transform = task.transforms(dtype)
+  views = ensemble.make(
+    config.eval.views,
+    mean=task.mean,
+    std=task.std,
+    dtype=dtype,
+    crop_size=task.crop_size,
+    resized=not model.normalizes,
+  )
+  if views.name == "flip" and not task.flip:
+    raise ValueError(
+      "eval.views is 'flip', and these images are another thing mirrored"
+      " (data.flip); set --config.eval.views to crops or plain, or"
+      " --config.data.flip=on."
+    )
   predictor = inference.Predictor(
     model,
     test_transform=test_transform,
     train_transform=train_transform,
     batch_size=config.eval.batch_size,
     mesh=mesh,
+    views=views,
   )
   return Learner(
     model=model,

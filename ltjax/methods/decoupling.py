@@ -97,6 +97,15 @@ def balanced_head(
       features=block.ncm_features,
       report=report,
     )
+  if block.kind == "knn":
+    return fixed_heads.knn(
+      name,
+      learner.predictor,
+      images=task.images[: task.num_labeled],
+      labels=task.labels,
+      neighbors=block.neighbors,
+      report=report,
+    )
   chooser = taus.Chooser(
     learner.predictor,
     images=task.validation_images,
@@ -120,6 +129,7 @@ METHOD = registry.Method(
   rows={
     "decoupling": (changes.classifier("crt"),),
     "ncm": (changes.classifier("ncm"),),
+    "knn": (changes.classifier("knn"),),
     "tau_norm": (changes.classifier("tau_norm"),),
     "lws": (changes.classifier("lws"),),
   },

@@ -1,14 +1,16 @@
 """A frozen backbone: features once, and then any method on them.
 
 What a method sees in the place of images are features `[N, V, 1, D]`: of each
-image the plain view, and of those to learn from `V - 1` augmented ones, of
-which training draws. All that is left of the network is its head, and what
-`model.tune=feature_adapter` puts before it, so that a method takes little. The
-model that a run leaves is the whole network again, and takes images.
+image the plain view, of those to learn from `V - 1` augmented ones, of which
+training draws, and of those to test on the views of `eval.views`. All that is
+left of the network is its head, and what `model.tune=feature_adapter` puts
+before it, so that a method takes little. The model that a run leaves is the
+whole network again, and takes images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -64,7 +66,7 @@ def on_features(
     return learner
   check(config)
   task, mesh, block = learner.task, learner.mesh, config.features
-  views = 1 + block.views
+  views, seen = 1 + block.views, learner.predictor.views
   model, dim = parts.behind(views), learner.model.feature_dim
   if not outlined:
     train_transform, test_transform = task.transforms()
@@ -74,6 +76,7 @@ def on_features(
       train_transform=train_transform,
       batch_size=config.eval.batch_size,
       mesh=mesh,
+      views=seen,
     )
     store = feature_store.Store(
       predictor,
@@ -82,25 +85,27 @@ def on_features(
       place=feature_store.folder(block.cache),
     )
 
-  def bank(images: Any, title: str, count: int = 1) -> jax.Array:
-    shape = (len(images), count, 1, dim)
+  def bank(images: Any, title: str, others: Sequence[Any] = ()) -> jax.Array:
+    shape = (len(images), 1 + len(others), 1, dim)
     if outlined:
       return np.broadcast_to(np.float32(0), shape)  # pyrefly: ignore
     found = np.empty(shape, np.float32)
-    for view in range(count):
-      key = jax.random.fold_in(learner.key("features"), view)
+    found[:, 0, 0] = store.features(images, title=title)
+    for view, given in enumerate(others, 1):
       found[:, view, 0] = store.features(
-        images,
-        key=key if view else None,
-        title=f"{title}, view {view}" if view else title,
+        images, title=f"{title}, view {view}", **given
       )
     return sharding.replicate(found, mesh)
 
+  key = learner.key("features")
+  augmented = [{"key": jax.random.fold_in(key, n)} for n in range(1, views)]
+  tested = [{"view": view} for view in range(seen.count)]
+
   task = dataclasses.replace(
     task,
-    images=bank(task.images, "to learn from", views),
-    test_images=bank(task.test_images, "test"),
-    validation_images=bank(task.validation_images, "validation"),
+    images=bank(task.images, "to learn from", augmented),
+    test_images=bank(task.test_images, "test", tested),
+    validation_images=bank(task.validation_images, "validation", tested),
     probe_images=bank(task.probe_images, "probe"),
     crop_size=0,
   )
@@ -110,6 +115,7 @@ def on_features(
     train_transform=drawn,
     batch_size=max(config.eval.batch_size, 1024),
     mesh=mesh,
+    views=seen._replace(apply=other),
   )
   return dataclasses.replace(
     learner, model=model, task=task, predictor=predictor, transform=drawn
@@ -143,6 +149,16 @@ def plain(features: jax.Array) -> jax.Array:
     features: of all views.
   """
   return features[:, :1]
+
+
+def other(view: jax.Array, features: jax.Array) -> jax.Array:
+  """Returns the features of a view behind the plain one, `[B, 1, 1, D]`.
+
+  Args:
+    view: `[]` int32, from 0.
+    features: of all views.
+  """
+  return jax.lax.dynamic_index_in_dim(features, 1 + view, axis=1)
 
 
 def drawn(key: jax.Array, features: jax.Array) -> jax.Array:

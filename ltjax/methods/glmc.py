@@ -187,7 +187,9 @@ def algorithm(learner: Learner, settings: Settings) -> step.Algorithm:
     return dataclasses.replace(kept, balanced_head=states.copy(head))
 
   metrics = ("plain", "balanced", "consistency")
-  return step.Algorithm(loss, metrics, init=init, keep=keep)
+  return step.Algorithm(
+    loss, metrics, init=init, keep=keep, layer_decay=model.layer_decay
+  )
 
 
 def stages(learner: Learner, config: Any) -> Iterator[Stage]:

@@ -116,6 +116,8 @@ class Learner:
   def evaluate(self, state: ModelState, *, model: str, head: str) -> Rows:
     """Returns rows of test (and validation) metrics, of classes and groups.
 
+    By all the predictor's views.
+
     Args:
       state: what to evaluate.
       model: what to call it, such as `SSLT loop 1`.
@@ -123,7 +125,7 @@ class Learner:
     """
     params = state.head if head == "random" else state.balanced_head
     return self.measure(
-      lambda images: self.predictor.probabilities(state, images, head=params),
+      lambda images: self.predictor.ensembled(state, images, head=params),
       model=model,
       head=head,
     )

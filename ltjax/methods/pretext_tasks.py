@@ -76,6 +76,7 @@ def setup_of(
     key=learner.key(name),
     report=report,
     online_probe=block.online_probe,
+    layer_decay=learner.model.layer_decay,
   )
 
 

@@ -90,11 +90,11 @@ def stages(learner: Learner, config: Any) -> Iterator[Stage]:
   Raises:
     ValueError: if the classifier cannot be trained on, or a block does not fit.
   """
-  if config.classifier.kind == "ncm":
+  if config.classifier.kind in ("ncm", "knn"):
     raise ValueError(
-      "classifier.kind is 'ncm', but SSLT goes on training the classifier in"
-      " each loop, and class means are not trained; choose crt, tau_norm or"
-      " lws."
+      f"classifier.kind is {config.classifier.kind!r}, but SSLT goes on"
+      " training the classifier in each loop, and class means and neighbors are"
+      " not trained; choose crt, tau_norm or lws."
     )
   task, title = learner.task, registry.title(config)
   fine_tune = _fine_tuning(learner, config)

@@ -17,6 +17,7 @@ from ltjax.methods import pretext_tasks
 CLASSIFIERS = {
   "crt": "Decoupling",
   "ncm": "NCM",
+  "knn": "kNN",
   "tau_norm": "Tau-normalization",
   "lws": "LWS",
 }

@@ -50,6 +50,7 @@ class Model(NamedTuple):
     name: As given to `create`.
     normalizes: Whether it takes images of [0, 1], which it normalises itself.
     frozen: The parts of a network whose backbone does not change; else None.
+    layer_decay: Of the learning rates of its layers, see `ltjax.optim.layers`.
   """
 
   init: Callable[[jax.Array], tuple[Any, Any]]
@@ -62,6 +63,7 @@ class Model(NamedTuple):
   name: str
   normalizes: bool = False
   frozen: Frozen | None = None
+  layer_decay: float = 1.0
 
 
 class Frozen(NamedTuple):
@@ -91,6 +93,7 @@ def create(
   tune: str = "all",
   tune_width: int = 0,
   image_size: int = 0,
+  layer_decay: float = 1.0,
 ) -> Model:
   """Builds a network by name.
 
@@ -115,6 +118,8 @@ def create(
       "adaptformer", "lora", "vpt_shallow" and "vpt_deep".
     tune_width: Of what it adds; 0 for `pretrained.default_width`.
     image_size: Pixels that it brings images to; 0 for its own.
+    layer_decay: What the learning rate falls by from a block of it to the one
+      before, in (0, 1]; with `tune` of `pretrained.LAYERED`.
 
   Returns:
     A `Model`.
@@ -130,6 +135,7 @@ def create(
     )
   require.choice("model.stem", stem, STEMS)
   require.choice("model.dtype", dtype, DTYPES)
+  _check_layer_decay(name, tune, layer_decay)
   if len(image_shape) != 3 or min(image_shape) < 1:
     raise ValueError(
       f"The image shape is (height, width, channels), not {tuple(image_shape)}."
@@ -147,7 +153,7 @@ def create(
       tune_width=tune_width or pretrained.default_width(tune, num_classes),
       image_size=image_size,
       dtype=compute,
-    )
+    )._replace(layer_decay=layer_decay)
   if name in _IMAGENET_FAMILY:
     block, depths = _IMAGENET_FAMILY[name]
     imagenet_stem = stem == "imagenet" or (
@@ -227,6 +233,23 @@ def parameter_table(params: Any) -> list[tuple[str, tuple[int, ...], int]]:
     )
     for path, leaf in leaves
   ]
+
+
+def _check_layer_decay(name: str, tune: str, decay: float) -> None:
+  require.within("model.layer_decay", decay, "(0, 1]")
+  if decay == 1:
+    return
+  if name not in pretrained.ARCHITECTURES:
+    raise ValueError(
+      f"model.layer_decay is {decay}, and {name} starts from scratch, all of"
+      " its layers alike; set it to 1, or choose a pretrained model.name."
+    )
+  if tune not in pretrained.LAYERED:
+    raise ValueError(
+      f"model.layer_decay is {decay}, but model.tune={tune} trains no layers of"
+      f" {name}; set it to 1, or model.tune to one of"
+      f" {', '.join(pretrained.LAYERED)}."
+    )
 
 
 def _pretrained(

@@ -7,8 +7,8 @@ pair of plain functions here, free of the backbone. Heads compute in fp32.
 
 What a head computes can be read off its parameters, so that a head of another
 structure can take the place of a network's own: whichever head made an `apply`,
-parameters with `centroids` are applied as nearest class means, and a `bias` is
-added to any logits.
+parameters with `centroids` are applied as nearest class means, those with
+`references` as nearest neighbors, and a `bias` is added to any logits.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import require
+from ltjax.models import neighbors as nearest
 
 NAMES = ("linear", "cosine")
 NCM_FEATURES = ("cl2n", "l2", "plain", "cosine")
@@ -147,6 +148,29 @@ def ncm(
   return {"centroids": centroids, "mean": mean}
 
 
+def knn(
+  features: jax.Array, labels: jax.Array, *, num_classes: int, neighbors: int
+) -> HeadParams:
+  """Nearest neighbors: the logits are logarithms of the shares of their votes.
+
+  As `neighbors.shares`, with shares of a billionth at least.
+
+  Args:
+    features: `[N, D]` embeddings of the labeled images.
+    labels: integer `[N]` in [0, C).
+    num_classes: C.
+    neighbors: k, 1 to N.
+
+  Returns:
+    `{"references": [N, D], "classes": [N, C], "votes": [k]}`.
+  """
+  return {
+    "references": nearest.unit(jnp.asarray(features)),
+    "classes": jax.nn.one_hot(labels, num_classes, dtype=jnp.float32),
+    "votes": jnp.ones(neighbors, jnp.float32),  # their number is k
+  }
+
+
 def create(
   name: str, *, feature_dim: int, num_classes: int, scale: float = 16.0
 ) -> Head:
@@ -175,12 +199,32 @@ def _by_structure(
 
   def apply(params: HeadParams, features: Any) -> jax.Array:
     x = jnp.asarray(features, jnp.float32)
-    result = (_ncm_logits if "centroids" in params else logits)(params, x)
+    if "references" in params:
+      result = _knn_logits(params, x)
+    else:
+      result = (_ncm_logits if "centroids" in params else logits)(params, x)
     if "bias" in params:
       result = result + jnp.broadcast_to(params["bias"], result.shape)
     return result
 
   return apply
+
+
+def _knn_logits(params: HeadParams, x: jax.Array) -> jax.Array:
+  classes = params["classes"]
+
+  def one(query: jax.Array) -> jax.Array:
+    return nearest.shares(
+      query[None],
+      params["references"],
+      jnp.argmax(classes, 1),
+      neighbors=len(params["votes"]),
+      num_classes=classes.shape[1],
+    )[0]
+
+  # By parts: similarities to all references take N numbers a query.
+  rows = jax.lax.map(one, x.reshape(-1, x.shape[-1]), batch_size=256)
+  return jnp.log(jnp.maximum(rows, 1e-9)).reshape(*x.shape[:-1], -1)
 
 
 def _ncm_logits(params: HeadParams, x: jax.Array) -> jax.Array:

@@ -52,6 +52,8 @@ ADDED = ("adaptformer", "lora", "vpt_shallow", "vpt_deep")
 TUNES = (*_TUNES, *ADDED)
 # With these the backbone's output does not change, and is computed once.
 FROZEN = ("head", "feature_adapter")
+# With these it is layers of the published network that are trained.
+LAYERED = ("all", "last_block", "affine", "bias")
 SCALE = 0.1  # of features behind a backbone that does not change
 # The names of what a family adds for its own ways to tune begin so.
 _ADDED = r".*(^|/)tuned_.*"

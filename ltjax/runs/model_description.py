@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import models
-from ltjax.augment import transforms
+from ltjax.augment import ensemble, transforms
 from ltjax.data import task as tasks
 from ltjax.data.files import images as image_kinds
 from ltjax.training.state import ModelState
@@ -30,7 +30,10 @@ AGAIN = (
 
 
 def describe(
-  state: ModelState, task: tasks.Task, settings: Mapping[str, Any]
+  state: ModelState,
+  task: tasks.Task,
+  settings: Mapping[str, Any],
+  views: str = "plain",
 ) -> dict[str, Any]:
   """Returns the description of a trained model.
 
@@ -38,8 +41,9 @@ def describe(
     state: the trained state.
     task: gives the classes and the normalisation.
     settings: the config's block `model`.
+    views: of test-time ensembling.
   """
-  description = {
+  description: dict[str, Any] = {
     "model": dict(settings),
     "classes": list(task.class_names),
     "image_shape": list(task.image_shape),
@@ -51,6 +55,8 @@ def describe(
       "size": list(task.images.shape[1:3]),
       "resize": task.resize,
     }
+  if views != "plain":
+    description["views"] = views
   head = _head_shapes(state.balanced_head)
   if head != _head_shapes(state.head):
     description["balanced_head"] = head
@@ -114,8 +120,8 @@ def variables(
 
 def build(
   description: Any, path: Path
-) -> tuple[models.Model, Callable[[jax.Array], jax.Array]]:
-  """Returns the network and the transform that `model.json` describes.
+) -> tuple[models.Model, Callable[[jax.Array], jax.Array], ensemble.Views]:
+  """Returns what `model.json` describes: network, transform and views.
 
   Raises:
     ValueError: if it does not describe a model; says why, and the way out.
@@ -138,15 +144,20 @@ def build(
       **settings, num_classes=len(classes), image_shape=tuple(shape)
     )
     dtype = jnp.dtype(settings["dtype"])
+    normalization = {"mean": mean, "std": std, "dtype": dtype}
+    normalization["crop_size"] = shape[0] if crop else 0
+    views = ensemble.make(
+      description.get("views", "plain"),
+      **normalization,
+      resized=not model.normalizes,
+    )
   except (KeyError, TypeError, IndexError, ValueError) as error:
     reason = f"no {error}" if isinstance(error, KeyError) else error
     raise ValueError(
       f"{path} does not describe a model ({reason}); {AGAIN}."
     ) from None
-  _, transform = transforms.make(
-    mean=mean, std=std, dtype=dtype, crop_size=shape[0] if crop else 0
-  )
-  return model, transform
+  _, transform = transforms.make(**normalization)
+  return model, transform, views
 
 
 def _head_shapes(head: Mapping[str, Any]) -> dict[str, list[int]]:

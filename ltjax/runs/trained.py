@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ltjax import models
+from ltjax.augment import ensemble
 from ltjax.checkpoints import integrity
 from ltjax.checkpoints import manager as checkpoints
 from ltjax.data import task as tasks
@@ -42,6 +45,7 @@ class Trained:
     classes: one name a class.
     transform: the test transform, uint8 `[B, H, W, C]` to what the network
       takes.
+    views: of the image, whose logits are averaged.
     image_shape: `(H, W, C)` of the network's input.
     picture_shape: `(H, W, C)` to bring a picture to before the transform.
     resize: how: `stretch` or `crop`.
@@ -52,6 +56,7 @@ class Trained:
   variables: dict[str, Any]
   classes: tuple[str, ...]
   transform: Callable[[jax.Array], jax.Array]
+  views: ensemble.Views
   image_shape: tuple[int, int, int]
   picture_shape: tuple[int, int, int]
   resize: str
@@ -67,20 +72,44 @@ class Trained:
     Args:
       head: `balanced` for g, `random` for g'.
     """
+    return lambda images: self.run(images, head)[1]
+
+  def run(self, images: np.ndarray, head: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns features `[B, D]` and class probabilities `[B, C]`, fp32.
+
+    Features are of the plain images, or of the first view; probabilities are by
+    the mean logits of all views.
+
+    Args:
+      images: uint8 `[B, H, W, C]`.
+      head: as of `predictor`.
+    """
     parameters = {
       "backbone": self.variables["backbone"],
       "head": self.variables[HEADS[head]],
     }
+    stats = self.variables["batch_stats"]
+    found = [
+      self._program(
+        *(parameters, stats, images), None if view is None else np.int32(view)
+      )
+      for view in self.views.averaged
+    ]
+    logits = ensemble.mean([logits for _, logits in found])
+    return np.asarray(found[0][0]), np.asarray(jax.nn.softmax(logits))
 
+  @functools.cached_property
+  def _program(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
     @jax.jit
-    def run(parameters, batch_stats, images):
-      images = self.transform(images)
-      _, logits, _ = self.model.apply(parameters, batch_stats, images, False)
-      return jax.nn.softmax(logits)
+    def run(parameters, batch_stats, images, view):
+      if view is None:
+        x = self.transform(images)
+      else:
+        x = self.views.apply(view, images)
+      features, logits, _ = self.model.apply(parameters, batch_stats, x, False)
+      return features.astype(jnp.float32), logits.astype(jnp.float32)
 
-    return lambda images: np.asarray(
-      run(parameters, self.variables["batch_stats"], images)
-    )
+    return run
 
 
 def save(
@@ -89,6 +118,7 @@ def save(
   *,
   task: tasks.Task,
   settings: Mapping[str, Any],
+  views: str = "plain",
 ) -> None:
   """Saves what prediction needs: the variables, the classes, the transform.
 
@@ -97,11 +127,12 @@ def save(
     state: the trained state.
     task: gives the classes and the normalisation.
     settings: the config's block `model`.
+    views: as of `model_description.describe`.
 
   Raises:
     CheckpointError: if the variables cannot be written.
   """
-  description = model_description.describe(state, task, settings)
+  description = model_description.describe(state, task, settings, views)
   variables = {
     "backbone": state.backbone,
     "batch_stats": state.batch_stats,
@@ -143,7 +174,7 @@ def load(workdir: str | Path) -> Trained:
     raise ValueError(
       f"{path} cannot be read ({error}); {model_description.AGAIN}."
     ) from None
-  model, transform = model_description.build(description, path)
+  model, transform, views = model_description.build(description, path)
 
   def target(record: Mapping[str, Any]) -> Any:
     if record.get("description", description) != description:
@@ -166,6 +197,7 @@ def load(workdir: str | Path) -> Trained:
     variables=variables,
     classes=tuple(description["classes"]),
     transform=transform,
+    views=views,
     image_shape=model.image_shape,
     picture_shape=(*kept["size"], model.image_shape[2]),
     resize=kept["resize"],

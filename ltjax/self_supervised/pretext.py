@@ -72,6 +72,7 @@ class Setup:
     report: rows to write when the stage is over.
     online_probe: whether a linear classifier is trained along, for the log, by
       the optimizer of the stage.
+    layer_decay: as of `step.Algorithm`.
   """
 
   images: jax.Array
@@ -82,6 +83,7 @@ class Setup:
   key: jax.Array
   report: Callable[[ModelState], list[dict[str, Any]]]
   online_probe: bool = False
+  layer_decay: float = 1.0
 
 
 def watched(task: step.Algorithm) -> step.Algorithm:
@@ -154,7 +156,7 @@ def make(
       f"{name}.batch_size is {recipe.batch_size}; self-supervised learning with"
       " BatchNorm compares the images of a batch and needs 2 or more."
     )
-  task = watched(task)
+  task = dataclasses.replace(watched(task), layer_decay=setup.layer_decay)
   if setup.online_probe:
     task = probed(task, feature_dim=feature_dim, num_classes=num_classes)
   data = draw.labeled(

@@ -107,4 +107,5 @@ def algorithm(
     memory=regularizer.memory,
     follow=regularizer.follow,
     keep=keep,
+    layer_decay=model.layer_decay,
   )

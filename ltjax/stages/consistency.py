@@ -82,6 +82,7 @@ def algorithm(
     ("accuracy", "cross_entropy", "consistency"),
     memory=memory,
     keep=keep,
+    layer_decay=model.layer_decay,
   )
 
 

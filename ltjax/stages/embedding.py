@@ -112,7 +112,7 @@ def algorithm(
       batch_stats, {"accuracy": accuracy}
     )
 
-  return step.Algorithm(loss, ("accuracy",))
+  return step.Algorithm(loss, ("accuracy",), layer_decay=model.layer_decay)
 
 
 def make(

@@ -1,4 +1,4 @@
-"""Classifiers on a trained embedding that take no step: NCM and tau-norm."""
+"""Classifiers on an embedding that take no step: NCM, kNN and tau-norm."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ltjax import require
 from ltjax.data.host import host_images
 from ltjax.models import heads, rescaling
 from ltjax.stages import tau as taus
@@ -56,14 +57,65 @@ def ncm(
   def means(x: jax.Array, y: jax.Array) -> heads.HeadParams:
     return heads.ncm(x, y, num_classes=num_classes, kind=features)
 
+  return _of_features(name, predictor, means, images, labels, report)
+
+
+def knn(
+  name: str,
+  predictor: inference.Predictor,
+  *,
+  images: jax.Array | host_images.HostImages,
+  labels: jax.Array,
+  neighbors: int,
+  field: str = "classifier",
+  report: Report,
+) -> Stage:
+  """Returns the stage that makes `g` the nearest labeled images.
+
+  Args:
+    name, predictor, images, labels, field, report: as of `ncm`.
+    neighbors: k, see `heads.knn`.
+
+  Raises:
+    ValueError: if there are fewer images than neighbors.
+  """
+  require.at_least(f"{field}.neighbors", neighbors, 1)
+  if neighbors > len(labels):
+    raise ValueError(
+      f"{field}.neighbors is {neighbors}, and there are {len(labels)} labeled"
+      f" images to be one; set --config.{field}.neighbors to as many or fewer."
+    )
+  num_classes = predictor.model.num_classes
+
+  def nearest(x: jax.Array, y: jax.Array) -> heads.HeadParams:
+    settings = {"num_classes": num_classes, "neighbors": neighbors}
+    return heads.knn(x, y, **settings)
+
+  return _of_features(name, predictor, nearest, images, labels, report)
+
+
+def _of_features(
+  name: str,
+  predictor: inference.Predictor,
+  make: Callable[[jax.Array, jax.Array], heads.HeadParams],
+  images: jax.Array | host_images.HostImages,
+  labels: jax.Array,
+  report: Report,
+) -> Stage:
+  """Returns the stage that makes `g` of the features of labeled images."""
+
   def finish(state: ModelState, trained: TrainState | None) -> ModelState:
     assert trained is None
-    head = means(predictor.features(state, images), labels)
+    head = make(predictor.features(state, images), labels)
     return state.replace(balanced_head=head)  # type: ignore[attr-defined]
 
   def shapes(state: ModelState) -> ModelState:
-    x = jax.ShapeDtypeStruct((1, predictor.model.feature_dim), np.float32)
-    head = jax.eval_shape(means, x, jax.ShapeDtypeStruct((1,), np.int32))
+    size = (len(labels), predictor.model.feature_dim)
+    head = jax.eval_shape(
+      make,
+      jax.ShapeDtypeStruct(size, np.float32),
+      jax.ShapeDtypeStruct(size[:1], np.int32),
+    )
     return state.replace(balanced_head=head)  # type: ignore[attr-defined]
 
   return Stage(name=name, finish=finish, report=report, shapes=shapes)

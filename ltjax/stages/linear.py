@@ -230,22 +230,39 @@ class Solver:
 
     def finish(state: ModelState, trained: TrainState | None) -> ModelState:
       assert trained is None
-      l2, labels = self.penalty(state), self._labels
+      labels = self._labels
       if data == "all":
         labels = jnp.concatenate([labels, state.pseudo_labels])
-      x, y = self._learned(state, labels)
-      weights = jnp.float32(y >= 0)
-      # The loss is a mean: a penalty chosen for the labeled images weighs as
-      # much against more of them if it falls with their number.
-      views = len(y) // len(labels)
-      share = views * len(self._labels) / jnp.sum(weights)
-      head = self._solve(x, jnp.maximum(y, 0), weights, l2 * share)
-      return state.replace(  # type: ignore[attr-defined]
-        head=head, balanced_head=jax.tree.map(jnp.copy, head)
-      )
+      return self.fitted(state, labels, jnp.float32(labels >= 0))
 
     return Stage(
       name=name,
       finish=finish,
-      report=lambda state: [dict(self._row), *report(state)],
+      report=lambda state: [*self.rows(), *report(state)],
     )
+
+  def fitted(
+    self, state: ModelState, labels: jax.Array, weights: jax.Array
+  ) -> ModelState:
+    """Returns the state with both heads the best linear classifier.
+
+    Args:
+      state: the network.
+      labels: int32 `[N']`, of the first images; -1 for none.
+      weights: fp32 `[N']`, 0 where there is no label.
+    """
+    l2 = self.penalty(state)
+    x, y = self._learned(state, labels)
+    views = len(y) // len(labels)
+    weights = jnp.tile(weights, views)
+    # The loss is a mean: a penalty chosen for the labeled images weighs as much
+    # against more of them if it falls with their number.
+    share = views * len(self._labels) / jnp.sum(weights)
+    head = self._solve(x, jnp.maximum(y, 0), weights, l2 * share)
+    return state.replace(  # type: ignore[attr-defined]
+      head=head, balanced_head=jax.tree.map(jnp.copy, head)
+    )
+
+  def rows(self) -> list[dict[str, Any]]:
+    """Returns the row on the penalty, of a stage's report."""
+    return [dict(self._row)]

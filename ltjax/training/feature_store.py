@@ -70,6 +70,7 @@ class Store:
     images: jax.Array | host_images.HostImages,
     *,
     key: jax.Array | None = None,
+    view: int | None = None,
     title: str = "",
   ) -> np.ndarray:
     """Returns the features of all images, float32 `[N, D]`.
@@ -77,6 +78,7 @@ class Store:
     Args:
       images: uint8 `[N, H, W, C]`.
       key: of an augmented view; None for the plain images.
+      view: of the predictor's views for testing; None for the plain images.
       title: what to call the images beside the bar of progress.
 
     Raises:
@@ -102,18 +104,22 @@ class Store:
       for piece, first in enumerate(range(0, count, size)):
         part = images[first : first + size]
         drawn = None if key is None else jax.random.fold_in(key, piece)
-        found[first : first + size] = self._piece(part, drawn)
+        found[first : first + size] = self._piece(part, drawn, view)
         progress.advance(bar, len(part))
     return found
 
-  def _piece(self, images: Any, key: jax.Array | None) -> np.ndarray:
+  def _piece(
+    self, images: Any, key: jax.Array | None, view: int | None
+  ) -> np.ndarray:
     def compute() -> np.ndarray:
-      features = self._predictor.features(self._state, images, key=key)
+      features = self._predictor.features(
+        self._state, images, key=key, view=view
+      )
       return np.asarray(features)
 
     if self._place is None:
       return compute()
-    path = self._place / f"{self._name(images, key)}.npy"
+    path = self._place / f"{self._name(images, key, view)}.npy"
     shape = (len(images), self._predictor.model.feature_dim)
     try:
       kept = np.load(path, allow_pickle=False)
@@ -137,10 +143,12 @@ class Store:
       ) from error
     return features
 
-  def _name(self, images: Any, key: jax.Array | None) -> str:
+  def _name(self, images: Any, key: jax.Array | None, view: int | None) -> str:
     sha = hashlib.sha256(self._about.encode())
     if key is not None:
       sha.update(np.asarray(jax.random.key_data(key)).tobytes())
+    if view is not None:
+      sha.update(f"{self._predictor.views.name} {view}".encode())
     if isinstance(images, host_images.HostImages):
       pixels = images.read(np.arange(len(images), dtype=np.int32))
     else:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from ltjax import models, require
+from ltjax.augment import ensemble
 from ltjax.data.host import host_images
 from ltjax.devices import memory, sharding
 from ltjax.training import prefetch
@@ -38,6 +39,7 @@ class Predictor:
     batch_size: images in a batch, at least 1; rounded up to a multiple of the
       device count; below 1 a ValueError.
     mesh: the devices.
+    views: of test-time ensembling, see `ensembled`.
   """
 
   def __init__(
@@ -48,18 +50,27 @@ class Predictor:
     train_transform: Callable[[jax.Array, jax.Array], jax.Array],
     batch_size: int,
     mesh: Mesh,
+    views: ensemble.Views = ensemble.PLAIN,
   ):
     require.at_least("eval.batch_size", batch_size, 1)
     self.model = model
     self.transform = train_transform
+    self.views = views
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
     self._compile: Compile | None = None
 
     @functools.partial(jax.jit, static_argnames="augment")
-    def features(backbone, batch_stats, head, images, index, key, augment):
+    def features(
+      backbone, batch_stats, head, images, index, key, augment, view=None
+    ):
       batch = prefetch.bind(images, index)[index]
-      batch = train_transform(key, batch) if augment else test_transform(batch)
+      if view is not None:
+        batch = views.apply(view, batch)
+      elif augment:
+        batch = train_transform(key, batch)
+      else:
+        batch = test_transform(batch)
       features, _, _ = model.apply(
         {"backbone": backbone, "head": head}, batch_stats, batch, False
       )
@@ -67,7 +78,9 @@ class Predictor:
 
     self._features = features
     self._probabilities = jax.jit(
-      lambda head, features: jax.nn.softmax(model.head_apply(head, features))
+      lambda head, *features: jax.nn.softmax(
+        ensemble.mean([model.head_apply(head, x) for x in features])
+      )
     )
 
   def batch(self, num: int) -> memory.Batch:
@@ -108,6 +121,7 @@ class Predictor:
     images: jax.Array | host_images.HostImages,
     *,
     key: jax.Array | None = None,
+    view: int | None = None,
   ) -> jax.Array:
     """Returns the embeddings `f(x)` of all images, float32 `[N, D]`.
 
@@ -116,6 +130,7 @@ class Predictor:
       images: uint8 `[N, H, W, C]`; an OutOfMemoryError if a batch does not fit.
       key: with a key, images are augmented as in training (an own draw for
         every image); without, transformed as in testing.
+      view: one of `views` in place of the plain image.
     """
     num = len(images)
     if num == 0:
@@ -126,10 +141,11 @@ class Predictor:
       for first in range(0, num, size)
     ]
     indices = [np.where(index < num, index, 0) for index in indices]
-    outputs = []
+    outputs, seen = [], {} if view is None else {"view": np.int32(view)}
     if self._compile is not None:
       self._compile(
-        f"a pass over {num:,} images{'' if key is None else ', augmented'}",
+        f"a pass over {num:,} images{'' if key is None else ', augmented'}"
+        f"{', in another view' if seen else ''}",
         self.batch(num),
         self._features,
         *(state.backbone, state.batch_stats, state.head),
@@ -137,6 +153,7 @@ class Predictor:
         self._index(size),
         key,
         augment=key is not None,
+        **seen,
       )
       shape = (num, self.model.feature_dim)
       drawn = jax.random.normal(jax.random.key(0), shape, jnp.float32)
@@ -153,6 +170,7 @@ class Predictor:
             sharding.put(index, sharding.batched(self._mesh)),
             None if key is None else jax.random.fold_in(key, batch),
             augment=key is not None,
+            **seen,
           )
         )
       stacked = outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)
@@ -173,6 +191,25 @@ class Predictor:
       head: the head to use, `state.head` (g') or `state.balanced_head` (g).
     """
     return self.classify(head, self.features(state, images, key=key))
+
+  def ensembled(
+    self,
+    state: ModelState,
+    images: jax.Array | host_images.HostImages,
+    *,
+    head: PyTree,
+  ) -> jax.Array:
+    """Returns class probabilities by the mean logits of all `views`.
+
+    Of the plain image alone they are those of `probabilities`.
+
+    Args:
+      state, images, head: as of `probabilities`.
+    """
+    found = (
+      self.features(state, images, view=view) for view in self.views.averaged
+    )
+    return self._probabilities(head, *found)
 
   def classify(self, head: PyTree, features: jax.Array) -> jax.Array:
     """Returns class probabilities, float32 `[N, C]`, of features `[N, D]`."""

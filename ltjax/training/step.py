@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltjax.optim import optimizers
+from ltjax.optim import layers, optimizers
 from ltjax.optim import recipe as recipes
 from ltjax.training import sampling
 from ltjax.training import state as states
@@ -118,6 +118,8 @@ class Algorithm:
       step, such as a teacher that follows; the state is that before it.
     keep: `(model_state, train_state) -> model_state`, what the stage leaves.
     shapes: as `Stage.shapes`.
+    layer_decay: of the learning rates of the backbone's layers, as of
+      `models.create`.
   """
 
   loss: Callable[[Any, TrainState, Batch], tuple[jax.Array, Outcome]]
@@ -133,6 +135,7 @@ class Algorithm:
   )
   keep: Callable[[ModelState, TrainState], ModelState] = keep_network
   shapes: Callable[[ModelState], ModelState] = lambda state: state
+  layer_decay: float = 1.0
 
   @property
   def moving(self) -> Algorithm:
@@ -142,6 +145,7 @@ class Algorithm:
       refresh=self.refresh,
       constrain=self.constrain,
       follow=self.follow,
+      layer_decay=self.layer_decay,
     )
 
 
@@ -196,7 +200,9 @@ def program(
   """
   whole = dataclasses.replace(recipe, epochs=parts * recipe.epochs)
   schedule = whole.make_schedule(steps_per_epoch)
-  optimizer = recipe.make_optimizer(schedule)
+  optimizer = layers.decayed(
+    recipe.make_optimizer(schedule), algorithm.layer_decay
+  )
   steps = recipe.epochs * steps_per_epoch
 
   def step(state: TrainState, index: jax.Array, arrays: Any) -> TrainState:

@@ -37,7 +37,7 @@ def test_a_row_builds_its_stages(row):
     config.pretrain.queue = 2 * toys.BATCH
   config.classifier.select_tau = False
   config.prototypes.count = toys.N
-  if config.method.startswith("linear"):
+  if config.method in toys.SOLVED:
     config.model.update(name="efficientnet_lite0", tune="head")
   stages = methods.stages(toys.learner(), config)
   assert stages[-1].report is not None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ltjax.evaluation import knn
+from ltjax.models import neighbors as nearest
 
 
 def slow(queries, references, labels, k):
@@ -123,11 +124,11 @@ def test_chunks_do_not_show_and_compile_once(num, monkeypatch):
   monkeypatch.setattr(knn, "_CELLS", 7 * 50 + 3)
   shapes = []
 
-  def shares(padded, *args, inner=knn._shares, **choices):
+  def shares(padded, *args, inner=nearest.shares, **choices):
     shapes.append(padded.shape)
     return inner(padded, *args, **choices)
 
-  monkeypatch.setattr(knn, "_shares", shares)
+  monkeypatch.setattr(nearest, "shares", shares)
   got = knn.probabilities(queries, references, labels, **settings)
   assert got.shape == (num, 4)
   np.testing.assert_array_equal(got, whole)

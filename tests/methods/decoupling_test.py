@@ -68,6 +68,7 @@ def test_an_unknown_method_is_refused():
 KINDS = {
   "crt": "Decoupling",
   "ncm": "NCM",
+  "knn": "kNN",
   "tau_norm": "Tau-normalization",
   "lws": "LWS",
 }
@@ -143,11 +144,19 @@ def test_the_classifiers_sampler_is_an_option():
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"kind": "svm"}, "kind is 'svm'; choose one of crt, ncm, tau_norm, lws"),
+    (
+      {"kind": "svm"},
+      "kind is 'svm'; choose one of crt, ncm, knn, tau_norm, lws",
+    ),
     ({"batch_norm": "off"}, "batch_norm is 'off'; choose one of frozen"),
     (
       {"kind": "ncm", "batch_norm": "update"},
       "batch_norm is 'update', but classifier.kind=ncm takes no step",
+    ),
+    ({"kind": "knn", "neighbors": 0}, "neighbors is 0"),
+    (
+      {"kind": "knn", "neighbors": 41},
+      "neighbors is 41, and there are 40 labeled",
     ),
     ({"kind": "ncm", "ncm_features": "l3"}, "ncm_features is 'l3'; choose"),
     ({"kind": "tau_norm", "tau": 2.5}, "tau is 2.5; it must be in .0, 2."),

@@ -9,6 +9,8 @@ import tiny_backbone
 import toys
 
 from ltjax import evaluate, train
+from ltjax.augment import ensemble
+from ltjax.evaluation import metrics
 from ltjax.methods import frozen
 from ltjax.runs import trained as trained_lib
 from ltjax.training import inference
@@ -43,6 +45,7 @@ def run(folder, name="run", **changes):
     {"method": "sslt", "model__tune": "feature_adapter", "features__views": 2},
     {"method": "linear", "loss__name": "logit_adjustment"},
     {"method": "linear_pool", "loss__name": "logit_adjustment"},
+    {"method": "label_propagation", "propagation__neighbors": 5},
   ],
 )
 def test_a_run_leaves_a_network_that_takes_images(place, changes):
@@ -67,10 +70,10 @@ def test_features_are_computed_once_and_shared(place, monkeypatch):
   passes = []
   real = inference.Predictor.features
 
-  def features(self, state, images, *, key=None):
+  def features(self, state, images, *, key=None, view=None):
     if self.model.image_shape == (toys.SIZE, toys.SIZE, 1):
       passes.append(len(images))
-    return real(self, state, images, key=key)
+    return real(self, state, images, key=key, view=view)
 
   monkeypatch.setattr(inference.Predictor, "features", features)
   run(place, "second", method="decoupling")
@@ -98,6 +101,50 @@ def test_a_part_of_a_backbone_is_trained_on_images(place, method):
   assert np.max(np.abs(kernel - published["params.block_conv.kernel"])) > 1e-3
 
 
+@pytest.mark.parametrize("views", ["flip", "crops"])
+@pytest.mark.parametrize("tune", ["head", "last_block"])
+def test_views_for_testing_are_averaged(place, views, tune, monkeypatch):
+  """The same by kept features, by the predictor and by the trained model."""
+  monkeypatch.setattr(ensemble, "_SHARE", 0.6)
+  changes = {"eval__views": views, "data__flip": "on", "loops": 1}
+  changes |= (
+    {"method": "linear", "linear__l2": 0.1}
+    if tune == "head"
+    else {"method": "supervised", "embedding__epochs": 1}
+  )
+  folder = run(place, model__tune=tune, **changes)
+  computed, recorded, task = evaluate.evaluate(folder)
+  assert evaluate.differences(computed, recorded) == []
+  trained = trained_lib.load(folder)
+  assert trained.views.name == views
+  images = np.asarray(task.test_images)
+  found = trained.predictor()(images)
+  right = found.argmax(1) == task.test_labels
+  assert np.mean(right) == pytest.approx(recorded["accuracy"])
+  variables, logits = trained.variables, []
+  params = {
+    "backbone": variables["backbone"],
+    "head": variables["balanced_head"],
+  }
+  for seen in slow_views(images, views):
+    x = jnp.float32(seen) / 255
+    applied = trained.model.apply(params, variables["batch_stats"], x, False)
+    logits.append(np.asarray(applied[1], np.float64))
+  odds = np.exp(np.mean(logits, axis=0))
+  expected = odds / odds.sum(1, keepdims=True)
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+  again = metrics.classification(found, task.test_labels, groups=task.groups)
+  assert recorded["ece"] == pytest.approx(again["ece"], rel=1e-3)
+
+
+def slow_views(images, views):
+  """The images of 4 x 4 pixels as they are seen, windows of 2."""
+  if views == "flip":
+    return [images, images[:, :, ::-1]]
+  places = [(1, 1), (0, 0), (0, 2), (2, 0), (2, 2)]
+  return [images[:, y : y + 2, x : x + 2] for y, x in places]
+
+
 def test_views():
   features = jnp.arange(24, dtype=jnp.float32).reshape(3, 4, 1, 2)
   np.testing.assert_array_equal(frozen.plain(features), features[:, :1])
@@ -119,10 +166,24 @@ def test_views():
   [
     ({"method": "linear", "model__tune": "all"}, "model.tune is 'all'; choose"),
     ({"method": "linear", "linear__folds": 1}, "linear.folds is 1"),
+    (
+      {"method": "label_propagation", "loss__name": "logit_adjustment"},
+      "loss.name is 'logit_adjustment'; choose",
+    ),
+    (
+      {"method": "label_propagation", "propagation__neighbors": 60},
+      "propagation.neighbors is 60, and there are 60 images",
+    ),
+    (
+      {"method": "label_propagation", "propagation__alpha": 1.0},
+      "propagation.alpha is 1",
+    ),
     ({"method": "glmc"}, "method=glmc needs images, and model.tune=head"),
     ({"pretrain__name": "moco"}, "pretrain.name=moco needs images"),
     ({"method": "linear", "loss__name": "ldam"}, "cosine"),
     ({"method": "linear", "linear__l2": -1.0}, "linear.l2 is -1"),
+    ({"eval__views": "flip", "data__flip": "off"}, "eval.views is 'flip'"),
+    ({"eval__views": "ten"}, "eval.views is 'ten'"),
     ({"features__views": -1}, "features.views is -1; it must be 0 or more"),
   ],
 )

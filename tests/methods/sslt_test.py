@@ -264,6 +264,7 @@ def test_it_goes_on_from_any_linear_classifier(kind, tmp_path):
   toys.assert_same(refit.init(before).params, before.balanced_head)
 
 
-def test_class_means_cannot_be_trained_on():
-  with pytest.raises(ValueError, match="kind is 'ncm', but SSLT .* tau_norm"):
-    toys.stages("sslt", toys.learner(), classifier__kind="ncm")
+@pytest.mark.parametrize("kind", ["ncm", "knn"])
+def test_what_is_not_trained_cannot_be_trained_on(kind):
+  with pytest.raises(ValueError, match=f"kind is '{kind}', but SSLT .* tau_no"):
+    toys.stages("sslt", toys.learner(), classifier__kind=kind)

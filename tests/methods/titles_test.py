@@ -34,6 +34,7 @@ EXPECTED = {
   "byol": "BYOL",
   "byol_lars": "BYOL (LARS)",
   "ncm": "NCM",
+  "knn": "kNN",
   "lws": "LWS",
 }
 

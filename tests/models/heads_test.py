@@ -204,3 +204,24 @@ def test_class_means_take_any_leading_shape():
 def test_unknown_features_are_refused():
   with pytest.raises(ValueError, match="'l1'; choose one of cl2n, l2, plain"):
     heads.ncm(jnp.ones((1, 2)), jnp.array([0]), num_classes=1, kind="l1")
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_nearest_neighbors_vote(k):
+  rng = np.random.default_rng(k)
+  x, queries = (rng.normal(size=(n, 5)).astype(np.float32) for n in (12, 300))
+  labels = rng.integers(3, size=12)
+  params = heads.knn(x, labels, num_classes=4, neighbors=k)
+  head = heads.linear(5, 4)
+  found = jax.nn.softmax(head.apply(params, jnp.asarray(queries)))
+  expected = np.zeros((300, 4))
+  for row, query in zip(expected, np.float64(queries)):
+    cosines = x @ query / np.linalg.norm(x, axis=1)
+    nearest = labels[np.argsort(-cosines)[:k]]
+    votes = np.bincount(nearest, minlength=4).astype(float)
+    first = next(c for c in nearest if votes[c] == votes.max())
+    votes[first] += 1e-3
+    row += votes / votes.sum()
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  shaped = head.apply(params, jnp.asarray(queries).reshape(2, 150, 5))
+  assert shaped.shape == (2, 150, 4)

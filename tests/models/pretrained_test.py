@@ -233,3 +233,28 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
 )
 def test_default_widths(tune, classes, width):
   assert pretrained.default_width(tune, classes) == width
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"layer_decay": 0.0}, r"model.layer_decay is 0"),
+    ({"layer_decay": 1.5}, r"model.layer_decay is 1.5.*at most 1|1"),
+    ({"layer_decay": float("nan")}, r"model.layer_decay is nan"),
+    (
+      {"layer_decay": 0.7, "tune": "head"},
+      r"model.layer_decay is 0.7, but model.tune=head trains no layers",
+    ),
+    ({"layer_decay": 0.7, "tune": "lora"}, r"set it to 1, or model.tune to"),
+  ],
+)
+def test_layer_decays_that_do_nothing_are_refused(tmp_path, settings, message):
+  with pytest.raises(ValueError, match=message):
+    create(tmp_path, **settings)
+
+
+def test_a_network_from_scratch_has_no_layer_decay():
+  with pytest.raises(ValueError, match="resnet8 starts from scratch"):
+    models.create(
+      "resnet8", num_classes=3, image_shape=(8, 8, 3), layer_decay=0.7
+    )

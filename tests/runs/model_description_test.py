@@ -40,7 +40,7 @@ def test_says_what_a_reader_needs():
 
 
 def test_what_was_described_is_built():
-  model, transform = model_description.build(described(), PATH)
+  model, transform, _ = model_description.build(described(), PATH)
   assert (model.num_classes, model.image_shape) == (4, (8, 8, 1))
   out = transform(np.full((2, 8, 8, 1), 102, np.uint8))
   np.testing.assert_allclose(out, 0, atol=1e-6)
@@ -56,7 +56,7 @@ def test_a_head_of_another_structure_is_described():
   state = state.replace(balanced_head={"means": np.zeros((4, 6), np.float32)})
   found = described(state=state)
   assert found["balanced_head"] == {"means": [4, 6]}
-  model, _ = model_description.build(found, PATH)
+  model, _, _ = model_description.build(found, PATH)
   head = model_description.variables(found, model)["balanced_head"]
   assert head["means"].shape == (4, 6) and head["means"].dtype == np.float32
 
@@ -69,7 +69,7 @@ def test_pictures_larger_than_the_input_are_described():
     "size": [10, 10],
     "resize": "crop",
   }
-  _, transform = model_description.build(found, PATH)
+  _, transform, _ = model_description.build(found, PATH)
   assert transform(np.zeros((1, 10, 10, 1), np.uint8)).shape == (1, 8, 8, 1)
 
 

@@ -18,6 +18,7 @@ class Predictor:
   """Sums pixels; counts the images that pass."""
 
   model = types.SimpleNamespace(feature_dim=2)
+  views = types.SimpleNamespace(name="crops")
 
   def __init__(self):
     self.passed = 0
@@ -25,12 +26,13 @@ class Predictor:
   def batch(self, count):
     return types.SimpleNamespace(size=min(count, 4))
 
-  def features(self, state, images, *, key=None):
+  def features(self, state, images, *, key=None, view=None):
     if isinstance(images, host_images.HostImages):
       images = images.read(np.arange(len(images)))
     self.passed += len(images)
     total = np.asarray(images, np.float32).sum((1, 2, 3))
     more = 0.0 if key is None else jax.random.uniform(key)
+    more += 0.0 if view is None else view + 1.0
     return np.stack([total, total * 2 + more], 1).astype(np.float32)
 
 
@@ -71,16 +73,18 @@ def test_nothing_else_is_taken_for_them(tmp_path):
   weights = types.SimpleNamespace(
     backbone={}, batch_stats={"w": np.array([1, 1.5], np.float32)}
   )
-  for state, described, given, drawn in (
-    (STATE, "a", other, None),
-    (STATE, "a", x.reshape(4, 1, 9, 1), None),
-    (STATE, "a", x, key),
-    (STATE, "b", x, None),
-    (weights, "a", x, None),
+  for state, described, given, seen in (
+    (STATE, "a", other, {}),
+    (STATE, "a", x.reshape(4, 1, 9, 1), {}),
+    (STATE, "a", x, {"key": key}),
+    (STATE, "a", x, {"view": 0}),
+    (STATE, "a", x, {"view": 1}),
+    (STATE, "b", x, {}),
+    (weights, "a", x, {}),
   ):
     predictor = Predictor()
     made = store(tmp_path, predictor, state=state, described=described)
-    made.features(given, key=drawn)
+    made.features(given, **seen)
     assert predictor.passed == 4
 
 
@@ -88,7 +92,7 @@ def test_a_stopped_pass_goes_on(tmp_path, monkeypatch):
   x, predictor = images(), Predictor()
   real = predictor.features
 
-  def features(state, given, *, key=None):
+  def features(state, given, *, key=None, view=None):
     if predictor.passed == 8:
       raise KeyboardInterrupt
     return real(state, given, key=key)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import toys
 
+from ltjax.augment import ensemble
 from ltjax.devices import sharding
 from ltjax.training import inference
 
@@ -181,3 +182,37 @@ def test_another_embedding_is_another_matter():
   assert counted.passes == 3
   np.testing.assert_array_equal(cache.features(state, images), plain)
   assert counted.passes == 4  # the last embedding's alone are kept
+
+
+@pytest.mark.parametrize("name", ["plain", "flip", "crops"])
+def test_ensembled_is_the_mean_of_the_logits_of_views(
+  learner, name, monkeypatch
+):
+  monkeypatch.setattr(ensemble, "_SHARE", 0.5)
+  task, state = learner.task, state_of(learner)
+  views = ensemble.make(name, mean=task.mean, std=task.std)
+  train, test = task.transforms()
+  run = inference.Predictor(
+    learner.model,
+    test_transform=test,
+    train_transform=train,
+    batch_size=7,
+    mesh=learner.mesh,
+    views=views,
+  )
+  images = task.test_images
+  found = run.ensembled(state, images, head=state.balanced_head)
+  usual = run.probabilities(state, images, head=state.balanced_head)
+  if name == "plain":
+    np.testing.assert_array_equal(found, usual)
+    return
+  pixels, logits = np.asarray(images), []
+  params = {"backbone": state.backbone, "head": state.balanced_head}
+  for view in views.averaged:
+    x = test(images) if view is None else views.apply(jnp.int32(view), pixels)
+    logits.append(learner.model.apply(params, state.batch_stats, x, False)[1])
+  mean = np.mean([np.asarray(x, np.float64) for x in logits], axis=0)
+  odds = np.exp(mean - mean.max(1, keepdims=True))
+  expected = odds / odds.sum(1, keepdims=True)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+  assert not np.allclose(found, usual, atol=1e-3)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import toys
 
+from ltjax import methods
 from ltjax.training import draw, step
 
 
@@ -160,3 +161,48 @@ def test_a_stage_that_reads_no_images_has_none(learner):
     made.step, made.init(learner.init()), stream(0)[0], arrays
   )
   assert shapes.step.shape == ()
+
+
+def test_a_network_with_layer_decay_learns_slower_below_the_head(learner):
+  """The toys' backbone is a stem alone: by `d` slower in the first step."""
+  moved = []
+  for decay in (1.0, 0.25):
+    model = learner.model._replace(layer_decay=decay)
+    stage = toys.embedding_stage(dataclasses.replace(learner, model=model))
+    before, _, _, after = toys.one_step(stage, learner.init())
+    difference = jax.tree.map(jnp.subtract, after.params, before.params)
+    moved.append(toys.host(difference))
+  usual, found = (change.pop("backbone") for change in moved)
+  toys.assert_same(*moved)
+  for name, change in usual.items():
+    assert np.any(change != 0)
+    np.testing.assert_allclose(found[name], 0.25 * change, atol=2e-7)
+
+
+@pytest.mark.parametrize(
+  ("method", "pretrain", "networks"),
+  [
+    ("sslt", "none", 3),  # the embedding and two loops; classifiers are frozen
+    ("mean_teacher", "none", 1),
+    ("glmc", "none", 1),
+    ("supervised", "rotation", 2),
+    ("supervised", "moco", 2),
+  ],
+)
+def test_stages_that_train_a_network_have_its_layer_decay(
+  learner, monkeypatch, method, pretrain, networks
+):
+  made, real = [], step.make
+
+  def make(name, algorithm, *rest, **settings):
+    made.append(algorithm.layer_decay)
+    return real(name, algorithm, *rest, **settings)
+
+  monkeypatch.setattr(step, "make", make)
+  model = learner.model._replace(layer_decay=0.5)
+  changes = {"method": method, "pretrain__name": pretrain}
+  changes |= {"pretrain__queue": toys.BATCH} if pretrain == "moco" else {}
+  settings = toys.config(**changes)
+  methods.stages(dataclasses.replace(learner, model=model), settings)
+  assert sorted(set(made)) in ([0.5], [0.5, 1.0])
+  assert made.count(0.5) == networks
