@@ -8,7 +8,7 @@ the others are classified all the same, and the exit code says 1.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import json
 from pathlib import Path
 import sys
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ltjax.data.files import images as pictures
-from ltjax.data.sources import folders
+from ltjax.data.files import tree
 from ltjax.devices import compilation
 from ltjax.runs import trained as trained_lib
 
@@ -28,11 +28,14 @@ _MODES = {1: "L", 3: "RGB"}
 Record = dict[str, Any]
 
 
-def find(paths: Iterable[str | Path]) -> list[Path]:
+def find(
+  paths: Iterable[str | Path], tell: Callable[[str], None] | None = None
+) -> list[Path]:
   """Returns the pictures that files and folders name, each once, in order.
 
   Args:
     paths: files (of any suffix), and folders, searched at any depth.
+    tell: gets a line for each kind of picture in folders that is not read.
 
   Raises:
     FileNotFoundError: if a path does not exist.
@@ -45,12 +48,16 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     if not path.is_dir():
       found[path] = None
       continue
-    inside = folders.list_pictures(path)
+    top, passed = tree.walk(path)
+    inside = top.all()
     if not inside:
       raise ValueError(
         f"{path}: no pictures in this folder. Suffixes that count:"
-        f" {', '.join(sorted(pictures.SUFFIXES))}."
+        f" {', '.join(sorted(pictures.readable()))}."
       )
+    if tell:
+      for line in passed.unread(path):
+        tell(f"{path}: {line}")
     found |= dict.fromkeys(inside)
   return list(found)
 
@@ -216,8 +223,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   compilation.enable(options.compilation_cache)
   table = options.format == "table"
   bad = 0
+
+  def tell(line: str) -> None:
+    text = f"note: {line}" if table else json.dumps({"note": line})
+    print(_shown(text), file=sys.stderr)
+
   try:
-    files = find(options.images)
+    files = find(options.images, tell)
     trained = trained_lib.load(options.workdir)
     records = predict(trained, files, head=options.head, top=options.top)
     layout = Table(files, trained.classes, options.top)

@@ -110,6 +110,7 @@ def build(
     root=root,
     pictures=pictures,
     given=given.content if given else None,
+    unlabeled=wanted["source"] == "found",
   )
   name, others, num_classes = wanted["irrelevant"], None, data.num_classes
   held = irrelevant.held_out(name, data)
@@ -206,7 +207,9 @@ def build(
     augment=augment,
     crop_size=crop_size,
     resize=resize,
-    understood=data.understood,
+    understood="\n".join(
+      filter(None, [data.understood, pool.understood if pool else ""])
+    ),
   )
 
 

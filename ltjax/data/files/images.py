@@ -6,6 +6,7 @@ One that cannot be used is an error, never a hole in the set.
 
 from __future__ import annotations
 
+import functools
 import io
 import pathlib
 from typing import Any
@@ -17,13 +18,51 @@ from ltjax import require
 
 # 64 megapixels: no photograph to train on is larger, and 192 MiB decoded.
 MAX_PIXELS = 1 << 26
-SUFFIXES = frozenset(
-  ".png .jpg .jpeg .bmp .gif .ppm .pgm .tif .tiff .webp".split()
+_ALWAYS = (
+  ".png .apng .jpg .jpeg .jpe .jfif .bmp .gif .ppm .pgm .pnm .pbm .pfm .tif"
+  " .tiff .webp"
 )
+_JPEG2000 = ".jp2 .j2k .j2c .jpx"
+_AVIF = ".avif"
+_HEIF = ".heic .heif .hif"
+# All that some machine reads; `readable` has what this one does.
+SUFFIXES = frozenset(f"{_ALWAYS} {_JPEG2000} {_AVIF} {_HEIF}".split())
 RESIZES = ("stretch", "crop")
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 _Pathlike = str | pathlib.Path
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+  """Returns the formats that this machine reads, by Pillow's names.
+
+  HEIF is that of pillow-heif, the extra `pictures`.
+  """
+  from PIL import features
+
+  found = ["PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP"]
+  if features.check("jpg_2000"):
+    found.append("JPEG2000")
+  if "avif" in features.modules and features.check("avif"):
+    found.append("AVIF")
+  try:
+    import pillow_heif  # pyrefly: ignore
+  except ImportError:
+    return tuple(found)
+  pillow_heif.register_heif_opener()
+  return (*found, "HEIF")
+
+
+@functools.cache
+def readable() -> frozenset[str]:
+  """Returns the suffixes, in lower case, of pictures that can be read here."""
+  there = {
+    _JPEG2000: "JPEG2000" in formats(),
+    _AVIF: "AVIF" in formats(),
+    _HEIF: "HEIF" in formats(),
+  }
+  kinds = [kind for kind, known in there.items() if known]
+  return frozenset(" ".join([_ALWAYS, *kinds]).split())
 
 
 def read_image(
@@ -71,7 +110,7 @@ def decode(
     raise ValueError(f"{name}: the image file is empty (0 bytes).")
   try:
     opened = io.BytesIO(source) if is_bytes else source
-    with Image.open(opened, formats=_FORMATS) as image:
+    with Image.open(opened, formats=formats()) as image:
       width, height = image.size
       if width * height > max_pixels:
         raise Image.DecompressionBombError(f"{width} x {height} pixels")

@@ -1,11 +1,8 @@
-"""Folders of pictures, one sub-folder per class.
-
-    PATH/CLASS/*.jpg                               one set, to be split
-    PATH/train/CLASS/*.jpg  PATH/test/CLASS/*.jpg  already split
+"""Folders of pictures, one sub-folder per class; `layouts` says which.
 
 Classes are numbered in the order of their sorted names. Pictures may lie deeper
-inside a class folder; hidden files and other suffixes are passed over, but a
-picture that cannot be decoded is an error.
+inside a class folder. What is passed over is told, and a picture that cannot be
+decoded is an error.
 """
 
 from __future__ import annotations
@@ -15,11 +12,14 @@ import pathlib
 import numpy as np
 
 from ltjax.data.files import images
-from ltjax.data.sources import contents
+from ltjax.data.sources import contents, layouts
 
 
 def read_classes(
-  path: str | pathlib.Path, *, image_size: int | None = None
+  path: str | pathlib.Path,
+  *,
+  image_size: int | None = None,
+  unlabeled: bool = True,
 ) -> contents.Read:
   """Reads the parts and class names of a folder with class sub-folders.
 
@@ -28,13 +28,14 @@ def read_classes(
   Args:
     path: The folder.
     image_size: Resize every picture to this square; None if all have one size.
+    unlabeled: Read pictures without label too, if there are any.
 
   Raises:
     FileNotFoundError: No such folder.
     ValueError: No classes or pictures, a damaged picture, a test class without
       training folder, or mixed sizes without `image_size`.
   """
-  found = find_classes(path)
+  found = find_classes(path, unlabeled=unlabeled)
   parts = (found.train, found.test, found.validation)
   files = [part.files for part in parts if part]
   if found.unlabeled:
@@ -45,46 +46,10 @@ def read_classes(
 
 
 def find_classes(
-  path: str | pathlib.Path,
+  path: str | pathlib.Path, *, unlabeled: bool = True
 ) -> contents.Found:
   """As `read_classes`, without reading pictures."""
-  root = pathlib.Path(path).expanduser()
-  train_root, test_root = root, None
-  names = [folder.name for folder in _sub_folders(root)]
-  if "train" in names and set(names) <= {"train", "test"}:
-    train_root = root / "train"
-    test_root = root / "test" if "test" in names else None
-  classes = tuple(folder.name for folder in _sub_folders(train_root))
-  if not classes:
-    raise ValueError(
-      f"{train_root}: no class sub-folders. Expected {train_root}/CLASS/*.jpg."
-    )
-  train = _list_part(train_root, classes)
-  if not train.files:
-    raise ValueError(
-      f"{train_root}: no pictures in {len(classes)} class folders. Suffixes "
-      f"that count: {', '.join(sorted(images.SUFFIXES))}."
-    )
-  if test_root is None:
-    return contents.Content(train, None, classes)
-  unknown = sorted({f.name for f in _sub_folders(test_root)} - set(classes))
-  if unknown:
-    raise ValueError(
-      f"{test_root / unknown[0]}: this class has no folder in {train_root}."
-    )
-  test = _list_part(test_root, classes)
-  return contents.Content(train, test, classes)
-
-
-def list_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns all pictures in a folder, at any depth, sorted."""
-  return sorted(
-    path
-    for path in folder.rglob("*")
-    if path.suffix.lower() in images.SUFFIXES
-    and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    and path.is_file()
-  )
+  return layouts.understand(path, unlabeled=unlabeled)
 
 
 def read_files(
@@ -109,23 +74,3 @@ def read_files(
   for i, array in enumerate(arrays):
     out[i] = array  # Greyscale repeats over the channels.
   return out
-
-
-def _sub_folders(root: pathlib.Path) -> list[pathlib.Path]:
-  if not root.is_dir():
-    raise FileNotFoundError(f"{root}: no such folder.")
-  return sorted(
-    path
-    for path in root.iterdir()
-    if path.is_dir() and not path.name.startswith(".")
-  )
-
-
-def _list_part(root: pathlib.Path, classes: tuple[str, ...]) -> contents.Listed:
-  """Returns the files of all classes and their labels."""
-  files, labels = [], []
-  for label, name in enumerate(classes):
-    found = list_pictures(root / name)
-    files += found
-    labels += [label] * len(found)
-  return contents.Listed(files, np.asarray(labels, np.int32))

@@ -125,6 +125,7 @@ def load(
   root: str = "",
   pictures: image_files.Reader | None = None,
   given: contents.Read | None = None,
+  unlabeled: bool = True,
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -143,6 +144,7 @@ def load(
       then those of 1000 pictures, evenly spaced.
     given: The content of a set that is no source but arrays at hand, see
       `ltjax.data.sources.given`; `name` is what it is called.
+    unlabeled: Whether unlabeled pictures of a folder are wanted.
 
   Raises:
     FileNotFoundError: The set is missing and cannot be fetched.
@@ -163,13 +165,15 @@ def load(
   if given is not None:
     found = given
   elif kind in ("folder", "list", "arrayrecord") and pictures:
-    found = _unread(kind, path, root, data_dir, pictures)
+    found = _unread(kind, path, root, data_dir, pictures, unlabeled)
   elif kind in ("list", "arrayrecord"):
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
   elif kind == "folder":
-    found = folders.read_classes(path, image_size=image_size)
+    found = folders.read_classes(
+      path, image_size=image_size, unlabeled=unlabeled
+    )
   elif kind == "npz":
     found = npz.read(path)
   elif kind == "tfds":
@@ -254,10 +258,11 @@ def _unread(
   root: str,
   data_dir: str | None,
   pictures: image_files.Reader,
+  unlabeled: bool,
 ) -> contents.Read:
   """Finds the pictures of a set, unread, in the form that the readers give."""
   if kind == "folder":
-    found = folders.find_classes(path)
+    found = folders.find_classes(path, unlabeled=unlabeled)
   elif kind == "arrayrecord":
     found = record_labels.read_set(path, data_dir)
   else:

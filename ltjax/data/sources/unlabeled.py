@@ -24,9 +24,9 @@ import pathlib
 import numpy as np
 
 from ltjax.data.download import catalogue, prepare
-from ltjax.data.files import archives, images, pickles
+from ltjax.data.files import archives, images, pickles, tree
 from ltjax.data.host import host_images, image_files
-from ltjax.data.sources import arrays, folders, lists, record_labels, svhn
+from ltjax.data.sources import arrays, lists, record_labels, svhn
 
 _NPZ_KEYS: dict[str, tuple[str, ...]] = {
   "data": ("x", "images", "data"),
@@ -42,10 +42,12 @@ class Pool:
     images: uint8 `[M, H, W, C]`; unread `HostImages` where `pictures` was given
       to `load_pool`.
     labels: int32 `[M]`, the selection truth; -1 where there is none.
+    understood: What was passed over in a folder; may be empty.
   """
 
   images: np.ndarray | host_images.HostImages
   labels: np.ndarray
+  understood: str = ""
 
 
 def load_pool(
@@ -95,7 +97,7 @@ def load_pool(
       f"of the labeled set {tuple(image_shape)}; they must have one shape. Set "
       "data.image_size to resize both; the number of channels must agree."
     )
-  return Pool(pixels, pool.labels)
+  return dataclasses.replace(pool, images=pixels)
 
 
 def read(
@@ -163,35 +165,36 @@ def _unread(
   pictures: image_files.Reader,
 ) -> Pool:
   """Finds the pictures of a list, of records, or of a folder at any depth."""
+  understood = ""
   if kind == "arrayrecord":
     files, labels = record_labels.read_pool(argument, data_dir)
   elif kind == "list":
     files, labels = lists.read(argument, root)
     lists.check_exist(files, argument)
   else:
-    files = _find(pathlib.Path(argument).expanduser())
+    files, understood = _find(pathlib.Path(argument).expanduser())
     labels = np.full(len(files), -1, np.int32)
-  return Pool(pictures(files), labels)
+  return Pool(pictures(files), labels, understood)
 
 
 def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:
   """Reads pictures at any depth, with the shape of the labeled set."""
-  files = _find(path)
+  files, understood = _find(path)
   height, width, channels = shape
   pixels = np.empty((len(files), *shape), np.uint8)
   for i, file in enumerate(files):
     image = images.read_image(file).convert("RGB" if channels == 3 else "L")
     pixels[i] = images.to_array(image, (height, width))
-  return Pool(pixels, np.full(len(files), -1, np.int32))
+  return Pool(pixels, np.full(len(files), -1, np.int32), understood)
 
 
-def _find(path: pathlib.Path) -> list[pathlib.Path]:
-  if not path.is_dir():
-    raise FileNotFoundError(f"{path}: no such folder.")
-  files = folders.list_pictures(path)
+def _find(path: pathlib.Path) -> tuple[list[pathlib.Path], str]:
+  """Returns pictures at any depth, and what is passed over."""
+  top, passed = tree.walk(path)
+  files, lines = top.all(), passed.lines(path)
   if not files:
     raise ValueError(
       f"{path}: no pictures. Suffixes that count: "
-      f"{', '.join(sorted(images.SUFFIXES))}."
+      f"{', '.join(sorted(images.readable()))}."
     )
-  return files
+  return files, "\n".join([f"{path}: {len(files):,} pictures", *lines])

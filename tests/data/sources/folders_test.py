@@ -71,11 +71,11 @@ def test_what_is_passed_over(tmp_path):
   assert names == ("cat",) and (train[0] == 1).all() and len(train[0]) == 1
 
 
-def test_empty_class_stays_a_class(tmp_path):
+def test_empty_class_is_refused(tmp_path):
   _grey(tmp_path / "dog" / "a.png", 1)
   (tmp_path / "cat").mkdir()
-  train, _, names = folders.read_classes(tmp_path)[:3]
-  assert names == ("cat", "dog") and train[1].tolist() == [1]
+  with pytest.raises(ValueError, match="1 of 2 class folders .*: cat; fill or"):
+    folders.read_classes(tmp_path)
 
 
 def test_mixed_sizes_need_a_size(tmp_path):
