@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images as pictures
 from ltjax.data.files import tree
 from ltjax.devices import compilation
@@ -63,7 +64,10 @@ def find(
 
 
 def read(
-  path: Path, image_shape: tuple[int, int, int], resize: str = "stretch"
+  path: Path,
+  image_shape: tuple[int, int, int],
+  resize: str = "stretch",
+  decoding: decodings.Decoding = decodings.DEFAULT,
 ) -> np.ndarray:
   """Returns a picture as a network takes it.
 
@@ -71,6 +75,7 @@ def read(
     path: the file.
     image_shape: `(H, W, C)` to bring the picture to.
     resize: `stretch` it, or `crop` its middle; see `images.to_square`.
+    decoding: what becomes of pixels that are not 8-bit grey or RGB.
 
   Returns:
     uint8 `[H, W, C]`.
@@ -80,7 +85,8 @@ def read(
     OSError: if the file cannot be read.
   """
   height, width, channels = image_shape
-  image = pictures.read_image(path).convert(_MODES[channels])
+  image = pictures.read_image(path, decoding=decoding)
+  image = image.convert(_MODES[channels])
   if resize == "crop":
     return pictures.to_square(image, height, resize)
   return pictures.to_array(image, (height, width))
@@ -125,7 +131,9 @@ def predict(
     errors: dict[int, str] = {}
     for i, path in enumerate(chunk):
       try:
-        batch[i] = read(path, trained.picture_shape, trained.resize)
+        batch[i] = read(
+          path, trained.picture_shape, trained.resize, trained.decoding
+        )
       except (OSError, ValueError) as error:
         errors[i] = str(error)
     probabilities = run(batch)

@@ -17,8 +17,10 @@ import numpy as np
 from ltjax import require
 from ltjax.augment import transforms as transforming
 from ltjax.data import task as tasks
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images
 from ltjax.data.host import storage as storing
+from ltjax.data.sources import folders
 from ltjax.data.sources import given as givens
 from ltjax.data.sources import labeled as sources
 from ltjax.data.sources import unlabeled as pools
@@ -50,6 +52,10 @@ def build(
   storage: str = "device",
   cache: str = "",
   workers: int = 0,
+  broken: str = "error",
+  pixel_range: str = "auto",
+  background: str = "white",
+  pages: str = "error",
   seed: int,
   mesh: Mesh,
   data_dir: str | None = None,
@@ -80,6 +86,9 @@ def build(
     storage: whether images live on the `device` or on the `host`.
     cache: folder for decoded pictures on the host; none if empty.
     workers: processes that decode pictures; 0 for threads.
+    broken: whether a broken picture is an `error` or left out (`skip`).
+    pixel_range, background, pages: what becomes of pictures that are not 8-bit
+      grey or RGB, see `ltjax.data.files.decoding`.
     seed: of the split.
     mesh: the devices.
     data_dir: where data sets live.
@@ -93,6 +102,8 @@ def build(
     ValueError: for anything that does not fit, with the way out.
   """
   wanted = settings.complete("unlabeled", unlabeled, settings.UNLABELED)
+  decoding = decodings.make(pixel_range, background, pages)
+  require.choice("data.broken", broken, folders.BROKEN)
   pictures = storing.reader(
     (source, wanted["source"]),
     place=storage,
@@ -100,7 +111,14 @@ def build(
     resize=resize,
     cache=cache,
     processes=workers,
+    decoding=decoding,
   )
+  if pictures and broken == "skip":
+    raise ValueError(
+      "data.broken is 'skip', but these pictures are decoded while training,"
+      " when the split is drawn. python -m ltjax.data.check lists those that"
+      " are broken: remove them, and leave data.broken at 'error'."
+    )
   data = sources.load(
     source,
     data_dir=data_dir,
@@ -111,6 +129,8 @@ def build(
     pictures=pictures,
     given=given.content if given else None,
     unlabeled=wanted["source"] == "found",
+    decoding=decoding,
+    broken=broken,
   )
   name, others, num_classes = wanted["irrelevant"], None, data.num_classes
   held = irrelevant.held_out(name, data)
@@ -142,6 +162,8 @@ def build(
       root=root,
       pictures=pictures,
       given=given.pool if given else None,
+      decoding=data.decoding,
+      broken=broken,
     )
     if held:
       pool = irrelevant.take_out_of_pool(pool, held, num_classes)
@@ -207,6 +229,7 @@ def build(
     augment=augment,
     crop_size=crop_size,
     resize=resize,
+    decoding=data.decoding,
     understood="\n".join(
       filter(None, [data.understood, pool.understood if pool else ""])
     ),

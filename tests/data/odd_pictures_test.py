@@ -1,10 +1,19 @@
 """Folders as people have them: layouts, and pictures of every kind."""
 
+import io
 import os
+import re
+import struct
+import sys
+import types
 import unicodedata
+import zlib
 
+import numpy as np
+from PIL import Image
 import pytest
 
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images, tree
 from ltjax.data.sources import layouts
 
@@ -154,8 +163,6 @@ def test_a_layout_is_understood_and_told(tmp_path, names, wanted, told):
 
 
 def assert_told(text, pattern):
-  import re
-
   assert re.search(pattern, text, re.MULTILINE), text
 
 
@@ -271,3 +278,238 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
   monkeypatch.setattr(tree.os, "scandir", refuse)
   with pytest.raises(PermissionError, match="Permission denied.*/b"):
     layouts.understand(tmp_path)
+
+
+# -- Pictures of every kind.
+
+GREY = np.array([[0, 50, 200]], np.uint8)
+DEEP = np.array([[0, 1000, 4000]], np.uint16)
+
+
+def saved(array, kind="PNG", **settings):
+  image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+  out = io.BytesIO()
+  image.save(out, kind, **settings)
+  return out.getvalue()
+
+
+def frames(kind, count=2):
+  first, *rest = [
+    Image.new("RGB", (2, 2), (60 * i, 0, 0)) for i in range(count)
+  ]
+  return saved(first, kind, save_all=True, append_images=rest)
+
+
+def png16(array, colour, transparent=b""):
+  """A PNG of 16 bits, as Pillow writes none of colour."""
+
+  def chunk(kind, content):
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+  height, width = array.shape[:2]
+  rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+  head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", head)
+    + (chunk(b"tRNS", transparent) if transparent else b"")
+    + chunk(b"IDAT", zlib.compress(rows))
+    + chunk(b"IEND", b"")
+  )
+
+
+def tiff(array, sign=1, photometric=1, extra=None):
+  """A TIFF of any numbers and channels, of which Pillow writes few.
+
+  `extra` says what the last channel is: 0 for nothing known.
+  """
+  height, width = array.shape[:2]
+  channels = 1 if array.ndim == 2 else array.shape[2]
+  bits, data = array.dtype.itemsize * 8, array.tobytes()
+  head = 8 + 2 + 12 * 11 + 4
+  lists = struct.pack(
+    f"<{2 * channels}H", *[bits] * channels, *[sign] * channels
+  )
+  at = [head, head + 2 * channels]
+
+  def short(tag, value, count=1, place=0):
+    if count < 3:
+      values = [value] * count + [0] * (2 - count)
+      return struct.pack("<HHIHH", tag, 3, count, *values)
+    return struct.pack("<HHII", tag, 3, count, place)
+
+  def long(tag, value):
+    return struct.pack("<HHII", tag, 4, 1, value)
+
+  tags = [
+    long(256, width),
+    long(257, height),
+    short(258, bits, channels, at[0]),
+    short(259, 1),
+    short(262, photometric),
+    long(273, head + len(lists)),
+    short(277, channels),
+    long(278, height),
+    long(279, len(data)),
+    short(284, 1) if extra is None else short(338, extra),
+    short(339, sign, channels, at[1]),
+  ]
+  body = struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4)
+  return b"II*\0" + struct.pack("<I", 8) + body + lists + data
+
+
+CLEAR = Image.merge(
+  "RGBA",
+  [
+    Image.fromarray(np.array([row], np.uint8))
+    for row in ([9, 10], [9, 20], [9, 30], [0, 255])
+  ],
+)
+
+
+@pytest.mark.parametrize(
+  "data, settings, wanted",
+  [
+    # As it is: 8 bits, whatever the name says.
+    (saved(GREY), {}, [[0, 50, 200]]),
+    (saved(GREY > 60), {}, [[0, 0, 255]]),
+    (b"P5 2 1 100\n\x32\x64", {}, [[128, 255]]),
+    # Transparency.
+    (saved(CLEAR), {}, [[[255] * 3, [10, 20, 30]]]),
+    (saved(CLEAR), {"background": "black"}, [[[0] * 3, [10, 20, 30]]]),
+    (saved(CLEAR), {"background": "grey"}, [[[128] * 3, [10, 20, 30]]]),
+    (saved(CLEAR), {"background": "none"}, [[[9] * 3, [10, 20, 30]]]),
+    (saved(CLEAR, "TIFF"), {}, [[[255] * 3, [10, 20, 30]]]),
+    (saved(CLEAR, "WEBP", lossless=True), {}, [[[255] * 3, [10, 20, 30]]]),
+    (saved(CLEAR.convert("LA")), {}, [[255, 18]]),
+    (saved(GREY, transparency=50), {}, [[0, 255, 200]]),
+    (
+      saved(Image.fromarray(GREY).quantize(3), transparency=0),
+      {"background": "grey"},
+      [[[0] * 3, [50] * 3, [128] * 3]],
+    ),
+    # More than 8 bits.
+    (saved(DEEP), {"low": 0, "high": 4000}, [[0, 64, 255]]),
+    (saved(DEEP, "TIFF"), {"low": 0, "high": 4000}, [[0, 64, 255]]),
+    (saved(DEEP, "JPEG2000"), {"low": 0, "high": 4000}, [[0, 64, 255]]),
+    (
+      saved(DEEP.astype(np.int32), "TIFF"),
+      {"low": 500, "high": 1500},
+      [[0, 128, 255]],
+    ),
+    (
+      saved(DEEP.astype(np.float32) / 4000, "TIFF"),
+      {"low": 0, "high": 1},
+      [[0, 64, 255]],
+    ),
+    (
+      tiff(np.array([[-100, 0, 100]], np.int16), sign=2),
+      {"low": -100, "high": 100},
+      [[0, 128, 255]],
+    ),
+    (
+      tiff(np.array([[0, 2**31, 2**32 - 1]], np.uint32)),
+      {"low": 0, "high": 2**32 - 1},
+      [[0, 128, 255]],
+    ),
+    (b"P5 2 1 65535\n\x03\xe8\x0f\xa0", {"low": 0, "high": 4000}, [[64, 255]]),
+    (b"P5 2 1 4095\n\x03\xe8\x0f\xa0", {"low": 0, "high": 4000}, [[64, 255]]),
+    (
+      png16(DEEP, 0, b"\x03\xe8"),
+      {"low": 0, "high": 4000, "background": "white"},
+      [[0, 255, 255]],
+    ),
+    (
+      png16(np.stack([DEEP * 16] * 3, -1), 2),
+      {"low": 0, "high": 65535},
+      [[[0] * 3, [62] * 3, [250] * 3]],
+    ),
+    # Grey with alpha stays grey.
+    (
+      png16(np.stack([DEEP * 16, DEEP * 0 + 65535], -1), 4),
+      {"low": 0, "high": 65535},
+      [[0, 62, 250]],
+    ),
+    # Pages and frames.
+    (frames("GIF", 1), {}, [[[0] * 3] * 2] * 2),
+    (frames("MPO"), {}, [[[0] * 3] * 2] * 2),
+    (frames("TIFF"), {"pages": "first"}, [[[0] * 3] * 2] * 2),
+    (frames("GIF"), {"pages": "first"}, [[[0] * 3] * 2] * 2),
+    # Ink.
+    (
+      saved(Image.new("CMYK", (1, 1), (0, 255, 255, 0)), "TIFF"),
+      {},
+      [[[255, 0, 0]]],
+    ),
+  ],
+)
+def test_a_kind_of_picture_is_read(tmp_path, data, settings, wanted):
+  path = tmp_path / "a.jpg"  # by content, not by name
+  path.write_bytes(data)
+  found = images.read_image(path, decoding=decodings.Decoding(**settings))
+  assert np.asarray(found).tolist() == wanted
+
+
+FIVE = np.zeros((1, 2, 5), np.uint8)
+
+
+@pytest.mark.parametrize(
+  "data, message",
+  [
+    (
+      saved(DEEP),
+      "more than 8 bits, with values of 0 ... 4000. data",
+    ),
+    (
+      png16(np.stack([DEEP] * 3, -1), 2),
+      "upper 8 bits .* data.pixel_range=0",
+    ),
+    (png16(np.stack([DEEP] * 4, -1), 6), "upper 8 bits"),
+    (b"P6 1 1 4095\n" + bytes(6), "values of 0 ... 4095, of which"),
+    (tiff(np.zeros((1, 2, 3), np.uint16), photometric=2), "upper 8 bits"),
+    (saved(np.float32([[0, np.nan]]), "TIFF"), "1 of its pixels are NaN"),
+    (saved(np.float32([[-np.inf, np.inf]]), "TIFF"), "2 of its pixels are NaN"),
+    (
+      tiff(np.zeros((1, 2), np.float64), sign=3),
+      "a TIFF of a kind that",
+    ),
+    (tiff(np.zeros((1, 2, 2), np.uint16)), "a TIFF of a kind that"),
+    (tiff(np.zeros((1, 2), np.int8), sign=2), "its 8 bits have a sign"),
+    (tiff(np.zeros((1, 2), np.uint16), photometric=0), "white is 0"),
+    (tiff(FIVE[..., :2]), "a TIFF of a kind that"),
+    (tiff(FIVE[..., :2], extra=0), "2 channels, of which 1 would be read"),
+    (tiff(FIVE[..., :4], photometric=2, extra=0), "4 channels, of which 3"),
+    (tiff(FIVE[..., :4], photometric=2), "whether the last of its 4 channels"),
+    (tiff(FIVE, photometric=2), "5 channels"),
+    (tiff(FIVE), "a TIFF of a kind that Pillow does not read, .* 5 channels"),
+    (saved(Image.new("LAB", (1, 1)), "TIFF"), "its colours are LAB"),
+    (frames("TIFF", 3), "3 pages or frames. data.pages=first"),
+    (frames("GIF"), "2 pages or frames"),
+    (frames("PNG"), "2 pages or frames"),
+    (frames("WEBP"), "2 pages or frames"),
+    (
+      saved(DEEP, "JPEG2000").replace(
+        b"\x00\x01\x0f\x01\x01\xff", b"\x00\x01\x0b\x01\x01\xff"
+      ),
+      "neither 8 nor 16 bits",
+    ),
+    (b"\0\0\0\x18ftypheix" + bytes(12), r"ltjax\[pictures\]' reads HEIC"),
+  ],
+)
+def test_a_kind_of_picture_is_refused(tmp_path, data, message):
+  path = tmp_path / "a.png"
+  path.write_bytes(data)
+  with pytest.raises(decodings.KindError, match=f"a.png: .*{message}"):
+    images.read_image(path)
+
+
+def test_heic_is_read_where_its_package_is(monkeypatch):
+  registered = []
+  module = types.SimpleNamespace(
+    register_heif_opener=lambda: registered.append(1)
+  )
+  monkeypatch.setitem(sys.modules, "pillow_heif", module)
+  assert "HEIF" in images.formats.__wrapped__() and registered
+  monkeypatch.setitem(sys.modules, "pillow_heif", None)
+  assert "HEIF" not in images.formats.__wrapped__()

@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from ltjax import require
+from ltjax.data.files import decoding as decodings
 
 # 64 megapixels: no photograph to train on is larger, and 192 MiB decoded.
 MAX_PIXELS = 1 << 26
@@ -66,26 +67,33 @@ def readable() -> frozenset[str]:
 
 
 def read_image(
-  source: _Pathlike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS
+  source: _Pathlike | bytes,
+  *,
+  name: str = "",
+  max_pixels: int = MAX_PIXELS,
+  decoding: decodings.Decoding = decodings.DEFAULT,
 ) -> Any:
   """Decodes one picture to mode `L` (greyscale) or `RGB`.
 
   The size in the header is compared with `max_pixels` before any pixel is
-  decoded. 16-bit greyscale is scaled to 8 bits, a palette is looked up, alpha
-  is dropped, and the camera's rotation tag is applied.
+  decoded. A palette is looked up, and the camera's rotation tag is applied.
 
   Args:
     source: A file's path, or its bytes.
     name: What to call it in errors; the path if empty.
-    max_pixels: Most width x height accepted. More, or anything else but a whole
-      picture, is a ValueError.
+    max_pixels: Most width x height accepted.
+    decoding: What becomes of pixels that are not 8-bit grey or RGB.
+
+  Raises:
+    ValueError: Anything but a whole picture, within the limit; a
+      `decoding.KindError` if it is whole, and of a kind that is not read.
   """
   from PIL import Image
 
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Odd metadata does no harm.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    return decode(source, name=name, max_pixels=max_pixels)
+    return decode(source, name=name, max_pixels=max_pixels, decoding=decoding)
 
 
 def decode(
@@ -94,15 +102,16 @@ def decode(
   name: str = "",
   max_pixels: int = MAX_PIXELS,
   least: int = 0,
+  decoding: decodings.Decoding = decodings.DEFAULT,
 ) -> Any:
   """As `read_image`, for threads: it leaves the warning filters alone.
 
   Args:
-    source, name, max_pixels: As of `read_image`.
+    source, name, max_pixels, decoding: As of `read_image`.
     least: A JPEG may be decoded at a half, a quarter or an eighth of its size,
       which is faster, where both sides keep so many pixels; 0 for full size.
   """
-  from PIL import Image, ImageOps
+  from PIL import Image, ImageOps, UnidentifiedImageError
 
   is_bytes = isinstance(source, bytes)
   name = name or ("image" if is_bytes else str(source))
@@ -114,19 +123,40 @@ def decode(
       width, height = image.size
       if width * height > max_pixels:
         raise Image.DecompressionBombError(f"{width} x {height} pixels")
+      kind = decodings.look(image, decoding.pages)
       if least:
         image.draft(None, (least, least))
       image.load()
-      return _to_grey_or_rgb(ImageOps.exif_transpose(image))
+      image = ImageOps.exif_transpose(image)
+      return decodings.convert(image, kind, decoding)
   except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
     raise ValueError(
       f"{name}: refused as an image bomb ({e}); the limit is {max_pixels} "
       "pixels. Shrink the picture if it is a real one."
     ) from None
+  except decodings.KindError as error:
+    raise decodings.KindError(f"{name}: {error}", error.values) from None
+  except UnidentifiedImageError as error:
+    head = source if is_bytes else _head(source)
+    if why := decodings.reason(head):
+      raise decodings.KindError(f"{name}: {why}") from None
+    raise ValueError(
+      f"{name}: not a whole image ({error}). Replace or remove it."
+    ) from None
+  except PermissionError as error:
+    raise ValueError(
+      f"{name}: it cannot be read ({error.strerror}). Change its permissions or"
+      " remove it."
+    ) from None
   except Exception as error:  # Decoders raise nearly anything.
     raise ValueError(
       f"{name}: not a whole image ({error}). Replace or remove it."
     ) from None
+
+
+def _head(path: _Pathlike) -> bytes:
+  with open(path, "rb") as file:
+    return file.read(12)
 
 
 def to_array(
@@ -212,19 +242,3 @@ def fit(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     images = np.array(grey, np.uint8).reshape(*images.shape[:3], 1)
   images = resize(images, shape[:2])
   return np.repeat(images, 3, axis=3) if images.shape[3] < shape[2] else images
-
-
-def _to_grey_or_rgb(image: Any) -> Any:
-  """Converts any mode of PIL to `L` or `RGB`."""
-  from PIL import Image
-
-  if image.mode.startswith("I;16"):
-    values = np.asarray(image).astype(np.uint16) >> 8
-    return Image.fromarray(values.astype(np.uint8))
-  if image.mode in ("I", "F"):
-    raise ValueError(f"{image.mode} pixels have no fixed range; use 8 bits")
-  if image.mode in ("L", "LA", "La", "1"):
-    return image.convert("L")
-  if image.mode == "P" and "transparency" in image.info:
-    image = image.convert("RGBA")
-  return image.convert("RGB")

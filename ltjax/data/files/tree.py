@@ -168,6 +168,11 @@ def walk(path: str | pathlib.Path) -> tuple[Folder, Passed]:
   return top, passed
 
 
+def counted(count: int) -> str:
+  """Returns so many pictures in words."""
+  return f"{count:,} picture{'' if count == 1 else 's'}"
+
+
 def _is(kind: Callable[[], bool]) -> bool:
   try:
     return kind()

@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images
 
 Images = np.ndarray | host_images.HostImages
@@ -44,6 +45,7 @@ class Content(NamedTuple, Generic[_Kind]):
     groups: int32 `[N]`, a number for each image of `train`: images of one
       group, such as a patient's, stay on one side of every split.
     understood: what was made of the files, to be read before training.
+    decoding: how pictures were decoded, where a range was found in them.
   """
 
   train: _Kind
@@ -53,6 +55,7 @@ class Content(NamedTuple, Generic[_Kind]):
   unlabeled: Any = None
   groups: np.ndarray | None = None
   understood: str = ""
+  decoding: decodings.Decoding | None = None
 
 
 Read = Content[Part]
@@ -78,4 +81,5 @@ def opened(found: Found, read: Callable[[Any], Images]) -> Read:
     unlabeled=found.unlabeled and read(found.unlabeled),
     groups=found.groups,
     understood=found.understood,
+    decoding=found.decoding,
   )

@@ -23,6 +23,7 @@ import re
 import numpy as np
 
 from ltjax.data.download import catalogue
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images
 from ltjax.data.host import host_images, image_files
 from ltjax.data.sources import (
@@ -86,6 +87,7 @@ class Dataset:
     groups: int32 `[N - V]`, see `contents.Content`, of the other train images;
       None where there are none.
     understood: What was made of the files; empty where nothing had to be.
+    decoding: How pictures are decoded, those of a pool too.
   """
 
   name: str
@@ -103,6 +105,7 @@ class Dataset:
   unlabeled: np.ndarray | host_images.HostImages | None = None
   groups: np.ndarray | None = None
   understood: str = ""
+  decoding: decodings.Decoding = decodings.DEFAULT
 
   @property
   def num_classes(self) -> int:
@@ -126,6 +129,8 @@ def load(
   pictures: image_files.Reader | None = None,
   given: contents.Read | None = None,
   unlabeled: bool = True,
+  decoding: decodings.Decoding = decodings.DEFAULT,
+  broken: str = "error",
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -145,6 +150,9 @@ def load(
     given: The content of a set that is no source but arrays at hand, see
       `ltjax.data.sources.given`; `name` is what it is called.
     unlabeled: Whether unlabeled pictures of a folder are wanted.
+    decoding: What becomes of pixels of a folder that are not 8-bit grey or RGB;
+      `pictures` have their own.
+    broken: What becomes of broken pictures of a folder, see `folders`.
 
   Raises:
     FileNotFoundError: The set is missing and cannot be fetched.
@@ -172,7 +180,11 @@ def load(
     )
   elif kind == "folder":
     found = folders.read_classes(
-      path, image_size=image_size, unlabeled=unlabeled
+      path,
+      image_size=image_size,
+      unlabeled=unlabeled,
+      decoding=decoding,
+      broken=broken,
     )
   elif kind == "npz":
     found = npz.read(path)
@@ -225,6 +237,7 @@ def load(
     else _resized(found.unlabeled, image_size),
     groups=groups,
     understood=found.understood,
+    decoding=found.decoding or decoding,
   )
 
 

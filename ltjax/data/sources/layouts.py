@@ -92,7 +92,9 @@ def understand(
     folder = parts["unlabeled"]
     if not folder.count:
       _refuse(root, f"{folder.name}/ has no pictures", "fill it or remove it")
-    told.append(f"  {folder.name}: {_pictures(folder.count)} without a class")
+    told.append(
+      f"  {folder.name}: {tree.counted(folder.count)} without a class"
+    )
     if unlabeled:
       found = found._replace(unlabeled=folder.all())
     else:
@@ -141,7 +143,8 @@ def _of_classes(
     raise ValueError(
       f"{root.path}: no class sub-folders. Expected {root.path}/CLASS/*.jpg."
       + (
-        f" {_pictures(len(loose))} lie directly in it. {_LISTED}." * bool(loose)
+        f" {tree.counted(len(loose))} lie directly in it. {_LISTED}."
+        * bool(loose)
       )
     )
   ends = {_role(re.split("[ _-]", folder.name)[-1]) for folder in folders}
@@ -153,7 +156,7 @@ def _of_classes(
     )
   names, train = _labeled(root, root, folders)
   told = [
-    f"  {_pictures(len(train.files))}; a share of each class is held out to"
+    f"  {tree.counted(len(train.files))}; a share of each class is held out to"
     " test on (data.test_fraction)"
   ]
   return told + _notes(folders), contents.Content(train, None, names)
@@ -216,10 +219,11 @@ def _labeled(
   root: tree.Folder, part: tree.Folder, folders: Sequence[tree.Folder]
 ) -> tuple[tuple[str, ...], contents.Listed]:
   """Returns the classes and pictures of the folders to train on."""
+  number = tree.counted(len(part.pictures))
   if not folders:
     _refuse(
       root,
-      f"{part.name}/ has {_pictures(len(part.pictures))} and no class folders",
+      f"{part.name}/ has {number} and no class folders",
       f"expected {part.path}/CLASS/*.jpg. {_LISTED}",
     )
   if not any(folder.count for folder in folders):
@@ -334,8 +338,8 @@ def _loose(part: tree.Folder) -> list[str]:
   if not part.pictures:
     return []
   return [
-    f"  passed over: {_pictures(len(part.pictures))} in no class folder, such"
-    f" as {part.name}/{part.pictures[0].name}"
+    f"  passed over: {tree.counted(len(part.pictures))} in no class folder,"
+    f" such as {part.name}/{part.pictures[0].name}"
   ]
 
 
@@ -344,11 +348,7 @@ def _line(
 ) -> str:
   there = len(np.unique(listed.labels))
   of = f"{there}" if there == len(classes) else f"{there} of {len(classes)}"
-  return f"  {part.name}: {_pictures(len(listed.files))} of {of} classes"
-
-
-def _pictures(count: int) -> str:
-  return f"{count:,} picture{'' if count == 1 else 's'}"
+  return f"  {part.name}: {tree.counted(len(listed.files))} of {of} classes"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -25,8 +25,9 @@ import numpy as np
 
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.files import archives, images, pickles, tree
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images, image_files
-from ltjax.data.sources import arrays, lists, record_labels, svhn
+from ltjax.data.sources import arrays, folders, lists, record_labels, svhn
 
 _NPZ_KEYS: dict[str, tuple[str, ...]] = {
   "data": ("x", "images", "data"),
@@ -59,6 +60,8 @@ def load_pool(
   root: str = "",
   pictures: image_files.Reader | None = None,
   given: Pool | None = None,
+  decoding: decodings.Decoding = decodings.DEFAULT,
+  broken: str = "error",
 ) -> Pool:
   """Loads unlabeled images to go with a set.
 
@@ -72,6 +75,9 @@ def load_pool(
     pictures: Leaves the pictures of a folder, of a list or of ArrayRecord files
       unread, to be read by this. The last two need it.
     given: A pool that is no source but arrays at hand, called `name`.
+    decoding: What becomes of pixels of a folder that are not 8-bit grey or RGB;
+      `pictures` have their own.
+    broken: What becomes of broken pictures of a folder, see `folders`.
 
   Raises:
     FileNotFoundError: No such file or folder.
@@ -87,7 +93,13 @@ def load_pool(
   elif kind in ("folder", "list", "arrayrecord") and argument and pictures:
     pool = _unread(kind, argument, root, data_dir, pictures)
   else:
-    pool = read(name, picture_shape=image_shape, data_dir=data_dir)
+    pool = read(
+      name,
+      picture_shape=image_shape,
+      data_dir=data_dir,
+      decoding=decoding,
+      broken=broken,
+    )
   pixels = pool.images
   if resize and isinstance(pixels, np.ndarray):
     pixels = images.resize(pixels, image_shape[:2])
@@ -105,11 +117,13 @@ def read(
   *,
   picture_shape: tuple[int, int, int],
   data_dir: str | None = None,
+  decoding: decodings.Decoding = decodings.DEFAULT,
+  broken: str = "error",
 ) -> Pool:
   """Reads unlabeled images, arrays in the shape they have.
 
   Args:
-    name, data_dir: As of `load_pool`.
+    name, data_dir, decoding, broken: As of `load_pool`.
     picture_shape: `[H, W, C]` to fit the pictures of a folder to.
 
   Raises:
@@ -128,7 +142,7 @@ def read(
     )
   path = pathlib.Path(argument).expanduser()
   if kind == "folder":
-    return _read_folder(path, picture_shape)
+    return _read_folder(path, picture_shape, decoding, broken)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file (pool {name!r}).")
   if kind == "mat":
@@ -177,15 +191,27 @@ def _unread(
   return Pool(pictures(files), labels, understood)
 
 
-def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:
+def _read_folder(
+  path: pathlib.Path,
+  shape: tuple[int, int, int],
+  decoding: decodings.Decoding,
+  broken: str,
+) -> Pool:
   """Reads pictures at any depth, with the shape of the labeled set."""
   files, understood = _find(path)
   height, width, channels = shape
-  pixels = np.empty((len(files), *shape), np.uint8)
-  for i, file in enumerate(files):
-    image = images.read_image(file).convert("RGB" if channels == 3 else "L")
-    pixels[i] = images.to_array(image, (height, width))
-  return Pool(pixels, np.full(len(files), -1, np.int32), understood)
+  mode = "RGB" if channels == 3 else "L"
+  found = folders.read_files(
+    files,
+    lambda image: images.to_array(image.convert(mode), (height, width)),
+    decoding=decoding,
+    broken=broken,
+  )
+  return Pool(
+    found.pixels,
+    np.full(len(found.pixels), -1, np.int32),
+    "\n".join([understood, *found.told]),
+  )
 
 
 def _find(path: pathlib.Path) -> tuple[list[pathlib.Path], str]:
