@@ -1,6 +1,7 @@
 """Folders as people have them: layouts, and pictures of every kind."""
 
 import io
+import json
 import os
 import re
 import struct
@@ -13,9 +14,14 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from ltjax import config as configs
+from ltjax import predict
 from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images, tree
 from ltjax.data.sources import layouts
+from ltjax.devices import sharding
+from ltjax.methods import build as builds
+from ltjax.runs import model_description
 
 
 def fill(root, names):
@@ -513,3 +519,91 @@ def test_heic_is_read_where_its_package_is(monkeypatch):
   assert "HEIF" in images.formats.__wrapped__() and registered
   monkeypatch.setitem(sys.modules, "pillow_heif", None)
   assert "HEIF" not in images.formats.__wrapped__()
+
+
+# -- From the folder to the model and back.
+
+
+def place(path, array):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def microscope(tmp_path):
+  """Pictures of 12 bits in 16, in which only the lower half is used."""
+  rng = np.random.default_rng(0)
+  for part, count in (("train", 4), ("test", 2)):
+    for name in ("a", "b"):
+      for i in range(count):
+        values = rng.integers(200, 2000, (4, 4), np.uint16)
+        place(tmp_path / part / name / f"{i}.png", values)
+  place(tmp_path / "unlabeled" / "1.png", values)
+  place(tmp_path / "unlabeled" / "2.png", values)
+  return tmp_path
+
+
+NATURAL = {"unlabeled.profile": "natural", "unlabeled.factor": 1.0}
+
+
+def build(folder, **changes):
+  config = configs.default()
+  config.data.source = f"folder:{folder}"
+  config.data.labeled.profile = "natural"
+  config.data.unlabeled.factor = 0.0
+  config.data.pad = 1
+  config.data.update_from_flattened_dict(changes)
+  return builds.build_task(config, sharding.make_mesh(), None)
+
+
+def test_a_set_of_12_bits_from_the_folder_to_prediction(microscope):
+  task = build(microscope)
+  assert task.images.min() == 0 and task.images.max() == 255
+  assert len(np.unique(task.images)) > 80  # and not 8, of the upper bytes
+  low, high = task.decoding[:2]
+  assert 200 <= low < high < 2000
+  assert f"{low:g} ... {high:g}, become 0 ... 255" in task.class_table()
+  description = {"decoding": json.loads(json.dumps(task.decoding._asdict()))}
+  decoding = model_description.decoding(description)
+  files = sorted((microscope / "test").glob("*/*.png"))
+  found = [predict.read(f, (4, 4, 1), decoding=decoding) for f in files]
+  np.testing.assert_array_equal(np.stack(found), task.test_images)
+  with pytest.raises(decodings.KindError, match="data.pixel_range=LOW,HIGH"):
+    predict.read(files[0], (4, 4, 1))
+
+
+def test_a_pool_has_the_range_of_the_set(microscope):
+  found = {"unlabeled.source": "found", **NATURAL}
+  task = build(microscope, **found)
+  assert len(task.unlabeled_images) == 2
+  beside = {"unlabeled.source": f"folder:{microscope / 'unlabeled'}"}
+  (microscope / "unlabeled" / "3.heic").touch()
+  again = build(microscope, **found | beside)
+  np.testing.assert_array_equal(task.unlabeled_images, again.unlabeled_images)
+  assert "not used: --config.data.unlabeled.source=found" in again.understood
+  assert "not read: 1 .heic (3.heic)" in again.understood
+
+
+def test_pictures_that_stay_in_their_files_need_a_range(microscope):
+  host = {"storage": "host", "image_size": 4}
+  with pytest.raises(ValueError, match="such as 0,2047.* The same command"):
+    build(microscope, **host)
+  task = build(microscope, pixel_range="200,2000", **host)
+  near = build(microscope, pixel_range="200,2000")
+  found = task.images.read(np.arange(8))
+  np.testing.assert_array_equal(found[..., :1], near.images)
+
+
+def test_pictures_that_stay_in_their_files_are_not_skipped(microscope):
+  with pytest.raises(ValueError, match="data.broken is 'skip', but these"):
+    build(microscope, storage="host", image_size=4, broken="skip")
+
+
+def test_broken_pictures_of_a_pool(microscope):
+  pool = {"unlabeled.source": f"folder:{microscope / 'unlabeled'}", **NATURAL}
+  (microscope / "unlabeled" / "2.png").write_bytes(b"")
+  with pytest.raises(ValueError, match="2.png: the image file is empty"):
+    build(microscope, **pool)
+  task = build(microscope, broken="skip", **pool)
+  assert len(task.unlabeled_images) == 1
+  assert "left out (data.broken=skip): 1 picture, such as" in task.understood
