@@ -133,6 +133,7 @@ def square(
     prefix = "" if name in str(error) else f"{name}: "
     raise host_images.BrokenImageError(
       f"{prefix}{error} The same command then goes on from what is saved."
+      " python -m ltjax.data.check lists all that are broken."
     ) from None
 
 
