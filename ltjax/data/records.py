@@ -3,8 +3,8 @@
     python -m ltjax.data.records PICTURES OUT --shards=8
 
 PICTURES is a folder of class folders (`PICTURES/CLASS/*.jpg`, or the same in
-`train/` and `test/` or `val/`), or `list:PATH` with --root=FOLDER, as a config's
-`data.source` has it. OUT gets so many shards of each part, and
+`train/` and `test/`, or `val/`), or `list:PATH` with --root=FOLDER, as
+`data.source` of a config has it. OUT gets so many shards of each part, and
 `ltjax_labels.json` with labels and class names. The bytes of the pictures are
 copied as they are, in the order of the source, so that OUT as
 `arrayrecord:OUT` trains to the same numbers as PICTURES: same images, numbers,
