@@ -4,10 +4,12 @@
       --workdir=runs/mine
 
 `photos` has a folder of pictures for each class, of any sizes and numbers; a
-fifth of each class is held out as test images. Arguments, joined by commas:
+fifth of each class is held out as test images, unless `photos/train` and
+`photos/test` have these folders (docs/data.md). Arguments, joined by commas:
   data: the folder of class folders, or any `data.source` with its kind before a
     colon, such as `npz:FILE` (docs/data.md).
-  pool: a folder of pictures without labels; empty for none.
+  pool: a folder of pictures without labels, or `found` for those in
+    `photos/unlabeled`; empty for none.
   row: `linear`, a classifier of the labeled pictures; with a pool `linear_pool`
     by itself, which learns from it as well; or another row of
     `python -m ltjax.config`, such as `decoupling` or `sslt`.
@@ -39,7 +41,9 @@ def get_config(arg=None):
   config.data.image_size = arg.size
   config.data.pad = arg.size // 8
   config.data.labeled.profile = config.data.unlabeled.profile = "natural"
-  config.data.unlabeled.source = f"folder:{arg.pool}"
+  config.data.unlabeled.source = "found"
+  if arg.pool != "found":
+    config.data.unlabeled.source = f"folder:{arg.pool}"
   config.model.name = arg.network
   config.model.tune = "head"
   config.model.image_size = arg.size

@@ -8,7 +8,7 @@ the others are classified all the same, and the exit code says 1.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import json
 from pathlib import Path
 import sys
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images as pictures
-from ltjax.data.sources import folders
+from ltjax.data.files import tree
 from ltjax.devices import compilation
 from ltjax.runs import trained as trained_lib
 
@@ -28,11 +29,14 @@ _MODES = {1: "L", 3: "RGB"}
 Record = dict[str, Any]
 
 
-def find(paths: Iterable[str | Path]) -> list[Path]:
+def find(
+  paths: Iterable[str | Path], tell: Callable[[str], None] | None = None
+) -> list[Path]:
   """Returns the pictures that files and folders name, each once, in order.
 
   Args:
     paths: files (of any suffix), and folders, searched at any depth.
+    tell: gets a line for each kind of picture in folders that is not read.
 
   Raises:
     FileNotFoundError: if a path does not exist.
@@ -45,18 +49,25 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     if not path.is_dir():
       found[path] = None
       continue
-    inside = folders.list_pictures(path)
+    top, passed = tree.walk(path)
+    inside = top.all()
     if not inside:
       raise ValueError(
         f"{path}: no pictures in this folder. Suffixes that count:"
-        f" {', '.join(sorted(pictures.SUFFIXES))}."
+        f" {', '.join(sorted(pictures.readable()))}."
       )
+    if tell:
+      for line in passed.unread(path):
+        tell(f"{path}: {line}")
     found |= dict.fromkeys(inside)
   return list(found)
 
 
 def read(
-  path: Path, image_shape: tuple[int, int, int], resize: str = "stretch"
+  path: Path,
+  image_shape: tuple[int, int, int],
+  resize: str = "stretch",
+  decoding: decodings.Decoding = decodings.DEFAULT,
 ) -> np.ndarray:
   """Returns a picture as a network takes it.
 
@@ -64,6 +75,7 @@ def read(
     path: the file.
     image_shape: `(H, W, C)` to bring the picture to.
     resize: `stretch` it, or `crop` its middle; see `images.to_square`.
+    decoding: what becomes of pixels that are not 8-bit grey or RGB.
 
   Returns:
     uint8 `[H, W, C]`.
@@ -73,7 +85,8 @@ def read(
     OSError: if the file cannot be read.
   """
   height, width, channels = image_shape
-  image = pictures.read_image(path).convert(_MODES[channels])
+  image = pictures.read_image(path, decoding=decoding)
+  image = image.convert(_MODES[channels])
   if resize == "crop":
     return pictures.to_square(image, height, resize)
   return pictures.to_array(image, (height, width))
@@ -118,7 +131,9 @@ def predict(
     errors: dict[int, str] = {}
     for i, path in enumerate(chunk):
       try:
-        batch[i] = read(path, trained.picture_shape, trained.resize)
+        batch[i] = read(
+          path, trained.picture_shape, trained.resize, trained.decoding
+        )
       except (OSError, ValueError) as error:
         errors[i] = str(error)
     probabilities = run(batch)
@@ -216,8 +231,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   compilation.enable(options.compilation_cache)
   table = options.format == "table"
   bad = 0
+
+  def tell(line: str) -> None:
+    text = f"note: {line}" if table else json.dumps({"note": line})
+    print(_shown(text), file=sys.stderr)
+
   try:
-    files = find(options.images)
+    files = find(options.images, tell)
     trained = trained_lib.load(options.workdir)
     records = predict(trained, files, head=options.head, top=options.top)
     layout = Table(files, trained.classes, options.top)

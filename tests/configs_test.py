@@ -435,6 +435,7 @@ def test_any_natural_set_builds():
     ("", "linear", "train"),
     ("pool=more", "linear_pool", "folder:more"),
     ("pool=more,row=sslt", "sslt", "folder:more"),
+    ("pool=found", "linear_pool", "found"),
     ("data=npz:x.npz,row=decoupling", "decoupling", "train"),
   ],
 )

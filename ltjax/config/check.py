@@ -76,12 +76,21 @@ def of_run(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return alone
 
 
+# How pictures that are not 8-bit grey or RGB were read.
+_PICTURES_BEFORE = {
+  "pixel_range": "0,65535",
+  "background": "none",
+  "pages": "first",
+}
+
+
 def completed(
   config: Mapping[str, Any] | ml_collections.ConfigDict,
 ) -> ml_collections.ConfigDict:
-  """Returns a config with the fields that a later version added, by default.
+  """Returns a config with the fields that a later version added.
 
-  For looking at finished runs; training asks for the config as it was.
+  They are the defaults, or what was done before there was a setting. For
+  looking at finished runs; training asks for the config as it was.
 
   Args:
     config: of a run, perhaps of an earlier version.
@@ -93,6 +102,8 @@ def completed(
   merged = known.to_dict()
   if isinstance(config, ml_collections.ConfigDict):
     config = config.to_dict()
+  if "background" not in config.get("data", {"background"}):
+    merged["data"].update(_PICTURES_BEFORE)
   _merge(merged, dict(config))
   return ml_collections.ConfigDict(merged)
 

@@ -19,10 +19,12 @@ from ltjax import require
 from ltjax.augment import transforms as transforming
 from ltjax.data import copies as copying
 from ltjax.data import task as tasks
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images
 from ltjax.data.host import storage as storing
 from ltjax.data.parts import group_by as grouping
 from ltjax.data.parts import grouped
+from ltjax.data.sources import folders
 from ltjax.data.sources import given as givens
 from ltjax.data.sources import labeled as sources
 from ltjax.data.sources import unlabeled as pools
@@ -62,6 +64,10 @@ def build(
   cache: str = "",
   workers: int = 0,
   copies: str = "ignore",
+  broken: str = "error",
+  pixel_range: str = "auto",
+  background: str = "white",
+  pages: str = "error",
   seed: int,
   mesh: Mesh,
   data_dir: str | None = None,
@@ -97,6 +103,9 @@ def build(
     workers: processes that decode pictures; 0 for threads.
     copies: what to do with test images that are also learned from, see
       `ltjax.data.copies`.
+    broken: whether a broken picture is an `error` or left out (`skip`).
+    pixel_range, background, pages: what becomes of pictures that are not 8-bit
+      grey or RGB, see `ltjax.data.files.decoding`.
     seed: of the split.
     mesh: the devices.
     data_dir: where data sets live.
@@ -110,6 +119,8 @@ def build(
     ValueError: for anything that does not fit, with the way out.
   """
   wanted = settings.complete("unlabeled", unlabeled, settings.UNLABELED)
+  decoding = decodings.make(pixel_range, background, pages)
+  require.choice("data.broken", broken, folders.BROKEN)
   pictures = storing.reader(
     (source, wanted["source"]),
     place=storage,
@@ -117,7 +128,14 @@ def build(
     resize=resize,
     cache=cache,
     processes=workers,
+    decoding=decoding,
   )
+  if pictures and broken == "skip":
+    raise ValueError(
+      "data.broken is 'skip', but these pictures are decoded while training,"
+      " when the split is drawn. python -m ltjax.data.check lists those that"
+      " are broken: remove them, and leave data.broken at 'error'."
+    )
   data = sources.load(
     source,
     data_dir=data_dir,
@@ -129,6 +147,9 @@ def build(
     given=given.content if given else None,
     columns=columns,
     group_by=group_by,
+    unlabeled=wanted["source"] == "found",
+    decoding=decoding,
+    broken=broken,
   )
   if wanted["source"] == source and source.startswith("csv:"):
     raise ValueError(
@@ -166,6 +187,8 @@ def build(
       given=given.pool if given else None,
       columns=columns,
       class_names=class_names,
+      decoding=data.decoding,
+      broken=broken,
     )
     if held:
       pool = irrelevant.take_out_of_pool(pool, held, len(class_names))
@@ -236,7 +259,10 @@ def build(
     augment=augment,
     crop_size=crop_size,
     resize=resize,
-    understood=understood,
+    decoding=data.decoding,
+    understood="\n".join(
+      filter(None, [understood, pool.understood if pool else ""])
+    ),
   )
 
 

@@ -226,7 +226,9 @@ def _without(
       " data.unlabeled.source, or set it to train."
     )
   if pool is not None:
-    return data, pools.Pool(pool.images[left], pool.labels[left])
+    return data, dataclasses.replace(
+      pool, images=pool.images[left], labels=pool.labels[left]
+    )
   assert data.unlabeled is not None
   theirs = data.unlabeled_groups
   return dataclasses.replace(

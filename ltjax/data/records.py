@@ -3,8 +3,8 @@
     python -m ltjax.data.records PICTURES OUT --shards=8
 
 PICTURES is a folder of class folders (`PICTURES/CLASS/*.jpg`, or the same in
-`train/` and `test/`), or `list:PATH` with --root=FOLDER, as a config's
-`data.source` has it. OUT gets so many shards of each part, and
+`train/` and `test/`, or `val/`), or `list:PATH` with --root=FOLDER, as
+`data.source` of a config has it. OUT gets so many shards of each part, and
 `ltjax_labels.json` with labels and class names. The bytes of the pictures are
 copied as they are, in the order of the source, so that OUT as
 `arrayrecord:OUT` trains to the same numbers as PICTURES: same images, numbers,
@@ -14,6 +14,7 @@ splits, pixels.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 import os
 import pathlib
 import sys
@@ -33,6 +34,7 @@ def write(
   *,
   shards: int = 8,
   root: str = "",
+  tell: Callable[[str], None] | None = None,
 ) -> dict[str, int]:
   """Writes the pictures of a source as ArrayRecord files.
 
@@ -41,6 +43,7 @@ def write(
     out: the folder of the shards; it is made.
     shards: files of each part; less where there are fewer pictures.
     root: the folder that the paths of a list start from.
+    tell: gets what was made of a folder, and what of it is not written.
 
   Returns:
     How many pictures each part has.
@@ -49,7 +52,8 @@ def write(
     FileExistsError: if there are shards already.
     FileNotFoundError: if a folder, a list or a picture is missing.
     OSError: if `out` cannot be written.
-    ValueError: if the source is damaged, or `shards` out of range.
+    ValueError: if the source is damaged or has validation pictures beside test
+      pictures, or `shards` is out of range.
   """
   if not 1 <= shards <= _MOST_SHARDS:
     raise ValueError(f"shards is {shards}; it must be 1 to {_MOST_SHARDS}.")
@@ -57,12 +61,16 @@ def write(
   if kind == "list" and colon:
     found = lists.read_set(path, root)
   else:
-    found = folders.find_classes(source)
-  if found.validation:
-    raise ValueError(
-      f"{source} has validation pictures, which shards would not keep apart:"
-      " move them among those to train on, or leave them out."
+    found = folders.find_classes(
+      path if kind == "folder" and colon else source, unlabeled=False
     )
+    if found.validation is not None:
+      raise ValueError(
+        f"{source} has validation and test pictures, and ArrayRecord files are"
+        " for training and test pictures: move one of the two elsewhere."
+      )
+    if tell:
+      tell(found.understood)
   out = pathlib.Path(out).expanduser()
   if out.is_dir() and any(out.glob("*.array_record*")):
     raise FileExistsError(f"{out} holds shards already; choose another folder.")
@@ -129,7 +137,11 @@ def main(argv: list[str] | None = None) -> int:
   options = parser.parse_args(argv)
   try:
     counts = write(
-      options.pictures, options.out, shards=options.shards, root=options.root
+      options.pictures,
+      options.out,
+      shards=options.shards,
+      root=options.root,
+      tell=lambda text: print(text, file=sys.stderr),
     )
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)

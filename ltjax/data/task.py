@@ -19,6 +19,7 @@ import numpy as np
 
 from ltjax.augment import transforms as transforming
 from ltjax.data import class_table as table
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import storage as storing
 from ltjax.data.splits import record
 
@@ -47,6 +48,7 @@ class Task:
     augment: how training augments, see `ltjax.augment.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
     resize: how pictures were brought to `H` and `W`, `stretch` or `crop`.
+    decoding: how pixels that are not 8-bit grey or RGB were read.
     understood: what was made of the set's files; may be empty.
     probe_images: uint8 `[P, H, W, C]`, labeled images for evaluation alone;
       they may be those of `images` again. P may be 0.
@@ -70,6 +72,7 @@ class Task:
   augment: str = "crop_flip"
   crop_size: int = 0
   resize: str = "stretch"
+  decoding: decodings.Decoding = decodings.DEFAULT
   understood: str = ""
   probe_images: jax.Array = dataclasses.field(default=None)  # pyrefly: ignore
   probe_labels: np.ndarray = dataclasses.field(

@@ -74,7 +74,17 @@ def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:
       f"{folder / 'model.json'} is of other classes or images than the data of"
       " config.json. Put back the files of one run."
     )
+  if trained.decoding != task.decoding:
+    raise ValueError(
+      f"{folder / 'model.json'} has pixels of {_range(trained)}, and the data"
+      f" of config.json gives {_range(task)}: pictures came or went since the"
+      " run. Put them back, or set data.pixel_range there to the first."
+    )
   return Reopened(trained, config, summary, task, mesh)
+
+
+def _range(given: trained_lib.Trained | tasks.Task) -> str:
+  return f"{given.decoding.low} ... {given.decoding.high}"
 
 
 def _json(path: Path) -> Any:

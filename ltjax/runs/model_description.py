@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from ltjax import models
 from ltjax.augment import ensemble, transforms
 from ltjax.data import task as tasks
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images as image_kinds
 from ltjax.training.state import ModelState
 
@@ -49,6 +50,7 @@ def describe(
     "image_shape": list(task.image_shape),
     "mean": list(task.mean),
     "std": list(task.std),
+    "decoding": task.decoding._asdict(),
   }
   if task.crop_size or task.resize != "stretch":
     description["pictures"] = {
@@ -86,6 +88,23 @@ def pictures(description: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(f"pictures of size {found['size']!r} hold no input {size}")
   if found["resize"] not in image_kinds.RESIZES:
     raise ValueError(f"pictures have resize {found['resize']!r}")
+  return found
+
+
+def decoding(description: Mapping[str, Any]) -> decodings.Decoding:
+  """Returns how pictures that are not 8-bit grey or RGB are read.
+
+  Args:
+    description: the content of `model.json`; older ones do not tell.
+
+  Raises:
+    ValueError: if it is none that there is.
+    TypeError: if it is not described as one.
+  """
+  if "decoding" not in description:
+    return decodings.BEFORE
+  found = decodings.Decoding(**description["decoding"])
+  decodings.check(found)
   return found
 
 
@@ -139,6 +158,7 @@ def build(
       raise ValueError("mean and std must be finite, and std above 0")
     if not len(mean) == len(std) == shape[-1]:
       raise ValueError(f"mean and std must have {shape[-1]} channels")
+    decoding(description)
     crop = pictures(description)["size"] != list(shape[:2])
     model = models.create(
       **settings, num_classes=len(classes), image_shape=tuple(shape)

@@ -26,6 +26,7 @@ from ltjax.augment import ensemble
 from ltjax.checkpoints import integrity
 from ltjax.checkpoints import manager as checkpoints
 from ltjax.data import task as tasks
+from ltjax.data.files import decoding as decodings
 from ltjax.runs import model_description
 from ltjax.runs import workdir as workdirs
 from ltjax.training.state import ModelState
@@ -49,6 +50,7 @@ class Trained:
     image_shape: `(H, W, C)` of the network's input.
     picture_shape: `(H, W, C)` to bring a picture to before the transform.
     resize: how: `stretch` or `crop`.
+    decoding: how pixels that are not 8-bit grey or RGB are read.
     description: the content of `model.json`.
   """
 
@@ -60,6 +62,7 @@ class Trained:
   image_shape: tuple[int, int, int]
   picture_shape: tuple[int, int, int]
   resize: str
+  decoding: decodings.Decoding
   description: dict[str, Any]
 
   def predictor(
@@ -201,6 +204,7 @@ def load(workdir: str | Path) -> Trained:
     image_shape=model.image_shape,
     picture_shape=(*kept["size"], model.image_shape[2]),
     resize=kept["resize"],
+    decoding=model_description.decoding(description),
     description=description,
   )
 

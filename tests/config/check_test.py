@@ -4,6 +4,7 @@ import pytest
 
 from ltjax import config as configs
 from ltjax.config import check as config_check
+from ltjax.data.files import decoding as decodings
 
 
 def changed(**fields):
@@ -204,6 +205,16 @@ def test_fields_that_a_later_version_added_are_completed():
   assert completed.refit.epochs == 20  # the default of its variant
   assert completed.posthoc.name == "none"
   assert list(completed.data.groups) == [3, 3, 4]
+  assert completed.data.background == "white"
+
+
+def test_pictures_of_a_run_of_before_are_read_as_then():
+  config = configs.default().to_dict()
+  for name in ("broken", "pixel_range", "background", "pages"):
+    del config["data"][name]
+  data = config_check.completed(config).data
+  found = decodings.make(data.pixel_range, data.background, data.pages)
+  assert found == decodings.BEFORE and data.broken == "error"
 
 
 def test_an_unknown_field_is_not_completed_away():

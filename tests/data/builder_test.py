@@ -13,7 +13,8 @@ import toys
 from ltjax.augment import crop_flip
 from ltjax.data import builder
 from ltjax.data.host import host_images
-from ltjax.data.sources import contents, tfds_sets
+from ltjax.data.parts import contents
+from ltjax.data.sources import tfds_sets
 from ltjax.data.splits import groups as grouping
 from ltjax.data.splits import record
 from ltjax.devices import sharding

@@ -1,6 +1,7 @@
 """Pictures turned into ArrayRecord files are the same pictures."""
 
 import os
+import shutil
 
 import numpy as np
 import pictures
@@ -145,3 +146,17 @@ def test_mistakes(tree, tmp_path, capsys):
   assert "holds shards already" in capsys.readouterr().err
   assert records.main([str(tmp_path / "nowhere"), str(tmp_path / "b")]) == 1
   assert "no such folder" in capsys.readouterr().err
+
+
+def test_other_parts_are_not_lost_in_silence(tree, tmp_path, capsys):
+  tree = shutil.copytree(tree, tmp_path / "set")
+  (tree / "unlabeled").mkdir()
+  (tree / "unlabeled" / "1.jpg").touch()
+  (tree / "train" / "2.heic2").touch()
+  assert records.main([str(tree), str(tmp_path / "out")]) == 0
+  told = capsys.readouterr().err
+  assert "unlabeled: 1 picture without a class, not used" in told
+  assert "1 .heic2 (train/2.heic2)" in told
+  shutil.copytree(tree / "test", tree / "val")
+  with pytest.raises(ValueError, match="has validation and test pictures"):
+    records.write(tree, tmp_path / "other")

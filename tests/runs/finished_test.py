@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import finished
@@ -5,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from ltjax.data.files import decoding as decodings
 from ltjax.runs import finished as reopened
 
 
@@ -55,6 +57,18 @@ def test_a_file_that_is_gone(tmp_path, name, message):
   (run / name).unlink()
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     reopened.reopen(run)
+
+
+def test_pixels_of_another_range_than_the_model_saw(monkeypatch):
+  real = reopened.build.build_task
+
+  def build_task(*args):
+    decoding = decodings.Decoding(3, 4012)
+    return dataclasses.replace(real(*args), decoding=decoding)
+
+  monkeypatch.setattr(reopened.build, "build_task", build_task)
+  with pytest.raises(ValueError, match="None ... None, .* gives 3 ... 4012"):
+    reopened.reopen(finished.run())
 
 
 def test_a_run_of_an_earlier_version(tmp_path):

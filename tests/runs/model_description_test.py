@@ -4,6 +4,7 @@ What a broken `model.json` leads to is in `trained_test`.
 """
 
 import dataclasses
+import json
 import pathlib
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 import toys
 
 from ltjax import config as configs
+from ltjax.data.files import decoding as decodings
 from ltjax.runs import model_description
 
 PATH = pathlib.Path("model.json")
@@ -36,6 +38,12 @@ def test_says_what_a_reader_needs():
     "image_shape": [8, 8, 1],
     "mean": [0.4],
     "std": [0.25],
+    "decoding": {
+      "low": None,
+      "high": None,
+      "background": "white",
+      "pages": "error",
+    },
   }
 
 
@@ -80,12 +88,24 @@ def test_pictures_are_the_input_where_nothing_is_said():
   }
 
 
+def test_how_other_pictures_are_read_is_described():
+  decoding = decodings.Decoding(3, 4012.5, "black", "first")
+  found = described(task=dataclasses.replace(toys.task(), decoding=decoding))
+  found = json.loads(json.dumps(found))
+  assert model_description.decoding(found) == decoding
+  del found["decoding"]  # as models of before have none
+  assert model_description.decoding(found) == decodings.BEFORE
+
+
 @pytest.mark.parametrize(
   "change, message",
   [
     ({"pictures": {"size": [4, 8], "resize": "crop"}}, "hold no input"),
     ({"pictures": {"size": [8, 8], "resize": "fold"}}, "resize 'fold'"),
     ({"std": [0.0]}, "std above 0"),
+    ({"decoding": {"background": "red"}}, "background is 'red'"),
+    ({"decoding": {"low": 3, "high": 2}}, "have the range 3, 2"),
+    ({"decoding": {"depth": 3}}, "depth"),
     ({"mean": [0.1, 0.2]}, "must have 1 channels"),
     ({"classes": [1, 2]}, "are not all names"),
     ({"image_shape": [8.0, 8, 1]}, "not of whole numbers"),

@@ -47,6 +47,7 @@ def test_description_says_what_the_config_and_the_data_said():
   assert 0.3 < description["std"][0] < 0.4
   assert sorted(description) == [
     "classes",
+    "decoding",
     "image_shape",
     "mean",
     "model",

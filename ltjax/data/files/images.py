@@ -6,6 +6,7 @@ One that cannot be used is an error, never a hole in the set.
 
 from __future__ import annotations
 
+import functools
 import io
 import pathlib
 from typing import Any
@@ -14,39 +15,85 @@ import warnings
 import numpy as np
 
 from ltjax import require
+from ltjax.data.files import decoding as decodings
 
 # 64 megapixels: no photograph to train on is larger, and 192 MiB decoded.
 MAX_PIXELS = 1 << 26
-SUFFIXES = frozenset(
-  ".png .jpg .jpeg .bmp .gif .ppm .pgm .tif .tiff .webp".split()
+_ALWAYS = (
+  ".png .apng .jpg .jpeg .jpe .jfif .bmp .gif .ppm .pgm .pnm .pbm .pfm .tif"
+  " .tiff .webp"
 )
+_JPEG2000 = ".jp2 .j2k .j2c .jpx"
+_AVIF = ".avif"
+_HEIF = ".heic .heif .hif"
+# All that some machine reads; `readable` has what this one does.
+SUFFIXES = frozenset(f"{_ALWAYS} {_JPEG2000} {_AVIF} {_HEIF}".split())
 RESIZES = ("stretch", "crop")
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 _Pathlike = str | pathlib.Path
 
 
+@functools.cache
+def formats() -> tuple[str, ...]:
+  """Returns the formats that this machine reads, by Pillow's names.
+
+  HEIF is that of pillow-heif, the extra `pictures`.
+  """
+  from PIL import features
+
+  found = ["PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP"]
+  if features.check("jpg_2000"):
+    found.append("JPEG2000")
+  if "avif" in features.modules and features.check("avif"):
+    found.append("AVIF")
+  try:
+    import pillow_heif  # pyrefly: ignore
+  except ImportError:
+    return tuple(found)
+  pillow_heif.register_heif_opener()
+  return (*found, "HEIF")
+
+
+@functools.cache
+def readable() -> frozenset[str]:
+  """Returns the suffixes, in lower case, of pictures that can be read here."""
+  there = {
+    _JPEG2000: "JPEG2000" in formats(),
+    _AVIF: "AVIF" in formats(),
+    _HEIF: "HEIF" in formats(),
+  }
+  kinds = [kind for kind, known in there.items() if known]
+  return frozenset(" ".join([_ALWAYS, *kinds]).split())
+
+
 def read_image(
-  source: _Pathlike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS
+  source: _Pathlike | bytes,
+  *,
+  name: str = "",
+  max_pixels: int = MAX_PIXELS,
+  decoding: decodings.Decoding = decodings.DEFAULT,
 ) -> Any:
   """Decodes one picture to mode `L` (greyscale) or `RGB`.
 
   The size in the header is compared with `max_pixels` before any pixel is
-  decoded. 16-bit greyscale is scaled to 8 bits, a palette is looked up, alpha
-  is dropped, and the camera's rotation tag is applied.
+  decoded. A palette is looked up, and the camera's rotation tag is applied.
 
   Args:
     source: A file's path, or its bytes.
     name: What to call it in errors; the path if empty.
-    max_pixels: Most width x height accepted. More, or anything else but a whole
-      picture, is a ValueError.
+    max_pixels: Most width x height accepted.
+    decoding: What becomes of pixels that are not 8-bit grey or RGB.
+
+  Raises:
+    ValueError: Anything but a whole picture, within the limit; a
+      `decoding.KindError` if it is whole, and of a kind that is not read.
   """
   from PIL import Image
 
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Odd metadata does no harm.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    return decode(source, name=name, max_pixels=max_pixels)
+    return decode(source, name=name, max_pixels=max_pixels, decoding=decoding)
 
 
 def decode(
@@ -55,15 +102,16 @@ def decode(
   name: str = "",
   max_pixels: int = MAX_PIXELS,
   least: int = 0,
+  decoding: decodings.Decoding = decodings.DEFAULT,
 ) -> Any:
   """As `read_image`, for threads: it leaves the warning filters alone.
 
   Args:
-    source, name, max_pixels: As of `read_image`.
+    source, name, max_pixels, decoding: As of `read_image`.
     least: A JPEG may be decoded at a half, a quarter or an eighth of its size,
       which is faster, where both sides keep so many pixels; 0 for full size.
   """
-  from PIL import Image, ImageOps
+  from PIL import Image, ImageOps, UnidentifiedImageError
 
   is_bytes = isinstance(source, bytes)
   name = name or ("image" if is_bytes else str(source))
@@ -71,23 +119,44 @@ def decode(
     raise ValueError(f"{name}: the image file is empty (0 bytes).")
   try:
     opened = io.BytesIO(source) if is_bytes else source
-    with Image.open(opened, formats=_FORMATS) as image:
+    with Image.open(opened, formats=formats()) as image:
       width, height = image.size
       if width * height > max_pixels:
         raise Image.DecompressionBombError(f"{width} x {height} pixels")
+      kind = decodings.look(image, decoding.pages)
       if least:
         image.draft(None, (least, least))
       image.load()
-      return _to_grey_or_rgb(ImageOps.exif_transpose(image))
+      image = ImageOps.exif_transpose(image)
+      return decodings.convert(image, kind, decoding)
   except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
     raise ValueError(
       f"{name}: refused as an image bomb ({e}); the limit is {max_pixels} "
       "pixels. Shrink the picture if it is a real one."
     ) from None
+  except decodings.KindError as error:
+    raise decodings.KindError(f"{name}: {error}", error.values) from None
+  except UnidentifiedImageError as error:
+    head = source if is_bytes else _head(source)
+    if why := decodings.reason(head):
+      raise decodings.KindError(f"{name}: {why}") from None
+    raise ValueError(
+      f"{name}: not a whole image ({error}). Replace or remove it."
+    ) from None
+  except PermissionError as error:
+    raise ValueError(
+      f"{name}: it cannot be read ({error.strerror}). Change its permissions or"
+      " remove it."
+    ) from None
   except Exception as error:  # Decoders raise nearly anything.
     raise ValueError(
       f"{name}: not a whole image ({error}). Replace or remove it."
     ) from None
+
+
+def _head(path: _Pathlike) -> bytes:
+  with open(path, "rb") as file:
+    return file.read(12)
 
 
 def to_array(
@@ -173,19 +242,3 @@ def fit(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     images = np.array(grey, np.uint8).reshape(*images.shape[:3], 1)
   images = resize(images, shape[:2])
   return np.repeat(images, 3, axis=3) if images.shape[3] < shape[2] else images
-
-
-def _to_grey_or_rgb(image: Any) -> Any:
-  """Converts any mode of PIL to `L` or `RGB`."""
-  from PIL import Image
-
-  if image.mode.startswith("I;16"):
-    values = np.asarray(image).astype(np.uint16) >> 8
-    return Image.fromarray(values.astype(np.uint8))
-  if image.mode in ("I", "F"):
-    raise ValueError(f"{image.mode} pixels have no fixed range; use 8 bits")
-  if image.mode in ("L", "LA", "La", "1"):
-    return image.convert("L")
-  if image.mode == "P" and "transparency" in image.info:
-    image = image.convert("RGBA")
-  return image.convert("RGB")

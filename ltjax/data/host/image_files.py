@@ -20,6 +20,7 @@ import numpy as np
 
 from ltjax import require
 from ltjax.data.files import array_records, images
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import decoded_cache, host_images, workers
 
 # A picture: a file, or a record in one.
@@ -37,6 +38,7 @@ class ImageFiles(host_images.HostImages):
     resize: `stretch` or `crop`, see `images.to_square`.
     cache: folder for the decoded squares; none if empty.
     processes: how many decode; 0 for threads.
+    decoding: what becomes of pixels that are not 8-bit grey or RGB.
 
   Raises:
     ValueError: if `resize` is unknown.
@@ -51,17 +53,18 @@ class ImageFiles(host_images.HostImages):
     resize: str = "crop",
     cache: str | pathlib.Path = "",
     processes: int = 0,
+    decoding: decodings.Decoding = decodings.DEFAULT,
   ):
     require.choice("data.resize", resize, images.RESIZES)
     if not isinstance(files, array_records.Records):
       files = list(files)
     self._files, self._size, self._resize = files, size, resize
-    self._processes = processes
+    self._processes, self._decoding = processes, decoding
     self.shape = (len(self._files), size, size, 3)
     self._cache = None
     if cache:
       self._cache = decoded_cache.DecodedCache(
-        cache, _key(self._files, size, resize), self.shape
+        cache, _key(self._files, size, resize, decoding), self.shape
       )
 
   def files(self) -> list[pathlib.Path] | None:
@@ -89,12 +92,17 @@ class ImageFiles(host_images.HostImages):
     files = [self._files[int(i)] for i in index]
     if self._processes:
       return workers.shared(self._processes).decode(
-        files, size=self._size, resize=self._resize
+        files,
+        size=self._size,
+        resize=self._resize,
+        decoding=self._decoding,
       )
     out = np.empty((len(files), *self.shape[1:]), np.uint8)
 
     def fill(place: int) -> None:
-      out[place] = square(files[place], self._size, self._resize)
+      out[place] = square(
+        files[place], self._size, self._resize, self._decoding
+      )
 
     # All of them, also after an error: none may write behind our back.
     waiting = [_threads().submit(fill, place) for place in range(len(files))]
@@ -104,13 +112,19 @@ class ImageFiles(host_images.HostImages):
     return out
 
 
-def square(file: File, size: int, resize: str) -> np.ndarray:
+def square(
+  file: File,
+  size: int,
+  resize: str,
+  decoding: decodings.Decoding = decodings.DEFAULT,
+) -> np.ndarray:
   """Decodes one picture: uint8 `[size, size, 3]`.
 
   Args:
     file: a file, or a record in one; a BrokenImageError names it.
     size: pixels of a side.
     resize: `stretch` or `crop`, see `images.to_square`.
+    decoding: what becomes of pixels that are not 8-bit grey or RGB.
   """
   name = str(file)
   try:
@@ -119,12 +133,13 @@ def square(file: File, size: int, resize: str) -> np.ndarray:
       source, name = file.picture()
     else:
       source = file
-    picture = images.decode(source, name=name, least=size)
+    picture = images.decode(source, name=name, least=size, decoding=decoding)
     return images.to_square(picture.convert("RGB"), size, resize)
   except (OSError, ValueError) as error:
     prefix = "" if name in str(error) else f"{name}: "
     raise host_images.BrokenImageError(
       f"{prefix}{error} The same command then goes on from what is saved."
+      " python -m ltjax.data.check lists all that are broken."
     ) from None
 
 
@@ -139,9 +154,12 @@ def _threads() -> futures.ThreadPoolExecutor:
   )
 
 
-def _key(files: Sequence[File], size: int, resize: str) -> str:
-  """Returns what tells these squares from all others: files and geometry."""
-  digest = hashlib.sha256(json.dumps([1, size, resize]).encode())
+def _key(
+  files: Sequence[File], size: int, resize: str, decoding: decodings.Decoding
+) -> str:
+  """Returns what tells these squares from all others: files, geometry
+  and decoding."""
+  digest = hashlib.sha256(json.dumps([2, size, resize, *decoding]).encode())
   if isinstance(files, array_records.Records):
     files = [pathlib.Path(shard) for shard in files.shards]
   for file in files:

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from ltjax import require
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images
 from ltjax.data.host import host_images, image_files, workers
 from ltjax.devices import sharding
@@ -31,6 +32,7 @@ def reader(
   resize: str,
   cache: str,
   processes: int = 0,
+  decoding: decodings.Decoding = decodings.DEFAULT,
 ) -> image_files.Reader | None:
   """Returns what reads picture files batch by batch, if a source needs it.
 
@@ -40,7 +42,7 @@ def reader(
   Args:
     names: the sources of the images.
     place: `device` or `host`.
-    image_size, resize, cache, processes: as of `ImageFiles`.
+    image_size, resize, cache, processes, decoding: as of `ImageFiles`.
 
   Raises:
     ValueError: for an unknown choice, pictures without a size, or processes
@@ -72,6 +74,7 @@ def reader(
     resize=resize,
     cache=cache,
     processes=processes,
+    decoding=decoding,
   )
 
 

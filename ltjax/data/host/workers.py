@@ -27,6 +27,7 @@ import weakref
 
 import numpy as np
 
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images
 
 MOST = 256
@@ -51,7 +52,12 @@ class Workers:
     weakref.finalize(self, _end, self._workers)
 
   def decode(
-    self, files: Sequence[Any], *, size: int, resize: str
+    self,
+    files: Sequence[Any],
+    *,
+    size: int,
+    resize: str,
+    decoding: decodings.Decoding = decodings.DEFAULT,
   ) -> np.ndarray:
     """Decodes pictures, all workers at once: uint8 `[N, size, size, 3]`.
 
@@ -59,7 +65,7 @@ class Workers:
     that were read when a worker was killed.
 
     Args:
-      files, size, resize: as of `image_files.square`.
+      files, size, resize, decoding: as of `image_files.square`.
     """
     shape = (len(files), size, size, 3)
     total = int(np.prod(shape))
@@ -68,7 +74,7 @@ class Workers:
     with self._lock:
       try:
         self._start(total)
-        self._share(files, size, resize)
+        self._share(files, size, resize, decoding)
       except host_images.BrokenImageError:
         raise
       except BaseException:  # Answers may be under way that nobody awaits.
@@ -100,7 +106,13 @@ class Workers:
         )
       self._workers[connections.Connection(ours.detach())] = process
 
-  def _share(self, files: Sequence[Any], size: int, resize: str) -> None:
+  def _share(
+    self,
+    files: Sequence[Any],
+    size: int,
+    resize: str,
+    decoding: decodings.Decoding,
+  ) -> None:
     """Gives every worker its next chunk until the batch is done."""
     step = max(1, min(_CHUNK, len(files) // (2 * self._count)))
     rest = iter(range(0, len(files), step))
@@ -112,7 +124,8 @@ class Workers:
           break
         worker = free.pop()
         busy[worker] = first
-        task = (files[first : first + step], size, resize, first, len(files))
+        some = files[first : first + step]
+        task = (some, size, resize, decoding, first, len(files))
         with contextlib.suppress(ConnectionError):  # `recv` will tell.
           worker.send(task)
       if not busy:
@@ -170,7 +183,7 @@ def work(connection: int, memory: int) -> None:
   orders, pixels = connections.Connection(connection), mmap.mmap(-1, 1)
   with contextlib.suppress(EOFError, ConnectionError):
     while True:
-      files, size, resize, first, count = orders.recv()
+      files, size, resize, decoding, first, count = orders.recv()
       total = count * size * size * 3
       if len(pixels) < total:
         pixels = mmap.mmap(memory, total)
@@ -179,7 +192,7 @@ def work(connection: int, memory: int) -> None:
       error = None
       try:
         for i, file in enumerate(files, first):
-          rows[i] = image_files.square(file, size, resize)
+          rows[i] = image_files.square(file, size, resize, decoding)
       except host_images.BrokenImageError as broken:
         error = str(broken)
       orders.send(error)

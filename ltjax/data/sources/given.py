@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ltjax.data.parts import arrays, group_by
-from ltjax.data.sources import contents
+from ltjax.data.parts import arrays, contents, group_by
 from ltjax.data.sources import unlabeled as pools
 
 # What labels may be: class numbers, or names.

@@ -26,12 +26,12 @@ import re
 import numpy as np
 
 from ltjax.data.download import catalogue
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images
 from ltjax.data.host import host_images, image_files
-from ltjax.data.parts import arrays, grouped
+from ltjax.data.parts import arrays, contents, grouped
 from ltjax.data.parts import group_by as grouping
 from ltjax.data.sources import (
-  contents,
   folders,
   lists,
   npz,
@@ -94,6 +94,7 @@ class Dataset:
     unlabeled_groups: int32 `[M]`, -1 for none, of the unlabeled images; None
       where they are not known. None of them is of a test image's group.
     understood: What was made of the files; empty where nothing had to be.
+    decoding: How pictures are decoded, those of a pool too.
   """
 
   name: str
@@ -112,6 +113,7 @@ class Dataset:
   groups: np.ndarray | None = None
   unlabeled_groups: np.ndarray | None = None
   understood: str = ""
+  decoding: decodings.Decoding = decodings.DEFAULT
 
   @property
   def num_classes(self) -> int:
@@ -136,6 +138,9 @@ def load(
   given: contents.Read | None = None,
   columns: Mapping[str, str] | None = None,
   group_by: str = "",
+  unlabeled: bool = True,
+  decoding: decodings.Decoding = decodings.DEFAULT,
+  broken: str = "error",
 ) -> Dataset:
   """Loads a labeled set; fetches a named one that is missing.
 
@@ -157,6 +162,10 @@ def load(
     columns: The names of a table's columns, see `tables`.
     group_by: What images have in common that stay on one side of every split: a
       table's column, or a pattern on the paths of pictures.
+    unlabeled: Whether unlabeled pictures of a folder are wanted.
+    decoding: What becomes of pixels of a folder that are not 8-bit grey or RGB;
+      `pictures` have their own.
+    broken: What becomes of broken pictures of a folder, see `folders`.
 
   Raises:
     FileNotFoundError: The set is missing and cannot be fetched.
@@ -183,16 +192,21 @@ def load(
   if given is not None:
     found = given
   elif kind in ("folder", "list", "csv", "arrayrecord") and pictures:
-    unread = _unread(kind, path, root, data_dir, columns, group_by)
+    unread = _unread(kind, path, root, data_dir, columns, group_by, unlabeled)
     found = contents.opened(unread, pictures)
   elif kind in ("list", "csv", "arrayrecord"):
     raise ValueError(
       f"{name}: set data.image_size, the pixels to bring the pictures to."
     )
   elif kind == "folder":
-    found = folders.read_classes(path, image_size=image_size)
-    if group_by:
-      found = _with_groups(found, path, group_by)
+    found = folders.read_classes(
+      path,
+      image_size=image_size,
+      unlabeled=unlabeled,
+      group_by=group_by,
+      decoding=decoding,
+      broken=broken,
+    )
   elif kind == "npz":
     found = npz.read(path)
   elif kind == "tfds":
@@ -240,6 +254,7 @@ def load(
     groups=found.groups,
     unlabeled_groups=found.unlabeled_groups,
     understood=found.understood,
+    decoding=found.decoding or decoding,
   )
 
 
@@ -297,24 +312,6 @@ def _hold_out(
   )
 
 
-def _with_groups(
-  found: contents.Read, path: str, pattern: str
-) -> contents.Read:
-  """Adds the groups of its files to a folder whose pictures are read."""
-  files = folders.find_classes(path)
-  grouped_files = grouping.by_path(files, pattern, path, f"folder:{path}")
-  pixels = found.unlabeled
-  if files.unlabeled:
-    kept = set(grouped_files.unlabeled or ())
-    pixels = pixels[[file in kept for file in files.unlabeled]]
-  return found._replace(
-    unlabeled=pixels if grouped_files.unlabeled else None,
-    groups=grouped_files.groups,
-    unlabeled_groups=grouped_files.unlabeled_groups,
-    understood=grouped_files.understood,
-  )
-
-
 def _check_two(
   name: str, labels: np.ndarray, class_names: tuple[str, ...]
 ) -> None:
@@ -335,18 +332,18 @@ def _unread(
   data_dir: str | None,
   columns: Mapping[str, str] | None,
   group_by: str,
+  unlabeled: bool,
 ) -> contents.Found:
   """Finds the pictures of a set, unread."""
+  if kind == "folder":
+    return folders.find_classes(path, unlabeled=unlabeled, group_by=group_by)
   if kind == "csv":
     return tables.read_set(path, root, columns=columns, group_by=group_by)
   if kind == "arrayrecord":
     return record_labels.read_set(path, data_dir)
-  base = path
-  if kind == "folder":
-    found = folders.find_classes(path)
-  else:
-    found, base = lists.read_set(path, root), lists.base(path, root)
+  found = lists.read_set(path, root)
   if group_by:
+    base = lists.base(path, root)
     found = grouping.by_path(found, group_by, base, f"{kind}:{path}")
   return found
 

@@ -26,8 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltjax.data.files import images
-from ltjax.data.parts import arrays
-from ltjax.data.sources import contents
+from ltjax.data.parts import arrays, contents
 
 _SHOWN = 10
 # A number that is no class: -1 is as good as none.

@@ -13,8 +13,7 @@ from __future__ import annotations
 import pathlib
 
 from ltjax.data.files import archives
-from ltjax.data.parts import arrays, group_by
-from ltjax.data.sources import contents
+from ltjax.data.parts import arrays, contents, group_by
 
 _KEYS: dict[str, tuple[str, ...]] = {
   "x": ("x", "images"),

@@ -8,8 +8,8 @@ import numpy as np
 
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.files import archives, pickles
-from ltjax.data.parts import arrays
-from ltjax.data.sources import contents, packed
+from ltjax.data.parts import arrays, contents
+from ltjax.data.sources import packed
 
 _DIGITS_TEST_PER_CLASS = 50
 

@@ -17,8 +17,7 @@ import numpy as np
 
 from ltjax.data.files import images
 from ltjax.data.host import host_images
-from ltjax.data.parts import arrays
-from ltjax.data.sources import contents
+from ltjax.data.parts import arrays, contents
 
 FORMAT = "ltjax-pack-1"
 RECORD = "pack.json"

@@ -27,8 +27,7 @@ import numpy as np
 
 from ltjax.data.download import prepare
 from ltjax.data.files import array_records
-from ltjax.data.parts import arrays
-from ltjax.data.sources import contents
+from ltjax.data.parts import arrays, contents
 
 NAME = "ltjax_labels.json"
 _FORMAT = "ltjax-labels-1"

@@ -16,8 +16,7 @@ import pathlib
 import numpy as np
 
 from ltjax.data.download import prepare
-from ltjax.data.parts import arrays
-from ltjax.data.sources import contents
+from ltjax.data.parts import arrays, contents
 
 
 def read(data_dir: str | None = None) -> contents.Read:

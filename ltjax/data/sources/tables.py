@@ -27,8 +27,9 @@ import numpy as np
 from ltjax import require
 from ltjax.data.files import images
 from ltjax.data.files import tables as files
+from ltjax.data.parts import contents
 from ltjax.data.parts import group_by as grouping
-from ltjax.data.sources import contents, lists
+from ltjax.data.sources import lists
 
 # Usual names, the likelier first.
 _PATHS = (

@@ -12,8 +12,7 @@ import numpy as np
 
 from ltjax.data.download import prepare
 from ltjax.data.files import images
-from ltjax.data.parts import arrays
-from ltjax.data.sources import contents
+from ltjax.data.parts import arrays, contents
 
 _TEST_SPLITS = ("test", "validation")  # The first that exists.
 

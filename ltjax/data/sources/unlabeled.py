@@ -26,11 +26,11 @@ import pathlib
 import numpy as np
 
 from ltjax.data.download import catalogue, prepare
-from ltjax.data.files import archives, images, pickles
+from ltjax.data.files import archives, images, pickles, tree
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images, image_files
-from ltjax.data.parts import arrays
+from ltjax.data.parts import arrays, contents
 from ltjax.data.sources import (
-  contents,
   folders,
   lists,
   record_labels,
@@ -52,10 +52,12 @@ class Pool:
     images: uint8 `[M, H, W, C]`; unread `HostImages` where `pictures` was given
       to `load_pool`.
     labels: int32 `[M]`, the selection truth; -1 where there is none.
+    understood: What was passed over in a folder; may be empty.
   """
 
   images: np.ndarray | host_images.HostImages
   labels: np.ndarray
+  understood: str = ""
 
 
 def load_pool(
@@ -69,6 +71,8 @@ def load_pool(
   given: Pool | None = None,
   columns: Mapping[str, str] | None = None,
   class_names: Sequence[str] = (),
+  decoding: decodings.Decoding = decodings.DEFAULT,
+  broken: str = "error",
 ) -> Pool:
   """Loads unlabeled images to go with a set.
 
@@ -84,6 +88,9 @@ def load_pool(
     given: A pool that is no source but arrays at hand, called `name`.
     columns: The names of a table's columns, see `tables`.
     class_names: Of the labeled set; a list or a table may name classes.
+    decoding: What becomes of pixels of a folder that are not 8-bit grey or RGB;
+      `pictures` have their own.
+    broken: What becomes of broken pictures of a folder, see `folders`.
 
   Raises:
     FileNotFoundError: No such file or folder.
@@ -98,6 +105,7 @@ def load_pool(
   if given is not None:
     pool = given
   elif kind in files and argument and pictures:
+    understood = ""
     if kind == "arrayrecord":
       found = record_labels.read_pool(argument, data_dir)
     elif kind == "csv":
@@ -108,11 +116,17 @@ def load_pool(
       found = lists.read(argument, root, class_names)
       lists.check_exist(found.files, argument)
     else:
-      paths = _find(pathlib.Path(argument).expanduser())
+      paths, understood = _find(pathlib.Path(argument).expanduser())
       found = contents.Listed(paths, np.full(len(paths), -1, np.int32))
-    pool = Pool(pictures(found.files), found.labels)
+    pool = Pool(pictures(found.files), found.labels, understood)
   else:
-    pool = read(name, picture_shape=image_shape, data_dir=data_dir)
+    pool = read(
+      name,
+      picture_shape=image_shape,
+      data_dir=data_dir,
+      decoding=decoding,
+      broken=broken,
+    )
   pixels = pool.images
   if resize and isinstance(pixels, np.ndarray):
     pixels = images.resize(pixels, image_shape[:2])
@@ -122,7 +136,7 @@ def load_pool(
       f"of the labeled set {tuple(image_shape)}; they must have one shape. Set "
       "data.image_size to resize both; the number of channels must agree."
     )
-  return Pool(pixels, pool.labels)
+  return dataclasses.replace(pool, images=pixels)
 
 
 def read(
@@ -130,11 +144,13 @@ def read(
   *,
   picture_shape: tuple[int, int, int],
   data_dir: str | None = None,
+  decoding: decodings.Decoding = decodings.DEFAULT,
+  broken: str = "error",
 ) -> Pool:
   """Reads unlabeled images, arrays in the shape they have.
 
   Args:
-    name, data_dir: As of `load_pool`.
+    name, data_dir, decoding, broken: As of `load_pool`.
     picture_shape: `[H, W, C]` to fit the pictures of a folder to.
 
   Raises:
@@ -153,7 +169,7 @@ def read(
     )
   path = pathlib.Path(argument).expanduser()
   if kind == "folder":
-    return _read_folder(path, picture_shape)
+    return _read_folder(path, picture_shape, decoding, broken)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file (pool {name!r}).")
   if kind == "mat":
@@ -182,24 +198,36 @@ def read(
   return Pool(pixels, labels)
 
 
-def _read_folder(path: pathlib.Path, shape: tuple[int, int, int]) -> Pool:
+def _read_folder(
+  path: pathlib.Path,
+  shape: tuple[int, int, int],
+  decoding: decodings.Decoding,
+  broken: str,
+) -> Pool:
   """Reads pictures at any depth, with the shape of the labeled set."""
-  files = _find(path)
+  files, understood = _find(path)
   height, width, channels = shape
-  pixels = np.empty((len(files), *shape), np.uint8)
-  for i, file in enumerate(files):
-    image = images.read_image(file).convert("RGB" if channels == 3 else "L")
-    pixels[i] = images.to_array(image, (height, width))
-  return Pool(pixels, np.full(len(files), -1, np.int32))
+  mode = "RGB" if channels == 3 else "L"
+  found = folders.read_files(
+    files,
+    lambda image: images.to_array(image.convert(mode), (height, width)),
+    decoding=decoding,
+    broken=broken,
+  )
+  return Pool(
+    found.pixels,
+    np.full(len(found.pixels), -1, np.int32),
+    "\n".join([understood, *found.told]),
+  )
 
 
-def _find(path: pathlib.Path) -> list[pathlib.Path]:
-  if not path.is_dir():
-    raise FileNotFoundError(f"{path}: no such folder.")
-  files = folders.list_pictures(path)
+def _find(path: pathlib.Path) -> tuple[list[pathlib.Path], str]:
+  """Returns pictures at any depth, and what is passed over."""
+  top, passed = tree.walk(path)
+  files, lines = top.all(), passed.lines(path)
   if not files:
     raise ValueError(
       f"{path}: no pictures. Suffixes that count: "
-      f"{', '.join(sorted(images.SUFFIXES))}."
+      f"{', '.join(sorted(images.readable()))}."
     )
-  return files
+  return files, "\n".join([f"{path}: {len(files):,} pictures", *lines])

@@ -120,7 +120,12 @@ def load(
     )
   kind, colon, _ = name.partition(":")
   if name == "svhn_extra" or kind in ("npz", "folder", "pickle", "mat"):
-    found = pools.read(name, picture_shape=data.image_shape, data_dir=data_dir)
+    found = pools.read(
+      name,
+      picture_shape=data.image_shape,
+      data_dir=data_dir,
+      decoding=data.decoding,
+    )
     pixels, labels = found.images, found.labels
   else:
     try:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images
 from ltjax.data.host import decoded_cache, host_images, image_files
 
@@ -167,6 +168,9 @@ def test_other_pictures_and_sizes_have_their_own_file(files, tmp_path):
   os.utime(files[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
   image_files.ImageFiles(files, size=16, cache=cache)
   assert len(names()) == 10
+  black = decodings.Decoding(background="black")
+  image_files.ImageFiles(files, size=16, cache=cache, decoding=black)
+  assert len(names()) == 12
 
 
 def rows(number, value):

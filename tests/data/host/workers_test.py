@@ -11,6 +11,7 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pictures
+from PIL import Image
 import pytest
 import runs
 import toys
@@ -18,6 +19,7 @@ import toys
 from ltjax import config as configs
 from ltjax import dry_run, models, train
 from ltjax.data import records
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images, image_files, workers
 from ltjax.methods import build
 from ltjax.report import page
@@ -62,6 +64,17 @@ def test_the_same_bytes_as_threads_give(resize, files, two):
   for index in (range(50), [3], [], [7, 7, 0] * 30, range(49, 0, -5)):
     index = np.array(index, int)
     np.testing.assert_array_equal(found.read(index), wanted.read(index))
+
+
+def test_workers_are_told_how_to_decode(tmp_path, two):
+  values = np.array([[0, 100, 200]], np.uint16)
+  Image.fromarray(values).save(tmp_path / "a.png")
+  file = [tmp_path / "a.png"]
+  with pytest.raises(host_images.BrokenImageError, match="0 ... 200. data.pix"):
+    two.decode(file, size=1, resize="crop")
+  decoding = decodings.Decoding(0, 200)
+  found = two.decode(file, size=1, resize="crop", decoding=decoding)
+  assert found.ravel().tolist() == [128] * 3
 
 
 def test_sizes_may_change_and_rows_stay(files, two):

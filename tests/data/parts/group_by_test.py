@@ -5,8 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from ltjax.data.parts import group_by
-from ltjax.data.sources import contents
+from ltjax.data.parts import contents, group_by
 
 BASE = pathlib.Path("/sets/patient_0")  # the folder itself is not searched
 

@@ -9,8 +9,8 @@ import pytest
 
 from ltjax.data.download import catalogue, prepare
 from ltjax.data.host import host_images, image_files
-from ltjax.data.parts import arrays
-from ltjax.data.sources import contents, labeled, official
+from ltjax.data.parts import arrays, contents
+from ltjax.data.sources import labeled, official
 
 
 def _npz(tmp_path, **extra) -> str:

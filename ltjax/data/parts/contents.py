@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from ltjax.data.files import decoding as decodings
 from ltjax.data.host import host_images
 
 Images = np.ndarray | host_images.HostImages
@@ -46,6 +47,7 @@ class Content(NamedTuple, Generic[_Kind]):
     unlabeled_groups: the same of each unlabeled image, -1 for none; None where
       they are not known.
     understood: what was made of the files, to be read before training.
+    decoding: how pictures were decoded, where a range was found in them.
   """
 
   train: _Kind
@@ -56,6 +58,7 @@ class Content(NamedTuple, Generic[_Kind]):
   groups: np.ndarray | None = None
   unlabeled_groups: np.ndarray | None = None
   understood: str = ""
+  decoding: decodings.Decoding | None = None
 
 
 Read = Content[Part]
@@ -82,4 +85,5 @@ def opened(found: Found, read: Callable[[Any], Images]) -> Read:
     groups=found.groups,
     unlabeled_groups=found.unlabeled_groups,
     understood=found.understood,
+    decoding=found.decoding,
   )
