@@ -3,6 +3,9 @@
 The data is loaded and split anew as `config.json` says, and must be what the
 run saw; the model is the saved one. On the machine of the run every number is
 the one in its summary, and where a number differs, that is told.
+
+    --against=OTHER             compares it with another run, image by image
+    --data=folder:PATH          tests it on labeled pictures of one's own
 """
 
 from __future__ import annotations
@@ -12,18 +15,54 @@ from collections.abc import Sequence
 import json
 from pathlib import Path
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from ltjax import predict
 from ltjax.data import task as tasks
+from ltjax.data.splits import record
 from ltjax.devices import compilation
+from ltjax.evaluation import metrics
 from ltjax.methods import build, frozen
-from ltjax.runs import finished
+from ltjax.report import page as report
+from ltjax.runs import finished, labeled_files
 from ltjax.runs import trained as trained_lib
+from ltjax.trust import intervals
 
 _BAR = 20
+_COMPARED = 1000  # images whose pixels are looked at
+
+
+class Known(NamedTuple):
+  """What a table of results needs to know of a run.
+
+  Attributes:
+    class_names: one name a class.
+    groups: class ids of the groups.
+    split: the run's split, which has the labeled images of each class.
+  """
+
+  class_names: tuple[str, ...]
+  groups: dict[str, tuple[int, ...]]
+  split: record.Split
+
+
+class Predictions(NamedTuple):
+  """What a run predicts, and what is true.
+
+  Attributes:
+    probabilities: `[T, C]`.
+    labels: `[T]` integers.
+    known: the run's classes and groups.
+    images: the images, to tell whether two runs have the same.
+  """
+
+  probabilities: np.ndarray
+  labels: np.ndarray
+  known: Known
+  images: Any
 
 
 def evaluate(
@@ -90,7 +129,144 @@ def differences(
   return [k for k in row if k in recorded and row[k] != recorded[k]]
 
 
-def table(row: dict[str, Any], task: tasks.Task) -> str:
+def predictions(
+  workdir: str | Path,
+  *,
+  data: str = "",
+  split: str = "test",
+  head: str = "balanced",
+  data_dir: str | None = None,
+) -> Predictions:
+  """Returns what a finished run says of each image.
+
+  Args:
+    workdir, split, head, data_dir: as of `evaluate`.
+    data: labeled pictures in place of the run's own, see `labeled_files`.
+
+  Raises:
+    FileNotFoundError, ValueError: as `evaluate`, and if a picture cannot be
+      read.
+  """
+  if not data:
+    run = finished.reopen(workdir, data_dir)
+    found, labels = run.probabilities(split, head=head)
+    task = run.task
+    known = Known(task.class_names, task.groups, task.split)
+    return Predictions(found, labels, known, getattr(task, f"{split}_images"))
+  trained = trained_lib.load(workdir)
+  groups = report.read_summary(Path(workdir))["groups"]
+  known = Known(
+    trained.classes,
+    {name: tuple(ids) for name, ids in groups.items()},
+    record.Split.load(Path(workdir) / "split.json"),
+  )
+  files, labels = labeled_files.find(data, trained.classes)
+  run_batch = trained.predictor(head)
+  size = min(predict.BATCH_SIZE, len(files))
+  found = np.empty((len(files), len(trained.classes)), np.float32)
+  batch = np.zeros((size, *trained.picture_shape), np.uint8)
+  for first in range(0, len(files), size):
+    chunk = files[first : first + size]
+    for i, path in enumerate(chunk):
+      try:
+        batch[i] = predict.read(path, trained.picture_shape, trained.resize)
+      except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    found[first : first + size] = run_batch(batch)[: len(chunk)]
+  return Predictions(found, labels, known, files)
+
+
+def on_data(
+  workdir: str | Path, data: str, *, head: str = "balanced"
+) -> tuple[dict[str, Any], Known]:
+  """Computes all metrics on labeled pictures that are not the run's own.
+
+  Args:
+    workdir: the run's folder.
+    data: `folder:PATH` or `csv:FILE`; classes are matched by name.
+    head: `balanced` for g, `random` for g'.
+
+  Returns:
+    The metrics, and the run's classes and groups, which they are of.
+
+  Raises:
+    FileNotFoundError, ValueError: as `predictions`.
+  """
+  found = predictions(workdir, data=data, head=head)
+  row = metrics.classification(
+    found.probabilities, found.labels, groups=found.known.groups
+  )
+  summary = report.read_summary(Path(workdir))
+  model = summary["result"]["last"]["model"]
+  return {"model": model, "head": head, "split": data, **row}, found.known
+
+
+def compare(first: Predictions, second: Predictions) -> dict[str, Any]:
+  """Compares two runs on the same images.
+
+  Args:
+    first, second: as `predictions` gives them.
+
+  Returns:
+    JSON values: `both`, `only_first`, `only_second` and `neither`, images by
+    who is right; `p_value` of McNemar's exact test; `difference`, of second
+    minus first, by metric `[value, low, high]`, see `intervals.of_difference`.
+
+  Raises:
+    ValueError: if the classes or the images are not the same.
+  """
+  if first.known.class_names != second.known.class_names:
+    raise ValueError(
+      "The runs have other classes, or another order of them; runs can be"
+      " compared that know the same."
+    )
+  if not np.array_equal(first.labels, second.labels) or not _same(
+    first.images, second.images
+  ):
+    raise ValueError(
+      "The runs have other images to test on; runs can be compared that were"
+      " tested on the same. Name labeled pictures for both by --data."
+    )
+  a, b = (x.probabilities.argmax(1) for x in (first, second))
+  counts = intervals.disagreement(a, b, first.labels)
+  difference = intervals.of_difference(
+    a,
+    b,
+    first.labels,
+    num_classes=len(first.known.class_names),
+    groups=first.known.groups,
+  )
+  return {
+    **counts._asdict(),
+    "difference": {name: list(x) for name, x in difference.items()},
+  }
+
+
+def comparison(row: dict[str, Any], first: str, second: str) -> str:
+  """Draws what `compare` found.
+
+  Args:
+    row: the comparison.
+    first, second: names of the runs.
+  """
+  lines = [
+    f"A: {first}",
+    f"B: {second}",
+    f"both right {row['both']:,}, only A {row['only_first']:,}, only B"
+    f" {row['only_second']:,}, neither {row['neither']:,}",
+    f"McNemar's exact test: p = {row['p_value']:.3g}",
+    "B minus A, in points, with its 95 % interval:",
+  ]
+  for name, (value, low, high) in row["difference"].items():
+    if value is not None:
+      lines.append(
+        f"  {name.replace('_', ' '):<18} {100 * value:+6.1f}"
+        f"  [{100 * low:+.1f}, {100 * high:+.1f}]"
+      )
+  return "\n".join(lines)
+
+
+def table(row: dict[str, Any], task: tasks.Task | Known) -> str:
   """Draws metrics: a line a class, by groups, then the groups and the whole.
 
   Args:
@@ -145,7 +321,33 @@ def table(row: dict[str, Any], task: tasks.Task) -> str:
     f" {_percent(row['balanced_accuracy'])} %, geometric mean"
     f" {_percent(row['geometric_mean'])} %, ECE {row['ece']:.4f}",
   ]
+  sure = intervals.of_accuracy(row["confusion"], groups=task.groups)
+  shown = [
+    f"{name.replace('_', ' ').removeprefix('accuracy/')}"
+    f" {_percent(x.low)} to {_percent(x.high)} %"
+    for name, x in sure.items()
+    if x.value is not None
+  ]
+  lines.append(f"95 % intervals: {', '.join(shown)}")
   return "\n".join(lines)
+
+
+def _same(first: Any, second: Any) -> bool:
+  """Whether images are the same, as far as can be told.
+
+  Runs that see pictures in other sizes have other pixels of them.
+  """
+  if isinstance(first, list):
+    return first == second
+  if first.shape != second.shape:
+    return len(first) == len(second)
+  index = np.arange(min(len(first), _COMPARED))
+  index = index * len(first) // max(len(index), 1)
+  a, b = (
+    x.read(index) if hasattr(x, "read") else np.asarray(x[index])
+    for x in (first, second)
+  )
+  return np.array_equal(a, b)
 
 
 def _percent(fraction: float | None) -> str:
@@ -169,6 +371,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "--data_dir", help="data sets; else LTJAX_DATA, else a cache folder"
   )
+  parser.add_argument(
+    "--against",
+    metavar="DIR",
+    help="another run, to compare on the same images",
+  )
+  parser.add_argument(
+    "--data",
+    default="",
+    help="folder:PATH or csv:FILE, labeled pictures that are not the run's own",
+  )
   parser.add_argument("--split", choices=("test", "validation"), default="test")
   parser.add_argument(
     "--head",
@@ -181,13 +393,43 @@ def main(argv: Sequence[str] | None = None) -> int:
   options = parser.parse_args(argv)
   compilation.enable(options.compilation_cache)
   try:
-    row, recorded, task = evaluate(
-      options.workdir,
-      split=options.split,
-      head=options.head,
-      data_dir=options.data_dir,
-    )
-    print(json.dumps(row) if options.format == "json" else table(row, task))
+    if options.data and options.split != "test":
+      raise ValueError(
+        "--split chooses among the run's own images, and --data names others:"
+        " give one of the two."
+      )
+    if options.against:
+      first, second = (
+        predictions(
+          folder,
+          data=options.data,
+          split=options.split,
+          head=options.head,
+          data_dir=options.data_dir,
+        )
+        for folder in (options.workdir, options.against)
+      )
+      found = compare(first, second)
+      names = options.workdir, options.against
+      as_json = options.format == "json"
+      print(json.dumps(found) if as_json else comparison(found, *names))
+      return 0
+    if options.data:
+      row, task = on_data(options.workdir, options.data, head=options.head)
+      recorded = None
+    else:
+      row, recorded, task = evaluate(
+        options.workdir,
+        split=options.split,
+        head=options.head,
+        data_dir=options.data_dir,
+      )
+    if options.format == "json":
+      sure = intervals.of_accuracy(row["confusion"], groups=task.groups)
+      found = {name: [x.low, x.high] for name, x in sure.items()}
+      print(json.dumps(row | {"intervals": found}))
+    else:
+      print(table(row, task))
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
