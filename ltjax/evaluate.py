@@ -6,6 +6,8 @@ the one in its summary, and where a number differs, that is told.
 
     --against=OTHER             compares it with another run, image by image
     --data=folder:PATH          tests it on labeled pictures of one's own
+    --calibrate=bias            fits its probabilities to validation images, and
+                                keeps the fit in the run's folder
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ from ltjax.data.splits import record
 from ltjax.devices import compilation
 from ltjax.evaluation import metrics
 from ltjax.methods import build, frozen
+from ltjax.plots import reliability
 from ltjax.report import page as report
 from ltjax.runs import finished, labeled_files
 from ltjax.runs import trained as trained_lib
-from ltjax.trust import intervals
+from ltjax.trust import calibration, intervals
 
 _BAR = 20
 _COMPARED = 1000  # images whose pixels are looked at
@@ -266,6 +269,98 @@ def comparison(row: dict[str, Any], first: str, second: str) -> str:
   return "\n".join(lines)
 
 
+def calibrate(
+  workdir: str | Path,
+  kind: str,
+  *,
+  head: str = "balanced",
+  data_dir: str | None = None,
+) -> dict[str, Any]:
+  """Calibrates a finished run on its validation images, and keeps it.
+
+  Writes `calibration.json` and `plots/reliability.png` into the run's folder.
+
+  Args:
+    workdir: the run's folder.
+    kind: one of `calibration.KINDS`.
+    head: `balanced` for g, `random` for g'.
+    data_dir: where data sets live; None for the default.
+
+  Returns:
+    JSON values: `kind`, `temperature`, `bias`, `images` that it was fitted on;
+    for `validation` (by images that were not fitted on) and `test`, pairs of
+    before and after of `ece`, `nll` in nats and `balanced_accuracy`.
+
+  Raises:
+    FileNotFoundError, ValueError: as `evaluate`, and if there are no validation
+      images, or too few.
+  """
+  run = finished.reopen(workdir, data_dir)
+  given, labels = run.probabilities("validation", head=head)
+  settings: dict[str, Any] = {"kind": kind}
+  if kind == "prior":
+    counts = np.asarray(run.task.split.labeled_counts, np.float64)
+    settings["prior"] = counts / counts.sum()
+  fitted = calibration.fit(given, labels, **settings)
+  folds = min(5, len(labels))
+  crossed = calibration.cross_fitted(given, labels, folds=folds, **settings)
+  test, truth = run.probabilities("test", head=head)
+  after = fitted.apply(test)
+  calibration.save(workdir, head, fitted)
+  reliability.diagram(
+    {
+      "before": calibration.reliability(test, truth),
+      f"calibrated ({kind})": calibration.reliability(after, truth),
+    },
+    Path(workdir) / "plots" / "reliability.png",
+    about=f"{len(truth):,} test images",
+  )
+  found: dict[str, Any] = {
+    "kind": kind,
+    "head": head,
+    "temperature": fitted.temperature,
+    "bias": list(fitted.bias),
+    "images": len(labels),
+  }
+  for part, pair, true in (
+    ("validation", (given, crossed), labels),
+    ("test", (test, after), truth),
+  ):
+    rows = [metrics.classification(p, true, groups={}) for p in pair]
+    found[part] = {
+      "ece": [row["ece"] for row in rows],
+      "nll": [calibration.negative_log_likelihood(p, true) for p in pair],
+      "balanced_accuracy": [row["balanced_accuracy"] for row in rows],
+    }
+  return found
+
+
+def calibrated(row: dict[str, Any], classes: tuple[str, ...]) -> str:
+  """Draws what `calibrate` found.
+
+  Args:
+    row: as it gives it.
+    classes: one name a class.
+  """
+  lines = [
+    f"{row['kind']}, {row['head']} head, fitted on {row['images']:,} validation"
+    f" images: temperature {row['temperature']:.3f}"
+  ]
+  if any(row["bias"]):
+    pairs = zip(classes, row["bias"])
+    lines.append("bias: " + ", ".join(f"{n} {b:+.2f}" for n, b in pairs))
+  for part, what in (
+    ("validation", "validation images, each by a fit without it"),
+    ("test", "test images"),
+  ):
+    (a, b), (c, d), (e, f) = row[part].values()
+    lines.append(
+      f"{what}: ECE {a:.4f} -> {b:.4f}, NLL {c:.4f} -> {d:.4f}, balanced"
+      f" accuracy {_percent(e)} -> {_percent(f)} %"
+    )
+  return "\n".join(lines)
+
+
 def table(row: dict[str, Any], task: tasks.Task | Known) -> str:
   """Draws metrics: a line a class, by groups, then the groups and the whole.
 
@@ -388,6 +483,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     default="balanced",
     help="balanced: g, the class-balanced one (default); random: g'",
   )
+  parser.add_argument(
+    "--calibrate",
+    choices=calibration.KINDS,
+    help="fit probabilities to the validation images, for predict --calibrated",
+  )
   parser.add_argument("--format", choices=("table", "json"), default="table")
   compilation.add_flag(parser)
   options = parser.parse_args(argv)
@@ -398,6 +498,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--split chooses among the run's own images, and --data names others:"
         " give one of the two."
       )
+    if options.calibrate:
+      if options.data or options.against:
+        raise ValueError(
+          "--calibrate is for a run and its own validation images; leave out"
+          " --data and --against."
+        )
+      found = calibrate(
+        options.workdir,
+        options.calibrate,
+        head=options.head,
+        data_dir=options.data_dir,
+      )
+      classes = trained_lib.load(options.workdir).classes
+      as_json = options.format == "json"
+      print(json.dumps(found) if as_json else calibrated(found, classes))
+      return 0
     if options.against:
       first, second = (
         predictions(

@@ -8,7 +8,7 @@ the others are classified all the same, and the exit code says 1.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import json
 from pathlib import Path
 import sys
@@ -20,6 +20,7 @@ from ltjax.data.files import images as pictures
 from ltjax.data.sources import folders
 from ltjax.devices import compilation
 from ltjax.runs import trained as trained_lib
+from ltjax.trust import calibration
 
 BATCH_SIZE = 64
 _MODES = {1: "L", 3: "RGB"}
@@ -86,6 +87,8 @@ def predict(
   head: str = "balanced",
   top: int = 1,
   batch_size: int = BATCH_SIZE,
+  change: Callable[[np.ndarray], np.ndarray] | None = None,
+  told: Mapping[str, Any] | None = None,
 ) -> Iterator[Record]:
   """Classifies pictures, a batch at a time.
 
@@ -95,6 +98,9 @@ def predict(
     head: `balanced` for g, `random` for g'.
     top: how many of the most probable classes to tell.
     batch_size: pictures in memory at a time.
+    change: from the network's probabilities, `[B, C]`, to those to tell, such
+      as a calibration; None to leave them.
+    told: what to write into each record of it.
 
   Yields:
     In the order of `files`: `image`, and `class`, `label`, `probability` of the
@@ -122,6 +128,8 @@ def predict(
       except (OSError, ValueError) as error:
         errors[i] = str(error)
     probabilities = run(batch)
+    if change is not None:
+      probabilities = change(probabilities)
     for i, path in enumerate(chunk):
       if i in errors:
         yield {"image": str(path), "error": errors[i]}
@@ -129,7 +137,7 @@ def predict(
       order = np.argsort(-probabilities[i], kind="stable")[:top]
       best = [_named(trained, label, probabilities[i]) for label in order]
       more = {"top": best} if top > 1 else {}
-      yield {"image": str(path), **best[0], **more}
+      yield {"image": str(path), **best[0], **more, **(told or {})}
 
 
 def _named(
@@ -205,6 +213,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="balanced: g, the class-balanced one (default); random: g'",
   )
   parser.add_argument(
+    "--calibrated",
+    action="store_true",
+    help="with the calibration of `ltjax.evaluate --calibrate`",
+  )
+  parser.add_argument(
     "--top", type=int, default=1, help="classes a picture, most probable first"
   )
   parser.add_argument("--format", choices=("table", "jsonl"), default="table")
@@ -219,7 +232,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     files = find(options.images)
     trained = trained_lib.load(options.workdir)
-    records = predict(trained, files, head=options.head, top=options.top)
+    change, told = None, {}
+    if options.calibrated:
+      fitted = calibration.load(options.workdir, options.head)
+      change, told = fitted.apply, {"calibrated": fitted.kind}
+    records = predict(
+      trained,
+      files,
+      head=options.head,
+      top=options.top,
+      change=change,
+      told=told,
+    )
     layout = Table(files, trained.classes, options.top)
     for number, record in enumerate(records):
       if table and number == 0:

@@ -12,6 +12,7 @@ from ltjax import evaluate
 from ltjax.data.sources import labeled
 from ltjax.data.splits import record
 from ltjax.runs import trained
+from ltjax.trust import calibration
 
 
 @pytest.fixture(autouse=True)
@@ -343,3 +344,42 @@ def test_runs_with_other_images_or_classes_are_not_compared():
   known = found.known._replace(class_names=tuple("abcdefghij"))
   with pytest.raises(ValueError, match="other classes"):
     evaluate.compare(found, found._replace(known=known))
+
+
+@pytest.mark.parametrize("kind", calibration.KINDS)
+def test_calibration_is_kept_and_told(kind, run, capsys):
+  argv = [f"--workdir={run}", f"--calibrate={kind}"]
+  assert evaluate.main(argv) == 0
+  out = capsys.readouterr().out
+  assert out.startswith(f"{kind}, balanced head, fitted on 20 validation")
+  assert "test images: ECE" in out
+  assert ("bias: 0 " in out) == (kind != "temperature")
+  found = calibration.load(run, "balanced")
+  assert found.kind == kind and found.shares == (0.1,) * 10
+  assert f"temperature {found.temperature:.3f}" in out
+  assert (run / "plots" / "reliability.png").exists()
+  given, labels = evaluate.predictions(run, split="validation")[:2]
+  after = calibration.negative_log_likelihood(found.apply(given), labels)
+  assert after < calibration.negative_log_likelihood(given, labels)
+  with pytest.raises(ValueError, match="random head of .* is not calibrated"):
+    calibration.load(run, "random")
+  # Evaluation is that of the network as it was.
+  row, last, _ = evaluate.evaluate(run)
+  assert row == last
+
+
+def test_nothing_to_calibrate_on_tells_the_way_out(run, monkeypatch, capsys):
+  build = evaluate.build.build_task
+
+  def without(config, mesh, data_dir):
+    task = build(config, mesh, data_dir)
+    object.__setattr__(task, "validation_labels", task.test_labels[:0])
+    return task
+
+  monkeypatch.setattr(evaluate.build, "build_task", without)
+  argv = [f"--workdir={run}", "--calibrate=bias"]
+  assert evaluate.main(argv) == 1
+  err = capsys.readouterr().err
+  assert "--config.data.validation.per_class above 0" in err
+  assert evaluate.main([*argv, "--data=folder:x"]) == 1
+  assert "leave out --data and --against" in capsys.readouterr().err

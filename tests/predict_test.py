@@ -11,6 +11,7 @@ import pytest
 from ltjax import predict
 from ltjax.data.sources import labeled
 from ltjax.runs import trained
+from ltjax.trust import calibration
 
 
 def write(path, pixels, mode=None):
@@ -269,3 +270,43 @@ def test_command_line(folder):
   assert [r["image"] for r in records] == [r["image"] for r in wanted]
   for a, b in zip(records, wanted, strict=True):
     assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
+
+
+@pytest.fixture
+def calibrated(tmp_path_factory):
+  """A copy of the run with a calibration that says what it does."""
+  run = finished.copy(tmp_path_factory.mktemp("calibrated"))
+  bias = (20.0, *[0.0] * 9)
+  made = calibration.Calibration("bias", 2.0, bias, (0.1,) * 10)
+  calibration.save(run, "balanced", made)
+  return run
+
+
+def records_of(workdir, capsys, *argv):
+  capsys.readouterr()
+  code = predict.main(
+    [f"--workdir={workdir}", "--format=jsonl", *map(str, argv)]
+  )
+  out, err = capsys.readouterr()
+  assert code == 0, err
+  return [json.loads(line) for line in out.splitlines()]
+
+
+def test_calibrated_probabilities_are_told_as_such(folder, calibrated, capsys):
+  plain = records_of(calibrated, capsys, "--top=10", folder)
+  found = records_of(calibrated, capsys, "--top=10", "--calibrated", folder)
+  fitted = calibration.load(calibrated, "balanced")
+  for before, after in zip(plain, found, strict=True):
+    assert "calibrated" not in before and after["calibrated"] == "bias"
+    assert after["class"] == "0"
+    given, wanted = np.zeros((1, 10)), np.zeros(10)
+    for top in before["top"]:
+      given[0, top["label"]] = top["probability"]
+    for top in after["top"]:
+      wanted[top["label"]] = top["probability"]
+    np.testing.assert_allclose(fitted.apply(given)[0], wanted, atol=1e-4)
+
+
+def test_without_calibration(folder, capsys):
+  code, _, err = run(capsys, "--calibrated", folder)
+  assert code == 1 and "--head=balanced --calibrate=bias" in err
