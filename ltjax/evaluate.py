@@ -8,6 +8,7 @@ the one in its summary, and where a number differs, that is told.
     --data=folder:PATH          tests it on labeled pictures of one's own
     --calibrate=bias            fits its probabilities to validation images, and
                                 keeps the fit in the run's folder
+    --pool                      estimates the classes of its unlabeled images
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ltjax.plots import reliability
 from ltjax.report import page as report
 from ltjax.runs import finished, labeled_files
 from ltjax.runs import trained as trained_lib
-from ltjax.trust import calibration, intervals
+from ltjax.trust import calibration, intervals, prior
 
 _BAR = 20
 _COMPARED = 1000  # images whose pixels are looked at
@@ -361,6 +362,98 @@ def calibrated(row: dict[str, Any], classes: tuple[str, ...]) -> str:
   return "\n".join(lines)
 
 
+def pool(
+  workdir: str | Path, *, head: str = "balanced", data_dir: str | None = None
+) -> tuple[dict[str, Any], Known]:
+  """Estimates the shares of the classes in a run's unlabeled images.
+
+  Args:
+    workdir: the folder of a run that is calibrated by `bias` or `prior`.
+    head: `balanced` for g, `random` for g'.
+    data_dir: where data sets live; None for the default.
+
+  Returns:
+    JSON values: `labeled`, the shares among labeled images; `em` and `bbse`,
+    pairs of estimated shares and their standard errors, `bbse` None where a
+    class has no validation image; `truth`, the shares where all are known, else
+    None; `shift`, the test that the pool has the labeled shares; `expected`,
+    see `prior.expected_accuracy`. And the run's classes and groups.
+
+  Raises:
+    FileNotFoundError, ValueError: as `evaluate`, and if the run is not
+      calibrated, or has no unlabeled or validation images.
+  """
+  run = finished.reopen(workdir, data_dir)
+  fitted = calibration.load(workdir, head)
+  if fitted.kind == "temperature":
+    raise ValueError(
+      "The calibration is a temperature alone, which leaves open which shares"
+      " of the classes the probabilities belong to; use --calibrate=bias."
+    )
+  found, truth = run.probabilities("unlabeled", head=head)
+  known, labels = run.probabilities("validation", head=head)
+  given = fitted.apply(found)
+  counts = np.asarray(run.task.split.labeled_counts, np.float64)
+  labeled, start = counts / counts.sum(), np.asarray(fitted.shares)
+  em = prior.with_errors(prior.em, given, source=start)
+  bbse = None
+  if len(np.unique(labels)) == len(counts):
+    bbse = prior.with_errors(prior.bbse, found, validation=known, labels=labels)
+  true = None
+  if np.all(truth >= 0):
+    true = (np.bincount(truth, minlength=len(counts)) / len(truth)).tolist()
+  for_pool = prior.correct(given, source=start, target=em.shares)
+  row = {
+    "images": len(found),
+    "labeled": labeled.tolist(),
+    "em": [x.tolist() for x in em],
+    "bbse": bbse and [x.tolist() for x in bbse],
+    "truth": true,
+    "shift": prior.shifted(given, source=start, shares=labeled)._asdict(),
+    "expected": prior.expected_accuracy(for_pool, groups=run.task.groups),
+  }
+  task = run.task
+  return row, Known(task.class_names, task.groups, task.split)
+
+
+def pool_table(row: dict[str, Any], known: Known) -> str:
+  """Draws what `pool` found: a line a class, the test, and the labels.
+
+  Args:
+    row, known: as it gives them.
+  """
+  wide = max(map(len, [*known.class_names, "class"]))
+  none = [[None] * len(known.class_names)] * 2
+  lines = [
+    f"Shares of the classes in {row['images']:,} unlabeled images, in %",
+    f"{'class':<{wide}} {'labeled':>8} {'EM':>14} {'BBSE':>14} {'truth':>7}",
+  ]
+
+  def pair(value: float | None, error: float | None) -> str:
+    if value is None or error is None:
+      return "–"
+    return f"{100 * value:.1f} ± {100 * error:.1f}"
+
+  columns = (*row["em"], *(row["bbse"] or none), row["truth"] or none[0])
+  for name, share, a, b, c, d, true in zip(
+    known.class_names, row["labeled"], *columns
+  ):
+    lines.append(
+      f"{name:<{wide}} {_percent(share):>8} {pair(a, b):>14} {pair(c, d):>14}"
+      f" {_percent(true):>7}"
+    )
+  shift = row["shift"]
+  lines.append(
+    f"Shares as of the labeled images: p = {shift['p_value']:.3g} (likelihood"
+    f" ratio {shift['statistic']:.1f}, {shift['degrees']} degrees of freedom)"
+  )
+  told = [
+    f"{name} {_percent(value)} %" for name, value in row["expected"].items()
+  ]
+  lines.append(f"Pseudo labels for these shares, expected: {', '.join(told)}")
+  return "\n".join(lines)
+
+
 def table(row: dict[str, Any], task: tasks.Task | Known) -> str:
   """Draws metrics: a line a class, by groups, then the groups and the whole.
 
@@ -488,6 +581,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     choices=calibration.KINDS,
     help="fit probabilities to the validation images, for predict --calibrated",
   )
+  parser.add_argument(
+    "--pool",
+    action="store_true",
+    help="estimate the shares of the classes among the unlabeled images",
+  )
   parser.add_argument("--format", choices=("table", "json"), default="table")
   compilation.add_flag(parser)
   options = parser.parse_args(argv)
@@ -513,6 +611,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       classes = trained_lib.load(options.workdir).classes
       as_json = options.format == "json"
       print(json.dumps(found) if as_json else calibrated(found, classes))
+      return 0
+    if options.pool:
+      found, known = pool(
+        options.workdir, head=options.head, data_dir=options.data_dir
+      )
+      as_json = options.format == "json"
+      print(json.dumps(found) if as_json else pool_table(found, known))
       return 0
     if options.against:
       first, second = (

@@ -18,9 +18,10 @@ import numpy as np
 
 from ltjax.data.files import images as pictures
 from ltjax.data.sources import folders
+from ltjax.data.splits import record
 from ltjax.devices import compilation
 from ltjax.runs import trained as trained_lib
-from ltjax.trust import calibration
+from ltjax.trust import calibration, prior
 
 BATCH_SIZE = 64
 _MODES = {1: "L", 3: "RGB"}
@@ -117,16 +118,7 @@ def predict(
       f" {num_classes}."
     )
   run = trained.predictor(head)
-  size = max(min(batch_size, len(files)), 1)
-  for first in range(0, len(files), size):
-    chunk = files[first : first + size]
-    batch = np.zeros((size, *trained.picture_shape), np.uint8)
-    errors: dict[int, str] = {}
-    for i, path in enumerate(chunk):
-      try:
-        batch[i] = read(path, trained.picture_shape, trained.resize)
-      except (OSError, ValueError) as error:
-        errors[i] = str(error)
+  for chunk, batch, errors in _batches(trained, files, batch_size):
     probabilities = run(batch)
     if change is not None:
       probabilities = change(probabilities)
@@ -138,6 +130,100 @@ def predict(
       best = [_named(trained, label, probabilities[i]) for label in order]
       more = {"top": best} if top > 1 else {}
       yield {"image": str(path), **best[0], **more, **(told or {})}
+
+
+def reading(
+  trained: trained_lib.Trained,
+  workdir: str | Path,
+  files: Sequence[Path],
+  *,
+  head: str = "balanced",
+  calibrated: bool = False,
+  shares: str = "",
+  source: str = "",
+) -> tuple[Callable[[np.ndarray], np.ndarray] | None, Record]:
+  """Returns how to read the network's probabilities, and what to tell of it.
+
+  Args:
+    trained: the model.
+    workdir: of its run.
+    files: the pictures, of which `estimated` takes the shares.
+    head: `balanced` for g, `random` for g'.
+    calibrated: whether to use the run's calibration.
+    shares: of the classes, to have probabilities for: `uniform`, `estimated`
+      by EM, or a file, see `prior.read`; "" for as they are.
+    source: shares that uncalibrated probabilities belong to: `uniform`, or
+      `labeled` for those of the labeled images; "" where they are calibrated.
+
+  Returns:
+    `change` and `told` of `predict`.
+
+  Raises:
+    FileNotFoundError: if a file is missing.
+    ValueError: if there is no calibration, the shares of the source are not
+      known, or a file is wrong.
+  """
+  fitted, told = None, {}
+  if calibrated:
+    fitted = calibration.load(workdir, head)
+    told["calibrated"] = fitted.kind
+  if not shares:
+    return (None if fitted is None else fitted.apply), told
+  told["prior"] = shares
+  num_classes = len(trained.classes)
+  if source == "uniform":
+    start = np.full(num_classes, 1 / num_classes)
+  elif source == "labeled":
+    counts = record.Split.load(Path(workdir) / "split.json").labeled_counts
+    start = np.asarray(counts, np.float64) / sum(counts)
+  elif fitted is not None and fitted.kind != "temperature":
+    start = np.asarray(fitted.shares)
+  else:
+    raise ValueError(
+      f"--prior={shares} needs to know which shares of the classes the"
+      " probabilities belong to: calibrate them with --calibrate=bias and add"
+      " --calibrated, or tell it by --source=uniform (a balanced classifier) or"
+      " --source=labeled (cross-entropy on all labeled images)."
+    )
+
+  def before(found: np.ndarray) -> np.ndarray:
+    return found if fitted is None else fitted.apply(found)
+
+  if shares == "uniform":
+    target = np.full(num_classes, 1 / num_classes)
+  elif shares == "estimated":
+    run, found = trained.predictor(head), []
+    for _, batch, errors in _batches(trained, files, BATCH_SIZE):
+      kept = [i for i in range(len(batch)) if i not in errors]
+      found.append(run(batch)[kept])
+    pool = np.concatenate([*found, np.zeros((0, num_classes))])
+    target = start if not len(pool) else prior.em(before(pool), source=start)
+    told["shares"] = [round(float(x), 6) for x in target]
+  else:
+    target = prior.read(shares, trained.classes)
+  return (
+    lambda found: prior.correct(before(found), source=start, target=target)
+  ), told
+
+
+def _batches(
+  trained: trained_lib.Trained, files: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Sequence[Path], np.ndarray, dict[int, str]]]:
+  """Yields files, uint8 `[B, H, W, C]` of them, and errors by place.
+
+  `B` is the same for all; what is behind the last file means nothing.
+  """
+  size = max(min(batch_size, len(files)), 1)
+  for first in range(0, len(files), size):
+    chunk = files[first : first + size]
+    batch = np.zeros((size, *trained.picture_shape), np.uint8)
+    errors: dict[int, str] = {i: "" for i in range(len(chunk), size)}
+    for i, path in enumerate(chunk):
+      try:
+        batch[i] = read(path, trained.picture_shape, trained.resize)
+      except (OSError, ValueError) as error:
+        errors[i] = str(error)
+    yield chunk, batch, errors
 
 
 def _named(
@@ -169,14 +255,14 @@ class Table:
     pair = f"{_pad('class', self._class)}  probability"
     return "  ".join([_pad("image", self._image), *[pair] * self._top])
 
-  def line(self, record: Record) -> str:
+  def line(self, row: Record) -> str:
     """Returns the line of a picture.
 
     Args:
-      record: as `predict` gives it, without error.
+      row: as `predict` gives it, without error.
     """
-    cells = [_pad(record["image"], self._image)]
-    for best in record.get("top", [record]):
+    cells = [_pad(row["image"], self._image)]
+    for best in row.get("top", [row]):
       cells.append(_pad(best["class"], self._class))
       cells.append(f"{best['probability']:>11.4f}")
     return "  ".join(cells)
@@ -218,6 +304,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="with the calibration of `ltjax.evaluate --calibrate`",
   )
   parser.add_argument(
+    "--prior",
+    default="",
+    metavar="uniform|estimated|FILE",
+    help="shares of the classes where it is used; a file has a name and a share"
+    " a line",
+  )
+  parser.add_argument(
+    "--source",
+    choices=("uniform", "labeled"),
+    default="",
+    help="with --prior: shares that uncalibrated probabilities belong to",
+  )
+  parser.add_argument(
     "--top", type=int, default=1, help="classes a picture, most probable first"
   )
   parser.add_argument("--format", choices=("table", "jsonl"), default="table")
@@ -232,10 +331,15 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     files = find(options.images)
     trained = trained_lib.load(options.workdir)
-    change, told = None, {}
-    if options.calibrated:
-      fitted = calibration.load(options.workdir, options.head)
-      change, told = fitted.apply, {"calibrated": fitted.kind}
+    change, told = reading(
+      trained,
+      options.workdir,
+      files,
+      head=options.head,
+      calibrated=options.calibrated,
+      shares=options.prior,
+      source=options.source,
+    )
     records = predict(
       trained,
       files,
@@ -245,15 +349,15 @@ def main(argv: Sequence[str] | None = None) -> int:
       told=told,
     )
     layout = Table(files, trained.classes, options.top)
-    for number, record in enumerate(records):
+    for number, row in enumerate(records):
       if table and number == 0:
         print(layout.header())
-      if "error" not in record:
-        print(layout.line(record) if table else json.dumps(record))
+      if "error" not in row:
+        print(layout.line(row) if table else json.dumps(row))
         continue
       bad += 1
       sys.stdout.flush()
-      text = f"error: {record['error']}" if table else json.dumps(record)
+      text = f"error: {row['error']}" if table else json.dumps(row)
       print(_shown(text), file=sys.stderr)
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)

@@ -383,3 +383,29 @@ def test_nothing_to_calibrate_on_tells_the_way_out(run, monkeypatch, capsys):
   assert "--config.data.validation.per_class above 0" in err
   assert evaluate.main([*argv, "--data=folder:x"]) == 1
   assert "leave out --data and --against" in capsys.readouterr().err
+
+
+def test_the_classes_of_the_pool_are_estimated(run, capsys):
+  argv = [f"--workdir={run}", "--pool"]
+  assert evaluate.main(argv) == 1
+  assert "--calibrate=bias" in capsys.readouterr().err
+  evaluate.calibrate(run, "temperature")
+  assert evaluate.main(argv) == 1
+  assert "leaves open which shares" in capsys.readouterr().err
+  evaluate.calibrate(run, "bias")
+  row, known = evaluate.pool(run)
+  labeled = np.array(known.split.labeled_counts)
+  np.testing.assert_allclose(row["labeled"], labeled / labeled.sum())
+  unlabeled = np.array(known.split.unlabeled_counts)
+  np.testing.assert_allclose(row["truth"], unlabeled / unlabeled.sum())
+  for name in ("em", "bbse"):
+    shares, errors = map(np.array, row[name])
+    assert shares.sum() == pytest.approx(1) and errors.max() < 1
+  assert 0 <= row["shift"]["p_value"] <= 1 and row["shift"]["degrees"] == 9
+  assert 0.1 < row["expected"]["precision"] < 1
+  assert evaluate.main(argv) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].startswith(f"Shares of the classes in {row['images']}")
+  assert len(lines) == 14 and lines[2].count("±") == 2
+  assert "Pseudo labels for these shares, expected: precision" in lines[-1]
+  assert "–" in evaluate.pool_table(row | {"bbse": None}, known)

@@ -10,8 +10,9 @@ import pytest
 
 from ltjax import predict
 from ltjax.data.sources import labeled
+from ltjax.data.splits import record as splits
 from ltjax.runs import trained
-from ltjax.trust import calibration
+from ltjax.trust import calibration, prior
 
 
 def write(path, pixels, mode=None):
@@ -310,3 +311,63 @@ def test_calibrated_probabilities_are_told_as_such(folder, calibrated, capsys):
 def test_without_calibration(folder, capsys):
   code, _, err = run(capsys, "--calibrated", folder)
   assert code == 1 and "--head=balanced --calibrate=bias" in err
+
+
+def whole(record):
+  """Returns the probabilities of a record with all classes."""
+  found = np.zeros(10)
+  for top in record["top"]:
+    found[top["label"]] = top["probability"]
+  return found
+
+
+def test_probabilities_for_other_shares(folder, capsys):
+  shares = np.array([0.5, *[0.5 / 9] * 9])
+  lines = [f"{c} {share}" for c, share in enumerate(shares)]
+  path = folder / "shares.txt"
+  path.write_text("\n".join(lines))
+  plain = records_of(finished.run(), capsys, "--top=10", folder)
+  counts = splits.Split.load(finished.run() / "split.json").labeled_counts
+  for source, start in (("uniform", np.full(10, 0.1)), ("labeled", counts)):
+    argv = ["--top=10", f"--prior={path}", f"--source={source}", folder]
+    found = records_of(finished.run(), capsys, *argv)
+    for before, after in zip(plain, found, strict=True):
+      wanted = whole(before) * shares / start
+      np.testing.assert_allclose(whole(after), wanted / wanted.sum(), atol=1e-4)
+      assert after["prior"] == str(path)
+  path.write_text(path.read_text().replace("0.5\n", "0.6\n", 1))
+  code, _, err = run(capsys, f"--prior={path}", "--source=uniform", folder)
+  assert code == 1 and "the shares sum to 1.1" in err
+
+
+def test_shares_are_estimated_over_all_readable_pictures(
+  folder, calibrated, capsys, monkeypatch
+):
+  fitted = calibration.Calibration("bias", 1.5, (0.0,) * 10, (0.1,) * 10)
+  calibration.save(calibrated, "balanced", fitted)
+  argv = ["--top=10", "--calibrated", folder]
+  plain = records_of(calibrated, capsys, *argv)
+  monkeypatch.setattr(predict, "BATCH_SIZE", 2)
+  found = records_of(calibrated, capsys, *argv, "--prior=estimated")
+  pool = np.stack([whole(row) for row in plain])
+  shares = prior.em(pool, source=np.full(10, 0.1))
+  np.testing.assert_allclose(found[0]["shares"], shares, atol=0.02)
+  wanted = prior.correct(
+    pool, source=np.full(10, 0.1), target=np.round(shares / shares.sum(), 12)
+  )
+  after = np.stack([whole(row) for row in found])
+  np.testing.assert_allclose(after, wanted, atol=0.02)
+  same = records_of(calibrated, capsys, *argv, "--prior=uniform")
+  np.testing.assert_allclose(
+    np.stack([whole(row) for row in same]), pool, atol=1e-5
+  )
+
+
+def test_shares_of_the_source_must_be_known(folder, calibrated, capsys):
+  code, _, err = run(capsys, "--prior=uniform", folder)
+  assert code == 1 and "--calibrate=bias and add --calibrated, or tell" in err
+  only = calibration.Calibration("temperature", 1.5, (0.0,) * 10, (0.1,) * 10)
+  calibration.save(calibrated, "balanced", only)
+  argv = [f"--workdir={calibrated}", "--calibrated", "--prior=uniform"]
+  assert predict.main([*argv, str(folder)]) == 1
+  assert "needs to know which shares" in capsys.readouterr().err
