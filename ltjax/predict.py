@@ -10,20 +10,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import json
+import math
 from pathlib import Path
 import sys
 from typing import Any
 
 import numpy as np
+from scipy import special
 
+from ltjax import require
 from ltjax.data.files import images as pictures
 from ltjax.data.sources import folders
 from ltjax.data.splits import record
 from ltjax.devices import compilation
+from ltjax.runs import finished
 from ltjax.runs import trained as trained_lib
-from ltjax.trust import calibration, prior
+from ltjax.trust import calibration, conformal, prior, scores
 
 BATCH_SIZE = 64
+UNKNOWN = "unknown"
 _MODES = {1: "L", 3: "RGB"}
 
 # A picture's record, with `error` in it where it could not be read.
@@ -90,6 +95,9 @@ def predict(
   batch_size: int = BATCH_SIZE,
   change: Callable[[np.ndarray], np.ndarray] | None = None,
   told: Mapping[str, Any] | None = None,
+  unknown_below: float = 0.0,
+  with_scores: bool = False,
+  limits: np.ndarray | None = None,
 ) -> Iterator[Record]:
   """Classifies pictures, a batch at a time.
 
@@ -102,6 +110,11 @@ def predict(
     change: from the network's probabilities, `[B, C]`, to those to tell, such
       as a calibration; None to leave them.
     told: what to write into each record of it.
+    unknown_below: a picture whose most probable class has less is `unknown`,
+      with the label -1; in [0, 1].
+    with_scores: whether to tell `energy` and `max_logit`, see `trust.scores`.
+    limits: `[C]` of `conformal.thresholds`, to tell the `set` of classes that
+      fit; of the network's probabilities, whatever `change` is.
 
   Yields:
     In the order of `files`: `image`, and `class`, `label`, `probability` of the
@@ -109,7 +122,8 @@ def predict(
     classes; or `image` and `error`.
 
   Raises:
-    ValueError: if `top` is not between 1 and the number of classes.
+    ValueError: if `top` is not between 1 and the number of classes, or
+      `unknown_below` is out of range.
   """
   num_classes = len(trained.classes)
   if not 1 <= top <= num_classes:
@@ -117,19 +131,56 @@ def predict(
       f"--top is {top}; the model has {num_classes} classes, so choose 1 to"
       f" {num_classes}."
     )
-  run = trained.predictor(head)
+  require.within("--unknown_below", unknown_below, "[0, 1]")
+  run = trained.predictor(head, logits=with_scores)
   for chunk, batch, errors in _batches(trained, files, batch_size):
-    probabilities = run(batch)
-    if change is not None:
-      probabilities = change(probabilities)
+    found = run(batch)
+    columns = {}
+    if with_scores:
+      columns["energy"] = scores.energy(found)
+      columns["max_logit"] = scores.max_logit(found)
+      found = special.softmax(found, axis=1)
+    fits = None if limits is None else conformal.sets(found, limits)
+    probabilities = found if change is None else change(found)
     for i, path in enumerate(chunk):
       if i in errors:
         yield {"image": str(path), "error": errors[i]}
         continue
       order = np.argsort(-probabilities[i], kind="stable")[:top]
       best = [_named(trained, label, probabilities[i]) for label in order]
-      more = {"top": best} if top > 1 else {}
-      yield {"image": str(path), **best[0], **more, **(told or {})}
+      more: Record = {"top": best} if top > 1 else {}
+      first = best[0]
+      if first["probability"] < unknown_below:
+        first = {**first, "class": UNKNOWN, "label": -1}
+      more |= {name: round(float(x[i]), 4) for name, x in columns.items()}
+      if fits is not None:
+        more["set"] = [trained.classes[c] for c in np.flatnonzero(fits[i])]
+      yield {"image": str(path), **first, **more, **(told or {})}
+
+
+def set_limits(
+  workdir: str | Path,
+  alpha: float,
+  *,
+  head: str = "balanced",
+  data_dir: str | None = None,
+) -> np.ndarray:
+  """Returns the limits of conformal sets, from a run's validation images.
+
+  Args:
+    workdir: of the run; its data must be there.
+    alpha: how often the true class may be missing, in (0, 1).
+    head: `balanced` for g, `random` for g'.
+    data_dir: where data sets live; None for the default.
+
+  Raises:
+    FileNotFoundError, ValueError: as `finished.reopen`, and if there are no
+      validation images, or alpha is out of range.
+  """
+  require.within("--sets", alpha, "(0, 1)", "such as 0.1")
+  run = finished.reopen(workdir, data_dir)
+  found, labels = run.probabilities("validation", head=head)
+  return conformal.thresholds(found, labels, alpha=alpha)
 
 
 def reading(
@@ -243,17 +294,25 @@ class Table:
     files: the pictures that will come.
     classes: one name a class.
     top: classes a picture.
+    columns: further fields of a record to show.
   """
 
-  def __init__(self, files: Sequence[Path], classes: Sequence[str], top: int):
+  def __init__(
+    self,
+    files: Sequence[Path],
+    classes: Sequence[str],
+    top: int,
+    columns: Sequence[str] = (),
+  ):
     self._image = max(map(_width, ["image", *map(str, files)]))
-    self._class = max(map(_width, ["class", *classes]))
-    self._top = top
+    self._class = max(map(_width, ["class", UNKNOWN, *classes]))
+    self._top, self._columns = top, columns
 
   def header(self) -> str:
     """Returns the line above the first."""
     pair = f"{_pad('class', self._class)}  probability"
-    return "  ".join([_pad("image", self._image), *[pair] * self._top])
+    more = [f"{name:>9}" for name in self._columns]
+    return "  ".join([_pad("image", self._image), *[pair] * self._top, *more])
 
   def line(self, row: Record) -> str:
     """Returns the line of a picture.
@@ -262,9 +321,15 @@ class Table:
       row: as `predict` gives it, without error.
     """
     cells = [_pad(row["image"], self._image)]
-    for best in row.get("top", [row]):
+    for best in [row, *row.get("top", [])[1:]]:
       cells.append(_pad(best["class"], self._class))
       cells.append(f"{best['probability']:>11.4f}")
+    for name in self._columns:
+      value = row[name]
+      names = isinstance(value, list)
+      cells.append(
+        "{" + ", ".join(map(_shown, value)) + "}" if names else f"{value:>9.3f}"
+      )
     return "  ".join(cells)
 
 
@@ -317,6 +382,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="with --prior: shares that uncalibrated probabilities belong to",
   )
   parser.add_argument(
+    "--unknown_below",
+    type=float,
+    default=0.0,
+    metavar="P",
+    help="call a picture unknown whose most probable class has less than P",
+  )
+  parser.add_argument(
+    "--scores",
+    action="store_true",
+    help="tell energy and max_logit, low where a picture is of no class",
+  )
+  parser.add_argument(
+    "--sets",
+    type=float,
+    metavar="ALPHA",
+    help="tell all classes that fit; the true one is missing in ALPHA of the"
+    " pictures of each class",
+  )
+  parser.add_argument(
+    "--data_dir", help="with --sets: data sets; else LTJAX_DATA, else a cache"
+  )
+  parser.add_argument(
     "--top", type=int, default=1, help="classes a picture, most probable first"
   )
   parser.add_argument("--format", choices=("table", "jsonl"), default="table")
@@ -340,6 +427,22 @@ def main(argv: Sequence[str] | None = None) -> int:
       shares=options.prior,
       source=options.source,
     )
+    limits = None
+    if options.sets is not None:
+      limits = set_limits(
+        options.workdir,
+        options.sets,
+        head=options.head,
+        data_dir=options.data_dir,
+      )
+      every = conformal.always(limits, trained.classes)
+      if every:
+        need = math.ceil(round(1 / options.sets - 1, 9))
+        print(
+          f"note: with fewer than {need} validation images, {len(every)}"
+          f" classes are in every set: {_shown(', '.join(every))}.",
+          file=sys.stderr,
+        )
     records = predict(
       trained,
       files,
@@ -347,8 +450,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       top=options.top,
       change=change,
       told=told,
+      unknown_below=options.unknown_below,
+      with_scores=options.scores,
+      limits=limits,
     )
-    layout = Table(files, trained.classes, options.top)
+    columns = ("energy", "max_logit") if options.scores else ()
+    columns += () if limits is None else ("set",)
+    layout = Table(files, trained.classes, options.top, columns)
     for number, row in enumerate(records):
       if table and number == 0:
         print(layout.header())

@@ -371,3 +371,54 @@ def test_shares_of_the_source_must_be_known(folder, calibrated, capsys):
   argv = [f"--workdir={calibrated}", "--calibrated", "--prior=uniform"]
   assert predict.main([*argv, str(folder)]) == 1
   assert "needs to know which shares" in capsys.readouterr().err
+
+
+def test_unsure_pictures_are_unknown(folder, capsys):
+  plain = records_of(finished.run(), capsys, folder)
+  middle = sorted(row["probability"] for row in plain)[1]
+  argv = [f"--unknown_below={middle}", "--top=2", folder]
+  found = records_of(finished.run(), capsys, *argv)
+  for before, after in zip(plain, found, strict=True):
+    if before["probability"] < middle:
+      assert (after["class"], after["label"]) == ("unknown", -1)
+    else:
+      assert after["class"] == before["class"]
+    assert after["probability"] == before["probability"]
+    assert after["top"][0]["class"] == before["class"]
+  assert [row["class"] for row in found].count("unknown") == 1
+  code, out, _ = run(capsys, *argv)
+  assert code == 0 and out.count("unknown") == 1
+  code, _, err = run(capsys, "--unknown_below=2", folder)
+  assert code == 1 and "--unknown_below is 2.0; it must be in [0, 1]" in err
+
+
+def test_scores_are_those_of_the_logits(folder, capsys):
+  found = records_of(finished.run(), capsys, "--scores", "--top=10", folder)
+  loaded = trained.load(finished.run())
+  batch = np.stack([digit(1), digit(2), digit(0)])
+  logits = loaded.predictor("balanced", logits=True)(batch)
+  for row, z in zip(found, logits.astype(np.float64), strict=True):
+    assert row["max_logit"] == pytest.approx(z.max(), abs=1e-3)
+    assert row["energy"] == pytest.approx(np.log(np.exp(z).sum()), abs=1e-3)
+    np.testing.assert_allclose(
+      whole(row), np.exp(z - row["energy"]), rtol=1e-2, atol=1e-5
+    )
+  code, out, _ = run(capsys, "--scores", folder)
+  assert out.splitlines()[0].split()[-2:] == ["energy", "max_logit"]
+
+
+def test_sets_hold_the_classes_that_fit(folder, capsys, monkeypatch):
+  finished.one_device(monkeypatch)
+  # Two validation images of each class: at 0.5 a limit, at 0.1 none.
+  limits = predict.set_limits(finished.run(), 0.5)
+  assert np.isfinite(limits).all()
+  found = records_of(finished.run(), capsys, "--sets=0.5", "--top=10", folder)
+  for row in found:
+    fits = [str(c) for c in np.flatnonzero(1 - whole(row) <= limits + 1e-6)]
+    assert row["set"] == fits
+  code, out, err = run(capsys, "--sets=0.1", folder)
+  assert code == 0 and err.startswith("note: with fewer than 9 validation")
+  assert "10 classes are in every set: 0, 1, 2" in err
+  assert "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}" in out
+  code, _, err = run(capsys, "--sets=1", folder)
+  assert code == 1 and "--sets is 1.0; it must be in (0, 1), such as" in err

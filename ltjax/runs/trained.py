@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ltjax import models
@@ -58,7 +59,7 @@ class Trained:
   description: dict[str, Any]
 
   def predictor(
-    self, head: str = "balanced"
+    self, head: str = "balanced", *, logits: bool = False
   ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns `uint8 [B, H, W, C] -> float32 [B, C]`, class probabilities.
 
@@ -66,6 +67,7 @@ class Trained:
 
     Args:
       head: `balanced` for g, `random` for g'.
+      logits: whether to return logits, of which they are the softmax.
     """
     parameters = {
       "backbone": self.variables["backbone"],
@@ -75,8 +77,9 @@ class Trained:
     @jax.jit
     def run(parameters, batch_stats, images):
       images = self.transform(images)
-      _, logits, _ = self.model.apply(parameters, batch_stats, images, False)
-      return jax.nn.softmax(logits)
+      _, found, _ = self.model.apply(parameters, batch_stats, images, False)
+      found = found.astype(jnp.float32)
+      return found if logits else jax.nn.softmax(found)
 
     return lambda images: np.asarray(
       run(parameters, self.variables["batch_stats"], images)
