@@ -340,7 +340,8 @@ class Trained:
       number = part.stop - first
       batch[:number] = pixels[part]
       results = self._model.run(batch, head)
-      features[part], found[part] = (x[:number] for x in results)
+      features[part] = results[0][:number]
+      found[part] = jax.nn.softmax(results[1])[:number]
     return features, found
 
 

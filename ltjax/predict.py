@@ -8,21 +8,28 @@ the others are classified all the same, and the exit code says 1.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import json
+import math
 from pathlib import Path
 import sys
 from typing import Any
 
 import numpy as np
+from scipy import special
 
+from ltjax import require
 from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images as pictures
 from ltjax.data.files import tree
+from ltjax.data.splits import record
 from ltjax.devices import compilation
+from ltjax.runs import finished
 from ltjax.runs import trained as trained_lib
+from ltjax.trust import calibration, conformal, prior, scores
 
 BATCH_SIZE = 64
+UNKNOWN = "unknown"
 _MODES = {1: "L", 3: "RGB"}
 
 # A picture's record, with `error` in it where it could not be read.
@@ -99,6 +106,11 @@ def predict(
   head: str = "balanced",
   top: int = 1,
   batch_size: int = BATCH_SIZE,
+  change: Callable[[np.ndarray], np.ndarray] | None = None,
+  told: Mapping[str, Any] | None = None,
+  unknown_below: float = 0.0,
+  with_scores: bool = False,
+  limits: np.ndarray | None = None,
 ) -> Iterator[Record]:
   """Classifies pictures, a batch at a time.
 
@@ -108,6 +120,14 @@ def predict(
     head: `balanced` for g, `random` for g'.
     top: how many of the most probable classes to tell.
     batch_size: pictures in memory at a time.
+    change: from the network's probabilities, `[B, C]`, to those to tell, such
+      as a calibration; None to leave them.
+    told: what to write into each record of it.
+    unknown_below: a picture whose most probable class has less is `unknown`,
+      with the label -1; in [0, 1].
+    with_scores: whether to tell `energy` and `max_logit`, see `trust.scores`.
+    limits: `[C]` of `conformal.thresholds`, to tell the `set` of classes that
+      fit; of the network's probabilities, whatever `change` is.
 
   Yields:
     In the order of `files`: `image`, and `class`, `label`, `probability` of the
@@ -115,7 +135,8 @@ def predict(
     classes; or `image` and `error`.
 
   Raises:
-    ValueError: if `top` is not between 1 and the number of classes.
+    ValueError: if `top` is not between 1 and the number of classes, or
+      `unknown_below` is out of range.
   """
   num_classes = len(trained.classes)
   if not 1 <= top <= num_classes:
@@ -123,12 +144,144 @@ def predict(
       f"--top is {top}; the model has {num_classes} classes, so choose 1 to"
       f" {num_classes}."
     )
-  run = trained.predictor(head)
+  require.within("--unknown_below", unknown_below, "[0, 1]")
+  run = trained.predictor(head, logits=with_scores)
+  for chunk, batch, errors in _batches(trained, files, batch_size):
+    found = run(batch)
+    columns = {}
+    if with_scores:
+      columns["energy"] = scores.energy(found)
+      columns["max_logit"] = scores.max_logit(found)
+      found = special.softmax(found, axis=1)
+    fits = None if limits is None else conformal.sets(found, limits)
+    probabilities = found if change is None else change(found)
+    for i, path in enumerate(chunk):
+      if i in errors:
+        yield {"image": str(path), "error": errors[i]}
+        continue
+      order = np.argsort(-probabilities[i], kind="stable")[:top]
+      best = [_named(trained, label, probabilities[i]) for label in order]
+      more: Record = {"top": best} if top > 1 else {}
+      first = best[0]
+      if first["probability"] < unknown_below:
+        first = {**first, "class": UNKNOWN, "label": -1}
+      more |= {name: round(float(x[i]), 4) for name, x in columns.items()}
+      if fits is not None:
+        more["set"] = [trained.classes[c] for c in np.flatnonzero(fits[i])]
+      yield {"image": str(path), **first, **more, **(told or {})}
+
+
+def set_limits(
+  workdir: str | Path,
+  alpha: float,
+  *,
+  head: str = "balanced",
+  data_dir: str | None = None,
+) -> np.ndarray:
+  """Returns the limits of conformal sets, from a run's validation images.
+
+  Args:
+    workdir: of the run; its data must be there.
+    alpha: how often the true class may be missing, in (0, 1).
+    head: `balanced` for g, `random` for g'.
+    data_dir: where data sets live; None for the default.
+
+  Raises:
+    FileNotFoundError, ValueError: as `finished.reopen`, and if there are no
+      validation images, or alpha is out of range.
+  """
+  require.within("--sets", alpha, "(0, 1)", "such as 0.1")
+  run = finished.reopen(workdir, data_dir)
+  found, labels = run.probabilities("validation", head=head)
+  return conformal.thresholds(found, labels, alpha=alpha)
+
+
+def reading(
+  trained: trained_lib.Trained,
+  workdir: str | Path,
+  files: Sequence[Path],
+  *,
+  head: str = "balanced",
+  calibrated: bool = False,
+  shares: str = "",
+  source: str = "",
+) -> tuple[Callable[[np.ndarray], np.ndarray] | None, Record]:
+  """Returns how to read the network's probabilities, and what to tell of it.
+
+  Args:
+    trained: the model.
+    workdir: of its run.
+    files: the pictures, of which `estimated` takes the shares.
+    head: `balanced` for g, `random` for g'.
+    calibrated: whether to use the run's calibration.
+    shares: of the classes, to have probabilities for: `uniform`, `estimated`
+      by EM, or a file, see `prior.read`; "" for as they are.
+    source: shares that uncalibrated probabilities belong to: `uniform`, or
+      `labeled` for those of the labeled images; "" where they are calibrated.
+
+  Returns:
+    `change` and `told` of `predict`.
+
+  Raises:
+    FileNotFoundError: if a file is missing.
+    ValueError: if there is no calibration, the shares of the source are not
+      known, or a file is wrong.
+  """
+  fitted, told = None, {}
+  if calibrated:
+    fitted = calibration.load(workdir, head)
+    told["calibrated"] = fitted.kind
+  if not shares:
+    return (None if fitted is None else fitted.apply), told
+  told["prior"] = shares
+  num_classes = len(trained.classes)
+  if source == "uniform":
+    start = np.full(num_classes, 1 / num_classes)
+  elif source == "labeled":
+    counts = record.Split.load(Path(workdir) / "split.json").labeled_counts
+    start = np.asarray(counts, np.float64) / sum(counts)
+  elif fitted is not None and fitted.kind != "temperature":
+    start = np.asarray(fitted.shares)
+  else:
+    raise ValueError(
+      f"--prior={shares} needs to know which shares of the classes the"
+      " probabilities belong to: calibrate them with --calibrate=bias and add"
+      " --calibrated, or tell it by --source=uniform (a balanced classifier) or"
+      " --source=labeled (cross-entropy on all labeled images)."
+    )
+
+  def before(found: np.ndarray) -> np.ndarray:
+    return found if fitted is None else fitted.apply(found)
+
+  if shares == "uniform":
+    target = np.full(num_classes, 1 / num_classes)
+  elif shares == "estimated":
+    run, found = trained.predictor(head), []
+    for _, batch, errors in _batches(trained, files, BATCH_SIZE):
+      kept = [i for i in range(len(batch)) if i not in errors]
+      found.append(run(batch)[kept])
+    pool = np.concatenate([*found, np.zeros((0, num_classes))])
+    target = start if not len(pool) else prior.em(before(pool), source=start)
+    told["shares"] = [round(float(x), 6) for x in target]
+  else:
+    target = prior.read(shares, trained.classes)
+  return (
+    lambda found: prior.correct(before(found), source=start, target=target)
+  ), told
+
+
+def _batches(
+  trained: trained_lib.Trained, files: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Sequence[Path], np.ndarray, dict[int, str]]]:
+  """Yields files, uint8 `[B, H, W, C]` of them, and errors by place.
+
+  `B` is the same for all; what is behind the last file means nothing.
+  """
   size = max(min(batch_size, len(files)), 1)
   for first in range(0, len(files), size):
     chunk = files[first : first + size]
     batch = np.zeros((size, *trained.picture_shape), np.uint8)
-    errors: dict[int, str] = {}
+    errors: dict[int, str] = {i: "" for i in range(len(chunk), size)}
     for i, path in enumerate(chunk):
       try:
         batch[i] = read(
@@ -136,15 +289,7 @@ def predict(
         )
       except (OSError, ValueError) as error:
         errors[i] = str(error)
-    probabilities = run(batch)
-    for i, path in enumerate(chunk):
-      if i in errors:
-        yield {"image": str(path), "error": errors[i]}
-        continue
-      order = np.argsort(-probabilities[i], kind="stable")[:top]
-      best = [_named(trained, label, probabilities[i]) for label in order]
-      more = {"top": best} if top > 1 else {}
-      yield {"image": str(path), **best[0], **more}
+    yield chunk, batch, errors
 
 
 def _named(
@@ -164,28 +309,42 @@ class Table:
     files: the pictures that will come.
     classes: one name a class.
     top: classes a picture.
+    columns: further fields of a record to show.
   """
 
-  def __init__(self, files: Sequence[Path], classes: Sequence[str], top: int):
+  def __init__(
+    self,
+    files: Sequence[Path],
+    classes: Sequence[str],
+    top: int,
+    columns: Sequence[str] = (),
+  ):
     self._image = max(map(_width, ["image", *map(str, files)]))
-    self._class = max(map(_width, ["class", *classes]))
-    self._top = top
+    self._class = max(map(_width, ["class", UNKNOWN, *classes]))
+    self._top, self._columns = top, columns
 
   def header(self) -> str:
     """Returns the line above the first."""
     pair = f"{_pad('class', self._class)}  probability"
-    return "  ".join([_pad("image", self._image), *[pair] * self._top])
+    more = [f"{name:>9}" for name in self._columns]
+    return "  ".join([_pad("image", self._image), *[pair] * self._top, *more])
 
-  def line(self, record: Record) -> str:
+  def line(self, row: Record) -> str:
     """Returns the line of a picture.
 
     Args:
-      record: as `predict` gives it, without error.
+      row: as `predict` gives it, without error.
     """
-    cells = [_pad(record["image"], self._image)]
-    for best in record.get("top", [record]):
+    cells = [_pad(row["image"], self._image)]
+    for best in [row, *row.get("top", [])[1:]]:
       cells.append(_pad(best["class"], self._class))
       cells.append(f"{best['probability']:>11.4f}")
+    for name in self._columns:
+      value = row[name]
+      names = isinstance(value, list)
+      cells.append(
+        "{" + ", ".join(map(_shown, value)) + "}" if names else f"{value:>9.3f}"
+      )
     return "  ".join(cells)
 
 
@@ -220,6 +379,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="balanced: g, the class-balanced one (default); random: g'",
   )
   parser.add_argument(
+    "--calibrated",
+    action="store_true",
+    help="with the calibration of `ltjax.evaluate --calibrate`",
+  )
+  parser.add_argument(
+    "--prior",
+    default="",
+    metavar="uniform|estimated|FILE",
+    help="shares of the classes where it is used; a file has a name and a share"
+    " a line",
+  )
+  parser.add_argument(
+    "--source",
+    choices=("uniform", "labeled"),
+    default="",
+    help="with --prior: shares that uncalibrated probabilities belong to",
+  )
+  parser.add_argument(
+    "--unknown_below",
+    type=float,
+    default=0.0,
+    metavar="P",
+    help="call a picture unknown whose most probable class has less than P",
+  )
+  parser.add_argument(
+    "--scores",
+    action="store_true",
+    help="tell energy and max_logit, low where a picture is of no class",
+  )
+  parser.add_argument(
+    "--sets",
+    type=float,
+    metavar="ALPHA",
+    help="tell all classes that fit; the true one is missing in ALPHA of the"
+    " pictures of each class",
+  )
+  parser.add_argument(
+    "--data_dir", help="with --sets: data sets; else LTJAX_DATA, else a cache"
+  )
+  parser.add_argument(
     "--top", type=int, default=1, help="classes a picture, most probable first"
   )
   parser.add_argument("--format", choices=("table", "jsonl"), default="table")
@@ -239,17 +438,54 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     files = find(options.images, tell)
     trained = trained_lib.load(options.workdir)
-    records = predict(trained, files, head=options.head, top=options.top)
-    layout = Table(files, trained.classes, options.top)
-    for number, record in enumerate(records):
+    change, told = reading(
+      trained,
+      options.workdir,
+      files,
+      head=options.head,
+      calibrated=options.calibrated,
+      shares=options.prior,
+      source=options.source,
+    )
+    limits = None
+    if options.sets is not None:
+      limits = set_limits(
+        options.workdir,
+        options.sets,
+        head=options.head,
+        data_dir=options.data_dir,
+      )
+      every = conformal.always(limits, trained.classes)
+      if every:
+        need = math.ceil(round(1 / options.sets - 1, 9))
+        print(
+          f"note: with fewer than {need} validation images, {len(every)}"
+          f" classes are in every set: {_shown(', '.join(every))}.",
+          file=sys.stderr,
+        )
+    records = predict(
+      trained,
+      files,
+      head=options.head,
+      top=options.top,
+      change=change,
+      told=told,
+      unknown_below=options.unknown_below,
+      with_scores=options.scores,
+      limits=limits,
+    )
+    columns = ("energy", "max_logit") if options.scores else ()
+    columns += () if limits is None else ("set",)
+    layout = Table(files, trained.classes, options.top, columns)
+    for number, row in enumerate(records):
       if table and number == 0:
         print(layout.header())
-      if "error" not in record:
-        print(layout.line(record) if table else json.dumps(record))
+      if "error" not in row:
+        print(layout.line(row) if table else json.dumps(row))
         continue
       bad += 1
       sys.stdout.flush()
-      text = f"error: {record['error']}" if table else json.dumps(record)
+      text = f"error: {row['error']}" if table else json.dumps(row)
       print(_shown(text), file=sys.stderr)
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)

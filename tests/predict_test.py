@@ -10,7 +10,9 @@ import pytest
 
 from ltjax import predict
 from ltjax.data.sources import labeled
+from ltjax.data.splits import record as splits
 from ltjax.runs import trained
+from ltjax.trust import calibration, prior
 
 
 def write(path, pixels, mode=None):
@@ -269,3 +271,154 @@ def test_command_line(folder):
   assert [r["image"] for r in records] == [r["image"] for r in wanted]
   for a, b in zip(records, wanted, strict=True):
     assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
+
+
+@pytest.fixture
+def calibrated(tmp_path_factory):
+  """A copy of the run with a calibration that says what it does."""
+  run = finished.copy(tmp_path_factory.mktemp("calibrated"))
+  bias = (20.0, *[0.0] * 9)
+  made = calibration.Calibration("bias", 2.0, bias, (0.1,) * 10)
+  calibration.save(run, "balanced", made)
+  return run
+
+
+def records_of(workdir, capsys, *argv):
+  capsys.readouterr()
+  code = predict.main(
+    [f"--workdir={workdir}", "--format=jsonl", *map(str, argv)]
+  )
+  out, err = capsys.readouterr()
+  assert code == 0, err
+  return [json.loads(line) for line in out.splitlines()]
+
+
+def test_calibrated_probabilities_are_told_as_such(folder, calibrated, capsys):
+  plain = records_of(calibrated, capsys, "--top=10", folder)
+  found = records_of(calibrated, capsys, "--top=10", "--calibrated", folder)
+  fitted = calibration.load(calibrated, "balanced")
+  for before, after in zip(plain, found, strict=True):
+    assert "calibrated" not in before and after["calibrated"] == "bias"
+    assert after["class"] == "0"
+    given, wanted = np.zeros((1, 10)), np.zeros(10)
+    for top in before["top"]:
+      given[0, top["label"]] = top["probability"]
+    for top in after["top"]:
+      wanted[top["label"]] = top["probability"]
+    np.testing.assert_allclose(fitted.apply(given)[0], wanted, atol=1e-4)
+
+
+def test_without_calibration(folder, capsys):
+  code, _, err = run(capsys, "--calibrated", folder)
+  assert code == 1 and "--head=balanced --calibrate=bias" in err
+
+
+def whole(record):
+  """Returns the probabilities of a record with all classes."""
+  found = np.zeros(10)
+  for top in record["top"]:
+    found[top["label"]] = top["probability"]
+  return found
+
+
+def test_probabilities_for_other_shares(folder, capsys):
+  shares = np.array([0.5, *[0.5 / 9] * 9])
+  lines = [f"{c} {share}" for c, share in enumerate(shares)]
+  path = folder / "shares.txt"
+  path.write_text("\n".join(lines))
+  plain = records_of(finished.run(), capsys, "--top=10", folder)
+  counts = splits.Split.load(finished.run() / "split.json").labeled_counts
+  for source, start in (("uniform", np.full(10, 0.1)), ("labeled", counts)):
+    argv = ["--top=10", f"--prior={path}", f"--source={source}", folder]
+    found = records_of(finished.run(), capsys, *argv)
+    for before, after in zip(plain, found, strict=True):
+      wanted = whole(before) * shares / start
+      np.testing.assert_allclose(whole(after), wanted / wanted.sum(), atol=1e-4)
+      assert after["prior"] == str(path)
+  path.write_text(path.read_text().replace("0.5\n", "0.6\n", 1))
+  code, _, err = run(capsys, f"--prior={path}", "--source=uniform", folder)
+  assert code == 1 and "the shares sum to 1.1" in err
+
+
+def test_shares_are_estimated_over_all_readable_pictures(
+  folder, calibrated, capsys, monkeypatch
+):
+  fitted = calibration.Calibration("bias", 1.5, (0.0,) * 10, (0.1,) * 10)
+  calibration.save(calibrated, "balanced", fitted)
+  argv = ["--top=10", "--calibrated", folder]
+  plain = records_of(calibrated, capsys, *argv)
+  monkeypatch.setattr(predict, "BATCH_SIZE", 2)
+  found = records_of(calibrated, capsys, *argv, "--prior=estimated")
+  pool = np.stack([whole(row) for row in plain])
+  shares = prior.em(pool, source=np.full(10, 0.1))
+  np.testing.assert_allclose(found[0]["shares"], shares, atol=0.02)
+  wanted = prior.correct(
+    pool, source=np.full(10, 0.1), target=np.round(shares / shares.sum(), 12)
+  )
+  after = np.stack([whole(row) for row in found])
+  np.testing.assert_allclose(after, wanted, atol=0.02)
+  same = records_of(calibrated, capsys, *argv, "--prior=uniform")
+  np.testing.assert_allclose(
+    np.stack([whole(row) for row in same]), pool, atol=1e-5
+  )
+
+
+def test_shares_of_the_source_must_be_known(folder, calibrated, capsys):
+  code, _, err = run(capsys, "--prior=uniform", folder)
+  assert code == 1 and "--calibrate=bias and add --calibrated, or tell" in err
+  only = calibration.Calibration("temperature", 1.5, (0.0,) * 10, (0.1,) * 10)
+  calibration.save(calibrated, "balanced", only)
+  argv = [f"--workdir={calibrated}", "--calibrated", "--prior=uniform"]
+  assert predict.main([*argv, str(folder)]) == 1
+  assert "needs to know which shares" in capsys.readouterr().err
+
+
+def test_unsure_pictures_are_unknown(folder, capsys):
+  plain = records_of(finished.run(), capsys, folder)
+  middle = sorted(row["probability"] for row in plain)[1]
+  argv = [f"--unknown_below={middle}", "--top=2", folder]
+  found = records_of(finished.run(), capsys, *argv)
+  for before, after in zip(plain, found, strict=True):
+    if before["probability"] < middle:
+      assert (after["class"], after["label"]) == ("unknown", -1)
+    else:
+      assert after["class"] == before["class"]
+    assert after["probability"] == before["probability"]
+    assert after["top"][0]["class"] == before["class"]
+  assert [row["class"] for row in found].count("unknown") == 1
+  code, out, _ = run(capsys, *argv)
+  assert code == 0 and out.count("unknown") == 1
+  code, _, err = run(capsys, "--unknown_below=2", folder)
+  assert code == 1 and "--unknown_below is 2.0; it must be in [0, 1]" in err
+
+
+def test_scores_are_those_of_the_logits(folder, capsys):
+  found = records_of(finished.run(), capsys, "--scores", "--top=10", folder)
+  loaded = trained.load(finished.run())
+  batch = np.stack([digit(1), digit(2), digit(0)])
+  logits = loaded.predictor("balanced", logits=True)(batch)
+  for row, z in zip(found, logits.astype(np.float64), strict=True):
+    assert row["max_logit"] == pytest.approx(z.max(), abs=1e-3)
+    assert row["energy"] == pytest.approx(np.log(np.exp(z).sum()), abs=1e-3)
+    np.testing.assert_allclose(
+      whole(row), np.exp(z - row["energy"]), rtol=1e-2, atol=1e-5
+    )
+  code, out, _ = run(capsys, "--scores", folder)
+  assert out.splitlines()[0].split()[-2:] == ["energy", "max_logit"]
+
+
+def test_sets_hold_the_classes_that_fit(folder, capsys, monkeypatch):
+  finished.one_device(monkeypatch)
+  # Two validation images of each class: at 0.5 a limit, at 0.1 none.
+  limits = predict.set_limits(finished.run(), 0.5)
+  assert np.isfinite(limits).all()
+  found = records_of(finished.run(), capsys, "--sets=0.5", "--top=10", folder)
+  for row in found:
+    fits = [str(c) for c in np.flatnonzero(1 - whole(row) <= limits + 1e-6)]
+    assert row["set"] == fits
+  code, out, err = run(capsys, "--sets=0.1", folder)
+  assert code == 0 and err.startswith("note: with fewer than 9 validation")
+  assert "10 classes are in every set: 0, 1, 2" in err
+  assert "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}" in out
+  code, _, err = run(capsys, "--sets=1", folder)
+  assert code == 1 and "--sets is 1.0; it must be in (0, 1), such as" in err

@@ -14,14 +14,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from ltjax.config import check as config_check
 from ltjax.data import task as tasks
 from ltjax.data.splits import record
 from ltjax.devices import sharding
-from ltjax.methods import build
+from ltjax.methods import build, frozen
 from ltjax.runs import trained as trained_lib
 from ltjax.training import state as states
+
+_NONE = {
+  "test": "The run has no test images.",
+  "validation": (
+    "The run held out no validation images (data.validation.per_class is 0),"
+    " and images that it trained on say nothing of new ones. Train one with"
+    " --config.data.validation.per_class above 0, such as 10."
+  ),
+  "unlabeled": (
+    "The run has no unlabeled images (data.unlabeled.factor is 0); give"
+    " pictures to ltjax.predict instead."
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +55,37 @@ class Reopened:
       pseudo_labels=jnp.zeros((0,), jnp.int32),
       memory=jnp.zeros((0, self.task.num_classes), jnp.float32),
     )
+
+  def probabilities(
+    self, part: str, *, head: str = "balanced"
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the model says of images of the run, and what is true.
+
+    Args:
+      part: `test`, `validation`, or `unlabeled` for the pool.
+      head: `balanced` for g, `random` for g'.
+
+    Returns:
+      float32 `[T, C]` and int32 `[T]`, -1 where the class is not known.
+
+    Raises:
+      ValueError: if there are no such images; tells the way out.
+    """
+    task = self.task
+    labels = {
+      "test": task.test_labels,
+      "validation": task.validation_labels,
+      "unlabeled": task.truth,
+    }[part]
+    if not len(labels):
+      raise ValueError(_NONE[part])
+    learner = build.build_learner(self.config, task, self.mesh)
+    learner = frozen.on_features(learner, self.config)
+    images = getattr(learner.task, f"{part}_images")
+    state = self.state()
+    params = getattr(state, trained_lib.HEADS[head])
+    found = learner.predictor.probabilities(state, images, head=params)
+    return np.asarray(found), np.asarray(labels)
 
 
 def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:

@@ -66,7 +66,7 @@ class Trained:
   description: dict[str, Any]
 
   def predictor(
-    self, head: str = "balanced"
+    self, head: str = "balanced", *, logits: bool = False
   ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns `uint8 [B, H, W, C] -> float32 [B, C]`, class probabilities.
 
@@ -74,14 +74,20 @@ class Trained:
 
     Args:
       head: `balanced` for g, `random` for g'.
+      logits: whether to return logits, of which they are the softmax.
     """
-    return lambda images: self.run(images, head)[1]
+
+    def predict(images):
+      found = self.run(images, head)[1]
+      return found if logits else np.asarray(jax.nn.softmax(found))
+
+    return predict
 
   def run(self, images: np.ndarray, head: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns features `[B, D]` and class probabilities `[B, C]`, fp32.
+    """Returns features `[B, D]` and logits `[B, C]`, fp32.
 
-    Features are of the plain images, or of the first view; probabilities are by
-    the mean logits of all views.
+    Features are of the plain images, or of the first view; logits are the mean
+    of all views.
 
     Args:
       images: uint8 `[B, H, W, C]`.
@@ -99,7 +105,7 @@ class Trained:
       for view in self.views.averaged
     ]
     logits = ensemble.mean([logits for _, logits in found])
-    return np.asarray(found[0][0]), np.asarray(jax.nn.softmax(logits))
+    return np.asarray(found[0][0]), np.asarray(logits)
 
   @functools.cached_property
   def _program(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
