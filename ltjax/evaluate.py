@@ -173,7 +173,9 @@ def predictions(
     chunk = files[first : first + size]
     for i, path in enumerate(chunk):
       try:
-        batch[i] = predict.read(path, trained.picture_shape, trained.resize)
+        batch[i] = predict.read(
+          path, trained.picture_shape, trained.resize, trained.decoding
+        )
       except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     found[first : first + size] = run_batch(batch)[: len(chunk)]

@@ -298,8 +298,8 @@ def test_pictures_of_unknown_classes_are_refused(tmp_path, capsys):
   (tmp_path / "3" / "a.png").write_bytes(b"no picture")
   with pytest.raises(ValueError, match="does not know"):
     evaluate.on_data(finished.run(), f"folder:{tmp_path}")
-  (tmp_path / "cat" / "a.png").unlink()
-  (tmp_path / "dog" / "a.png").unlink()
+  shutil.rmtree(tmp_path / "cat")
+  shutil.rmtree(tmp_path / "dog")
   with pytest.raises(ValueError, match="a.png: not a whole image"):
     evaluate.on_data(finished.run(), f"folder:{tmp_path}")
 
