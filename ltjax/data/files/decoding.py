@@ -220,7 +220,7 @@ def _map(image: Any, kind: Kind, given: Decoding) -> Any:
     raise KindError(
       f"its pixels have more than 8 bits, with values of {low:g} ... {high:g}."
       " data.pixel_range=LOW,HIGH says which become black and white, such as"
-      f" 0,{likely}.",
+      f" 0,{likely}; otherwise save it with 8 bits.",
       (low, high),
     )
   shares = np.clip((values - given.low) / (given.high - given.low), 0, 1)

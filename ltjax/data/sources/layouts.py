@@ -76,6 +76,7 @@ def understand(
       )
     if role:
       parts[role] = folder
+  parts = {role: parts[role] for role in _PARTS if role in parts}
   rest = [folder for folder in root.folders if not roles[folder.name]]
   where = f"{path}{inside}"
   if parts.keys() & set(_LABELED):
@@ -326,10 +327,10 @@ def _notes(folders: Sequence[tree.Folder]) -> list[str]:
   deep = [folder for folder in folders if folder.holding]
   if not deep:
     return []
-  below = deep[0].holding[0].name
+  name, below = deep[0].name, deep[0].holding[0].name
   return [
-    f"  note: {len(deep)} class folders hold sub-folders, which are no classes"
-    f" of their own: all of {deep[0].name}/{below} is {deep[0].name}"
+    f"  note: sub-folders of class folders ({len(deep)} of {len(folders)} have"
+    f" some) are no classes of their own: all of {name}/{below} is {name}"
   ]
 
 
