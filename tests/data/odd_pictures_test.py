@@ -17,8 +17,7 @@ import pytest
 from ltjax import config as configs
 from ltjax import predict
 from ltjax.data.files import decoding as decodings
-from ltjax.data.files import images, tree
-from ltjax.data.sources import layouts
+from ltjax.data.files import images, layouts, tree
 from ltjax.devices import sharding
 from ltjax.methods import build as builds
 from ltjax.runs import model_description

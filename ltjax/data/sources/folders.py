@@ -17,8 +17,8 @@ import numpy as np
 
 from ltjax import require
 from ltjax.data.files import decoding as decodings
-from ltjax.data.files import images, tree
-from ltjax.data.sources import contents, layouts
+from ltjax.data.files import images, layouts, tree
+from ltjax.data.sources import contents
 
 BROKEN = ("error", "skip")
 _SHOWN = 10
@@ -111,7 +111,19 @@ def find_classes(
   path: str | pathlib.Path, *, unlabeled: bool = True
 ) -> contents.Found:
   """As `read_classes`, without reading pictures."""
-  return layouts.understand(path, unlabeled=unlabeled)
+  found = layouts.understand(path, unlabeled=unlabeled)
+
+  def part(listed: layouts.Listed | None) -> contents.Listed | None:
+    return contents.Listed(*listed) if listed else None
+
+  return contents.Content(
+    contents.Listed(*found.train),
+    part(found.test),
+    found.names,
+    validation=part(found.validation),
+    unlabeled=found.unlabeled,
+    understood=found.understood,
+  )
 
 
 def read_files(
