@@ -18,6 +18,7 @@ from ltjax import config as configs
 from ltjax import predict
 from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images, layouts, tree
+from ltjax.data.sources import unlabeled
 from ltjax.devices import sharding
 from ltjax.methods import build as builds
 from ltjax.runs import model_description
@@ -261,6 +262,20 @@ def test_what_is_passed_over_is_told(tmp_path, monkeypatch):
   ]
 
 
+def test_an_error_tells_pictures_that_are_not_read(tmp_path, monkeypatch):
+  monkeypatch.setattr(images, "readable", lambda: frozenset({".jpg"}))
+  fill(tmp_path, "a/1.heic a/2.heic b/3.jpg b/4.txt")
+  message = r"(?s)1 of 2 .*: a; fill.*\n  .*2 .heic \(a/1.heic\); pip install"
+  with pytest.raises(ValueError, match=message):
+    layouts.understand(tmp_path)
+  for find in (
+    lambda: predict.find([tmp_path / "a"]),
+    lambda: unlabeled.read(f"folder:{tmp_path / 'a'}", picture_shape=(1, 1, 1)),
+  ):
+    with pytest.raises(ValueError, match=r"(?s)no pictures.*2 .heic \(1.heic"):
+      find()
+
+
 def test_links_to_folders_count_once(tmp_path):
   fill(tmp_path, "set/a/1.jpg set/b/2.jpg elsewhere/3.jpg")
   (tmp_path / "set" / "c").symlink_to(tmp_path / "elsewhere")
@@ -490,6 +505,7 @@ FIVE = np.zeros((1, 2, 5), np.uint8)
     (tiff(FIVE), "a TIFF of a kind that Pillow does not read, .* 5 channels"),
     (saved(Image.new("LAB", (1, 1)), "TIFF"), "its colours are LAB"),
     (frames("TIFF", 3), "3 pages or frames. data.pages=first"),
+    (saved(np.float32([[0.25, 0.5]]), "TIFF"), "such as 0.25,0.5; otherwise"),
     (frames("GIF"), "2 pages or frames"),
     (frames("PNG"), "2 pages or frames"),
     (frames("WEBP"), "2 pages or frames"),

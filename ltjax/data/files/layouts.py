@@ -78,8 +78,18 @@ def understand(path: str | pathlib.Path, *, unlabeled: bool = True) -> Layout:
     ValueError: No classes or pictures, a class of another part that is not
       among those for training, or a layout that could mean two things.
   """
-  path = pathlib.Path(path).expanduser()
   top, passed = tree.walk(path)
+  try:
+    return _understand(top, passed, unlabeled)
+  except ValueError as error:
+    unread = "".join(f"\n  {line}" for line in passed.unread(top.path))
+    raise ValueError(f"{error}{unread}") from None
+
+
+def _understand(
+  top: tree.Folder, passed: tree.Passed, unlabeled: bool
+) -> Layout:
+  """As `understand`, of a folder that was walked over."""
   root = _inside(top)
   inside = "" if root is top else f" (in {root.path.relative_to(top.path)})"
   roles = {folder.name: _role(folder.name) for folder in root.folders}
@@ -99,7 +109,7 @@ def understand(path: str | pathlib.Path, *, unlabeled: bool = True) -> Layout:
       parts[role] = folder
   parts = {role: parts[role] for role in _PARTS if role in parts}
   rest = [folder for folder in root.folders if not roles[folder.name]]
-  where = f"{path}{inside}"
+  where = f"{top.path}{inside}"
   if parts.keys() & set(_LABELED):
     names = ", ".join(folder.name for folder in parts.values())
     title = f"{where}: the parts {names}, with a folder for each class"
