@@ -525,6 +525,18 @@ def test_a_kind_of_picture_is_refused(tmp_path, data, message):
     images.read_image(path)
 
 
+def test_a_file_that_may_not_be_opened(tmp_path, monkeypatch):
+  path = tmp_path / "a.png"
+  path.write_bytes(saved(GREY))
+
+  def refuse(*args, **settings):
+    raise PermissionError(13, "Permission denied")
+
+  monkeypatch.setattr(Image, "open", refuse)
+  with pytest.raises(ValueError, match="a.png: it cannot be read .Permission"):
+    images.read_image(path)
+
+
 def test_heic_is_read_where_its_package_is(monkeypatch):
   registered = []
   module = types.SimpleNamespace(
@@ -607,6 +619,15 @@ def test_pictures_that_stay_in_their_files_need_a_range(microscope):
   near = build(microscope, pixel_range="200,2000")
   found = task.images.read(np.arange(8))
   np.testing.assert_array_equal(found[..., :1], near.images)
+
+
+def test_unlabeled_pictures_that_stay_in_their_files(microscope):
+  found = {"unlabeled.source": "found", "pixel_range": "200,2000", **NATURAL}
+  near = build(microscope, **found)
+  task = build(microscope, storage="host", image_size=4, **found)
+  images_there = task.images.read(np.arange(10))
+  np.testing.assert_array_equal(images_there[..., :1], near.images)
+  assert (task.truth == -1).all() and len(task.truth) == 2
 
 
 def test_pictures_that_stay_in_their_files_are_not_skipped(microscope):
