@@ -62,6 +62,7 @@ def find(
       raise ValueError(
         f"{path}: no pictures in this folder. Suffixes that count:"
         f" {', '.join(sorted(pictures.readable()))}."
+        + "".join(f"\n{line}" for line in passed.unread(path))
       )
     if tell:
       for line in passed.unread(path):

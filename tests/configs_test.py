@@ -190,6 +190,7 @@ def test_an_external_pool_gives_the_papers_own_setting(official, monkeypatch):
   class Pool:
     images = np.zeros((250_000, 32, 32, 3), np.uint8)
     labels = np.tile(np.arange(10, dtype=np.int32), 25_000)
+    understood = ""
 
   asked = []
   monkeypatch.setattr(

@@ -17,8 +17,8 @@ import pytest
 from ltjax import config as configs
 from ltjax import predict
 from ltjax.data.files import decoding as decodings
-from ltjax.data.files import images, tree
-from ltjax.data.sources import layouts
+from ltjax.data.files import images, layouts, tree
+from ltjax.data.sources import unlabeled
 from ltjax.devices import sharding
 from ltjax.methods import build as builds
 from ltjax.runs import model_description
@@ -78,7 +78,7 @@ def parts_of(found):
     (
       "Training/a/1.jpg Testing/a/2.jpg",
       {"train": "a:1.jpg", "test": "a:2.jpg"},
-      "the parts Testing, Training",
+      "the parts Training, Testing",
     ),
     (
       "TRAIN/a/1.jpg Dev/a/2.jpg",
@@ -103,7 +103,7 @@ def parts_of(found):
     (  # Under one folder.
       "dataset/train/a/1.jpg dataset/test/a/2.jpg LICENSE",
       {"train": "a:1.jpg", "test": "a:2.jpg"},
-      "in dataset.: the parts test, train",
+      "in dataset.: the parts train, test",
     ),
     (  # Ultralytics: labels beside the pictures.
       "images/train/a/1.jpg images/val/a/2.jpg labels/train/1.txt",
@@ -139,7 +139,7 @@ def parts_of(found):
     (
       "animals/cat/1.jpg animals/dog/2.jpg plants/3.jpg",
       {"train": "animals:1.jpg animals:2.jpg plants:3.jpg"},
-      "1 class folders hold sub-folders.*\n?.*all of animals/cat is animals",
+      "1 of 2 have some. are no classes .* all of animals/cat is animals",
     ),
     (
       "a/1.jpg b/2.jpg 3.jpg 4.jpg",
@@ -177,7 +177,7 @@ def assert_told(text, pattern):
   [
     (
       "train/a/1.jpg test/a/2.jpg cat/3.jpg",
-      r"parts \(test, train\) lie beside others with pictures \(cat\)",
+      r"parts \(train, test\) lie beside others with pictures \(cat\)",
     ),
     ("test/1.jpg cat/2.jpg dog/3.jpg", "lie beside others .*cat, dog"),
     (
@@ -195,7 +195,7 @@ def assert_told(text, pattern):
       "test/ has no pictures in class folders, and 1",
     ),
     ("train/a/1.jpg test/a/ test/b/", "test/ has no pictures in class folders"),
-    ("test/a/1.jpg val/a/1.jpg", "the parts test, val have no train beside"),
+    ("test/a/1.jpg val/a/1.jpg", "the parts val, test have no train beside"),
     ("train/a/1.jpg test/b/2.jpg", r"test/b: .* no folder in .*train\. Add it"),
     (
       "train/Cat/1.jpg test/cat/2.jpg",
@@ -260,6 +260,20 @@ def test_what_is_passed_over_is_told(tmp_path, monkeypatch):
     "  passed over: 3 hidden (.git), 3 neither file nor folder (a/12.jpg), 1"
     " .txt (a/6.txt), 1 without suffix (a/11)",
   ]
+
+
+def test_an_error_tells_pictures_that_are_not_read(tmp_path, monkeypatch):
+  monkeypatch.setattr(images, "readable", lambda: frozenset({".jpg"}))
+  fill(tmp_path, "a/1.heic a/2.heic b/3.jpg b/4.txt")
+  message = r"(?s)1 of 2 .*: a; fill.*\n  .*2 .heic \(a/1.heic\); pip install"
+  with pytest.raises(ValueError, match=message):
+    layouts.understand(tmp_path)
+  for find in (
+    lambda: predict.find([tmp_path / "a"]),
+    lambda: unlabeled.read(f"folder:{tmp_path / 'a'}", picture_shape=(1, 1, 1)),
+  ):
+    with pytest.raises(ValueError, match=r"(?s)no pictures.*2 .heic \(1.heic"):
+      find()
 
 
 def test_links_to_folders_count_once(tmp_path):
@@ -491,6 +505,7 @@ FIVE = np.zeros((1, 2, 5), np.uint8)
     (tiff(FIVE), "a TIFF of a kind that Pillow does not read, .* 5 channels"),
     (saved(Image.new("LAB", (1, 1)), "TIFF"), "its colours are LAB"),
     (frames("TIFF", 3), "3 pages or frames. data.pages=first"),
+    (saved(np.float32([[0.25, 0.5]]), "TIFF"), "such as 0.25,0.5; otherwise"),
     (frames("GIF"), "2 pages or frames"),
     (frames("PNG"), "2 pages or frames"),
     (frames("WEBP"), "2 pages or frames"),
@@ -507,6 +522,18 @@ def test_a_kind_of_picture_is_refused(tmp_path, data, message):
   path = tmp_path / "a.png"
   path.write_bytes(data)
   with pytest.raises(decodings.KindError, match=f"a.png: .*{message}"):
+    images.read_image(path)
+
+
+def test_a_file_that_may_not_be_opened(tmp_path, monkeypatch):
+  path = tmp_path / "a.png"
+  path.write_bytes(saved(GREY))
+
+  def refuse(*args, **settings):
+    raise PermissionError(13, "Permission denied")
+
+  monkeypatch.setattr(Image, "open", refuse)
+  with pytest.raises(ValueError, match="a.png: it cannot be read .Permission"):
     images.read_image(path)
 
 
@@ -587,12 +614,21 @@ def test_a_pool_has_the_range_of_the_set(microscope):
 
 def test_pictures_that_stay_in_their_files_need_a_range(microscope):
   host = {"storage": "host", "image_size": 4}
-  with pytest.raises(ValueError, match="such as 0,2047.* The same command"):
+  with pytest.raises(ValueError, match="such as 0,2047; .* The same command"):
     build(microscope, **host)
   task = build(microscope, pixel_range="200,2000", **host)
   near = build(microscope, pixel_range="200,2000")
   found = task.images.read(np.arange(8))
   np.testing.assert_array_equal(found[..., :1], near.images)
+
+
+def test_unlabeled_pictures_that_stay_in_their_files(microscope):
+  found = {"unlabeled.source": "found", "pixel_range": "200,2000", **NATURAL}
+  near = build(microscope, **found)
+  task = build(microscope, storage="host", image_size=4, **found)
+  images_there = task.images.read(np.arange(10))
+  np.testing.assert_array_equal(images_there[..., :1], near.images)
+  assert (task.truth == -1).all() and len(task.truth) == 2
 
 
 def test_pictures_that_stay_in_their_files_are_not_skipped(microscope):

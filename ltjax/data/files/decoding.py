@@ -216,11 +216,13 @@ def _map(image: Any, kind: Kind, given: Decoding) -> Any:
     )
   if given.low is None or given.high is None:
     low, high = float(values.min()), float(values.max())
-    likely = max(255, 2 ** math.ceil(math.log2(max(high, 0) + 1)) - 1)
+    likely = f"{low:g},{high:g}"
+    if low >= 0 and (values == np.rint(values)).all():  # of so many bits
+      likely = f"0,{max(255, 2 ** math.ceil(math.log2(high + 1)) - 1)}"
     raise KindError(
       f"its pixels have more than 8 bits, with values of {low:g} ... {high:g}."
       " data.pixel_range=LOW,HIGH says which become black and white, such as"
-      f" 0,{likely}.",
+      f" {likely}; otherwise save it with 8 bits.",
       (low, high),
     )
   shares = np.clip((values - given.low) / (given.high - given.low), 0, 1)

@@ -17,10 +17,9 @@ import numpy as np
 
 from ltjax import require
 from ltjax.data.files import decoding as decodings
-from ltjax.data.files import images, tree
+from ltjax.data.files import images, layouts, tree
 from ltjax.data.parts import contents
 from ltjax.data.parts import group_by as grouping
-from ltjax.data.sources import layouts
 
 BROKEN = ("error", "skip")
 _SHOWN = 10
@@ -123,7 +122,19 @@ def find_classes(
   Args:
     path, unlabeled, group_by: as of `read_classes`.
   """
-  found = layouts.understand(path, unlabeled=unlabeled)
+  layout = layouts.understand(path, unlabeled=unlabeled)
+
+  def part(listed: layouts.Listed | None) -> contents.Listed | None:
+    return contents.Listed(*listed) if listed else None
+
+  found = contents.Content(
+    contents.Listed(*layout.train),
+    part(layout.test),
+    layout.names,
+    validation=part(layout.validation),
+    unlabeled=layout.unlabeled,
+    understood=layout.understood,
+  )
   if not group_by:
     return found
   return grouping.by_path(found, group_by, path, f"folder:{path}")

@@ -229,5 +229,6 @@ def _find(path: pathlib.Path) -> tuple[list[pathlib.Path], str]:
     raise ValueError(
       f"{path}: no pictures. Suffixes that count: "
       f"{', '.join(sorted(images.readable()))}."
+      + "".join(f"\n{line}" for line in lines)
     )
   return files, "\n".join([f"{path}: {len(files):,} pictures", *lines])

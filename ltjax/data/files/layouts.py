@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 import pathlib
 import re
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 import unicodedata
 
 import numpy as np
 
 from ltjax.data.files import images, tree
-from ltjax.data.parts import contents
 
 _PARTS = {
   "train": "train|training",
@@ -38,13 +37,35 @@ _LISTED = (
 )
 
 
-def understand(
-  path: str | pathlib.Path, *, unlabeled: bool = True
-) -> contents.Found:
-  """Finds the parts and classes of a folder with one walk; opens no picture.
+class Listed(NamedTuple):
+  """Files of pictures, and their labels, int32 `[N]`."""
 
-  `understood` of what it returns has a line for each part, notes, and what is
-  passed over.
+  files: list[pathlib.Path]
+  labels: np.ndarray
+
+
+class Layout(NamedTuple):
+  """What a folder is understood to be.
+
+  Attributes:
+    names: a name a class.
+    train: the pictures to train on.
+    test: those to test on; None where a share of `train` has to be held out.
+    validation: those to choose by, if there are some.
+    unlabeled: pictures without a class, if there are some and they are wanted.
+    understood: a line for each part, notes, and what is passed over.
+  """
+
+  names: tuple[str, ...]
+  train: Listed
+  test: Listed | None = None
+  validation: Listed | None = None
+  unlabeled: list[pathlib.Path] | None = None
+  understood: str = ""
+
+
+def understand(path: str | pathlib.Path, *, unlabeled: bool = True) -> Layout:
+  """Finds the parts and classes of a folder with one walk; opens no picture.
 
   Args:
     path: The folder.
@@ -57,8 +78,18 @@ def understand(
     ValueError: No classes or pictures, a class of another part that is not
       among those for training, or a layout that could mean two things.
   """
-  path = pathlib.Path(path).expanduser()
   top, passed = tree.walk(path)
+  try:
+    return _understand(top, passed, unlabeled)
+  except ValueError as error:
+    unread = "".join(f"\n  {line}" for line in passed.unread(top.path))
+    raise ValueError(f"{error}{unread}") from None
+
+
+def _understand(
+  top: tree.Folder, passed: tree.Passed, unlabeled: bool
+) -> Layout:
+  """As `understand`, of a folder that was walked over."""
   root = _inside(top)
   inside = "" if root is top else f" (in {root.path.relative_to(top.path)})"
   roles = {folder.name: _role(folder.name) for folder in root.folders}
@@ -76,8 +107,9 @@ def understand(
       )
     if role:
       parts[role] = folder
+  parts = {role: parts[role] for role in _PARTS if role in parts}
   rest = [folder for folder in root.folders if not roles[folder.name]]
-  where = f"{path}{inside}"
+  where = f"{top.path}{inside}"
   if parts.keys() & set(_LABELED):
     names = ", ".join(folder.name for folder in parts.values())
     title = f"{where}: the parts {names}, with a folder for each class"
@@ -136,7 +168,7 @@ def _is_class(root: tree.Folder, roles: dict[str, str | None]) -> bool:
 
 def _of_classes(
   root: tree.Folder, folders: Sequence[tree.Folder]
-) -> tuple[list[str], contents.Found]:
+) -> tuple[list[str], Layout]:
   """Understands class folders without parts."""
   if not folders:
     loose = root.pictures
@@ -159,7 +191,7 @@ def _of_classes(
     f"  {tree.counted(len(train.files))}; a share of each class is held out to"
     " test on (data.test_fraction)"
   ]
-  return told + _notes(folders), contents.Content(train, None, names)
+  return told + _notes(folders), Layout(names, train)
 
 
 def _of_parts(
@@ -167,7 +199,7 @@ def _of_parts(
   parts: dict[str, tree.Folder],
   rest: Sequence[tree.Folder],
   passed: tree.Passed,
-) -> tuple[list[str], contents.Found]:
+) -> tuple[list[str], Layout]:
   """Understands the parts of a set that is split already."""
   names = ", ".join(folder.name for folder in parts.values())
   beside = [folder.name for folder in rest if folder.count]
@@ -206,18 +238,18 @@ def _of_parts(
       "  no test folder: a share of each class is held out to test on"
       " (data.test_fraction)"
     )
-    return told, contents.Content(train, None, classes)
+    return told, Layout(classes, train)
   counts = np.bincount(others[tested].labels, minlength=len(classes))
   if 0 in counts:
     lacking = [classes[c] for c in np.flatnonzero(counts == 0)]
     told.append(f"  no test pictures of {_some(lacking)}")
   validation = others.get("val") if tested == "test" else None
-  return told, contents.Content(train, others[tested], classes, validation)
+  return told, Layout(classes, train, others[tested], validation)
 
 
 def _labeled(
   root: tree.Folder, part: tree.Folder, folders: Sequence[tree.Folder]
-) -> tuple[tuple[str, ...], contents.Listed]:
+) -> tuple[tuple[str, ...], Listed]:
   """Returns the classes and pictures of the folders to train on."""
   number = tree.counted(len(part.pictures))
   if not folders:
@@ -267,7 +299,7 @@ def _other(
   role: str,
   classes: Sequence[str],
   passed: tree.Passed,
-) -> contents.Listed:
+) -> Listed:
   """Returns the pictures of `val` or `test`, of classes to train on."""
   part = parts[role]
   if not part.holding:
@@ -299,14 +331,14 @@ def _other(
   return _listed((known[f.name], f) for f in part.holding)
 
 
-def _listed(folders: Iterable[tuple[int, tree.Folder]]) -> contents.Listed:
+def _listed(folders: Iterable[tuple[int, tree.Folder]]) -> Listed:
   """Returns the files of class folders, and their labels."""
   files, labels = [], []
   for label, folder in folders:
     inside = folder.all()
     files += inside
     labels += [label] * len(inside)
-  return contents.Listed(files, np.asarray(labels, np.int32))
+  return Listed(files, np.asarray(labels, np.int32))
 
 
 def _role(name: str) -> str | None:
@@ -326,10 +358,10 @@ def _notes(folders: Sequence[tree.Folder]) -> list[str]:
   deep = [folder for folder in folders if folder.holding]
   if not deep:
     return []
-  below = deep[0].holding[0].name
+  name, below = deep[0].name, deep[0].holding[0].name
   return [
-    f"  note: {len(deep)} class folders hold sub-folders, which are no classes"
-    f" of their own: all of {deep[0].name}/{below} is {deep[0].name}"
+    f"  note: sub-folders of class folders ({len(deep)} of {len(folders)} have"
+    f" some) are no classes of their own: all of {name}/{below} is {name}"
   ]
 
 
@@ -343,9 +375,7 @@ def _loose(part: tree.Folder) -> list[str]:
   ]
 
 
-def _line(
-  part: tree.Folder, listed: contents.Listed, classes: Sequence[str]
-) -> str:
+def _line(part: tree.Folder, listed: Listed, classes: Sequence[str]) -> str:
   there = len(np.unique(listed.labels))
   of = f"{there}" if there == len(classes) else f"{there} of {len(classes)}"
   return f"  {part.name}: {tree.counted(len(listed.files))} of {of} classes"
