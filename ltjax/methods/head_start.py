@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import require
-from ltjax.data.files import tensors
 from ltjax.devices import sharding
 from ltjax.methods import registry
 from ltjax.methods.learner import Learner
@@ -110,7 +109,7 @@ def _text(path: pathlib.Path, learner: Learner, config: Any) -> np.ndarray:
   if text.shape[1] == model.feature_dim:
     return text.T
   file = pretrained.find(model.name, config.model.weights)
-  projection = vit_weights.projection(tensors.read(file))
+  projection = vit_weights.projection(pretrained.read(file))
   if projection.shape != (model.feature_dim, text.shape[1]):
     raise ValueError(
       f"{path} has features of {text.shape[1]} numbers; {model.name} has"

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ltjax import require
 from ltjax.data.files import tensors
@@ -196,7 +197,7 @@ def functions(
       {k: v for k, v in flat.items() if k not in added}, sep="/"
     )
     filled = weights.fill(
-      published, tensors.read(file), known.layouts(size), what=f"{file}: {name}"
+      published, read(file), known.layouts(size), what=f"{file}: {name}"
     )
     flat = traverse_util.flatten_dict(filled, sep="/") | added
     variables = traverse_util.unflatten_dict(flat, sep="/")
@@ -313,6 +314,30 @@ def find(name: str, source: str) -> pathlib.Path:
       " weights, hf:REPOSITORY/FILE, auto or none."
     )
   return path
+
+
+def read(file: pathlib.Path) -> dict[str, np.ndarray]:
+  """Returns the tensors of a file of weights; those read last are kept.
+
+  A run on frozen features needs them before the features, and again for the
+  model that it leaves.
+
+  Args:
+    file: as of `find`; errors are those of `tensors.read`.
+  """
+  if not file.is_file():
+    return tensors.read(file)
+  known = file.stat()
+  return _read(file.absolute(), known.st_mtime_ns, known.st_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(file: pathlib.Path, changed: int, size: int) -> dict[str, np.ndarray]:
+  del changed, size
+  found = tensors.read(file)
+  for tensor in found.values():
+    tensor.flags.writeable = False  # All who read it have the same.
+  return found
 
 
 def _from_hub(name: str) -> pathlib.Path:

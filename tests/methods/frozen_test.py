@@ -1,5 +1,7 @@
 """A frozen backbone: any method on features that are computed once."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,10 @@ import toys
 
 from ltjax import evaluate, train
 from ltjax.augment import ensemble
+from ltjax.data.files import tensors
 from ltjax.evaluation import metrics
 from ltjax.methods import frozen
+from ltjax.models import pretrained
 from ltjax.runs import trained as trained_lib
 from ltjax.training import inference
 
@@ -58,6 +62,22 @@ def test_a_run_leaves_a_network_that_takes_images(place, changes):
   found = trained.predictor()(images).argmax(1)
   assert np.mean(found == labels) == pytest.approx(recorded["accuracy"])
   assert changes["method"] == "sslt" or recorded["accuracy"] > 0.4
+
+
+def test_weights_are_read_once(place, monkeypatch):
+  read, real = [], tensors.read
+  monkeypatch.setattr(
+    tensors, "read", lambda path: read.append(path) or real(path)
+  )
+  pretrained._read.cache_clear()
+  run(place, method="linear", linear__l2=0.1)
+  assert len(read) == 1
+  file = pathlib.Path(tiny_backbone.save(place, seed=1))
+  file = file.replace(place / "tiny-0.npz")
+  kept = pretrained.read(file)
+  assert pretrained.read(file) is kept and len(read) == 2
+  for name, tensor in tiny_backbone.tensors(1).items():
+    np.testing.assert_array_equal(kept[name], tensor)
 
 
 def test_the_pool_is_learned_from_in_the_same_way_again(place):

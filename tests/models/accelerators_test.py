@@ -13,7 +13,8 @@ import pytest
 import toys
 
 from ltjax import models
-from ltjax.models.backbones import efficientnet_lite
+from ltjax.models import pretrained
+from ltjax.models.backbones import convnext, efficientnet_lite, vit
 from ltjax.training import fit
 
 SIDE = 32
@@ -123,4 +124,84 @@ def test_accelerators_convolve_depthwise(monkeypatch):
       text = traced.lower(lowering_platforms=(platform,)).as_text()
       assert len(re.findall(r"stablehlo\.convolution\(", text)) == convolved
       for word in ("while", "optimization_barrier", "dot_general"):
+        assert f"stablehlo.{word}" not in text, (platform, word)
+
+
+# One small network of each pretrained family, the vision transformers as they
+# differ: a table of positions and a class token, RoPE, pooling by attention.
+_VIT = {"patch": 16, "features": 8, "depth": 1, "heads": 2}
+PRETRAINED = {
+  "efficientnet_lite1": lambda dtype, tune: efficientnet_lite.EfficientNetLite(
+    0.25, 0.34, dtype
+  ),
+  "convnext_tiny": lambda dtype, tune: convnext.ConvNeXt(
+    (1, 1, 1, 1), (4, 4, 8, 8), dtype
+  ),
+  "vit_s16_in21k": lambda dtype, tune: vit.ViT(
+    vit.Config(**_VIT), dtype, tune, 2
+  ),
+  "vit_s16_dinov3": lambda dtype, tune: vit.ViT(
+    vit.Config(**_VIT, rotary=True, registers=2, layer_scale=True), dtype, tune
+  ),
+  "vit_b16_siglip": lambda dtype, tune: vit.ViT(
+    vit.Config(**_VIT, pooled=True), dtype, tune
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  ("name", "dtype", "tune"),
+  [(name, "bfloat16", "all") for name in PRETRAINED]
+  + [(name, "float32", "last_block") for name in list(PRETRAINED)[:3]]
+  + [("vit_s16_in21k", "float32", "adaptformer")],
+)
+def test_accelerators_get_nothing_of_a_cpu_of_pretrained_networks(
+  name, dtype, tune, monkeypatch
+):
+  monkeypatch.setattr(efficientnet_lite, "_PIECE_BYTES", 1)
+  first = efficientnet_lite._STAGES[:3]
+  monkeypatch.setattr(efficientnet_lite, "_STAGES", first)
+  known, lite = pretrained.ARCHITECTURES[name], name.startswith("efficient")
+  small = known._replace(
+    module=lambda size, dtype, tune, width: PRETRAINED[name](dtype, tune),
+    feature_dim=1280 if lite else 8,
+    last_block=rf"(blocks_{3 if lite else 0}|last_.*|stage4_block1|norm)/.*",
+  )
+  monkeypatch.setitem(pretrained.ARCHITECTURES, name, small)
+  network = models.create(
+    name,
+    num_classes=toys.C,
+    image_shape=(SIDE, SIDE, 1),
+    weights="none",
+    image_size=SIDE,
+    dtype=dtype,
+    tune=tune,
+  )
+  learner = toys.learner(size=SIDE, network=network)
+  state = jax.eval_shape(learner.init)
+  both = state.backbone, state.batch_stats.get("frozen", {})
+  count = sum(x.ndim == 4 for x in jax.tree.leaves(both))
+  trained = sum(x.ndim == 4 for x in jax.tree.leaves(state.backbone))
+  stage, images = toys.embedding_stage(learner), learner.task.images
+  index = jax.ShapeDtypeStruct((toys.BATCH,), jnp.int32)
+  training = fit.compiled(stage.step, learner.mesh, False).trace(
+    jax.eval_shape(stage.init, state),
+    index,
+    {
+      "images": images,
+      "labels": learner.task.labels,
+      "counts": jnp.ones(toys.C),
+    },
+  )
+  features = learner.predictor._features.trace(
+    *(state.backbone, state.batch_stats, state.head, images, index, None),
+    augment=False,
+  )
+  # Of the first trained kernel the gradient of the input is not needed.
+  gradients = 2 * trained - 1 if trained else 0
+  for program, convolved in ((training, count + gradients), (features, count)):
+    for platform in ("cuda", "tpu"):
+      text = program.lower(lowering_platforms=(platform,)).as_text()
+      assert len(re.findall(r"stablehlo\.convolution\(", text)) == convolved
+      for word in ("while", "optimization_barrier", "custom_call"):
         assert f"stablehlo.{word}" not in text, (platform, word)

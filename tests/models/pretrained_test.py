@@ -13,6 +13,7 @@ import tiny_backbone
 
 from ltjax import models
 from ltjax.models import pretrained
+from ltjax.models.backbones import convnext, efficientnet_lite, vit
 
 
 @pytest.fixture(autouse=True)
@@ -258,3 +259,85 @@ def test_a_network_from_scratch_has_no_layer_decay():
     models.create(
       "resnet8", num_classes=3, image_shape=(8, 8, 3), layer_decay=0.7
     )
+
+
+SMALL = {
+  "efficientnet_lite1": (
+    lambda size, dtype, tune, width: efficientnet_lite.EfficientNetLite(
+      0.25, 0.34, dtype
+    ),
+    1280,
+  ),
+  "convnext_tiny": (
+    lambda size, dtype, tune, width: convnext.ConvNeXt(
+      (1, 1, 1, 1), (4, 4, 8, 8), dtype
+    ),
+    8,
+  ),
+  "vit_s16_in21k": (
+    lambda size, dtype, tune, width: vit.ViT(
+      vit.Config(16, 8, 1, 2), dtype, tune, width
+    ),
+    8,
+  ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_is_near_and_its_ends_are_float32(name, monkeypatch):
+  """Under strict promotion: in training, its gradient, and frozen features."""
+  module, dim = SMALL[name]
+  known = pretrained.ARCHITECTURES[name]
+  small = known._replace(module=module, feature_dim=dim)
+  monkeypatch.setitem(pretrained.ARCHITECTURES, name, small)
+  monkeypatch.setattr(efficientnet_lite, "_PIECE_BYTES", 1)
+  first = efficientnet_lite._STAGES[:2]
+  monkeypatch.setattr(efficientnet_lite, "_STAGES", first)
+  images = np.random.default_rng(1).random((4, 32, 32, 3)).astype(np.float32)
+  made = {
+    (dtype, tune): models.create(
+      name,
+      num_classes=3,
+      image_shape=(32, 32, 3),
+      weights="none",
+      image_size=32,
+      dtype=dtype,
+      tune=tune,
+    )
+    for dtype in ("float32", "bfloat16")
+    for tune in ("all", "head")
+  }
+  model = made["bfloat16", "all"]
+  params, fixed = model.init(jax.random.key(0))
+  rng = np.random.default_rng(0)  # a head or a kernel may begin with zeros
+  params = jax.tree.map(
+    lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params
+  )
+  frozen = made["bfloat16", "head"].frozen
+  bare = {"backbone": {}, "head": params["head"]}
+  stays = {**fixed, "frozen": params["backbone"]}
+
+  @jax.jit
+  def features():
+    return (
+      made["float32", "all"].apply(params, fixed, images, False)[0],
+      model.apply(params, fixed, images, False)[0],
+      frozen.backbone.apply(bare, stays, images, False)[0],
+    )
+
+  exact, half, kept = features()
+  assert half.dtype == jnp.float32 and np.all(np.isfinite(half))
+  error = np.abs(half - exact).max() / np.abs(exact).max()
+  assert 1e-6 < error < 0.1
+  np.testing.assert_allclose(kept, half, rtol=1e-2, atol=1e-2)
+  logits = frozen.behind(1).apply(bare, {}, kept[:, None, None], True)[1]
+  assert logits.dtype == jnp.float32
+
+  def loss(params):
+    features, logits, after = model.apply(params, fixed, images, True)
+    assert features.dtype == logits.dtype == jnp.float32
+    return jnp.sum(logits[:, 0]), after
+
+  grads, after = jax.eval_shape(jax.grad(loss, has_aux=True), params)
+  chex.assert_trees_all_equal_shapes_and_dtypes(grads, params)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, fixed)

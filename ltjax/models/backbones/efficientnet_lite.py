@@ -13,6 +13,7 @@ fit its cache, half as many images again a second.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import functools
 import math
 from typing import Any
@@ -156,14 +157,18 @@ def _product(features: int, dtype: Any, name: str) -> convolution.Conv:
   return convolution.Conv(features, 1, 1, dtype, name=name)
 
 
-def _norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
-  return nn.BatchNorm(
+def _norm(
+  train: bool, dtype: Any, name: str
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns a BatchNorm that computes in fp32, and gives the dtype."""
+  norm = nn.BatchNorm(
     use_running_average=not train,
     momentum=0.99,
     epsilon=1e-3,
-    dtype=dtype,
+    dtype=jnp.float32,
     name=name,
   )
+  return lambda x: norm(x.astype(jnp.float32)).astype(dtype)
 
 
 def _rounded(channels: float) -> int:
