@@ -2,7 +2,8 @@
 
 `.safetensors`; `.npz` without pickled objects; and PyTorch's `.pth`, `.pt` and
 `.bin` in both of its formats, whose pickles are read by an unpickler that knows
-tensors and nothing else, without PyTorch.
+tensors and nothing else, without PyTorch. Of a TorchScript archive, as OpenAI's
+CLIP, it is the modules' tensors; their code is not read.
 """
 
 from __future__ import annotations
@@ -173,6 +174,27 @@ def _tensor(
   return _Tensor(str(storage), int(offset), sizes, strides)
 
 
+class _Module:
+  """Stands for a module of TorchScript: what its attributes are."""
+
+  def __setstate__(self, state: Any) -> None:
+    self.state = state if isinstance(state, dict) else {}
+
+  def tensors(self, prefix: str = "") -> dict[str, _Tensor]:
+    """Returns its tensors and those of its modules, by path."""
+    found: dict[str, _Tensor] = {}
+    for name, value in getattr(self, "state", {}).items():
+      if isinstance(value, _Tensor):
+        found[f"{prefix}{name}"] = value
+      elif isinstance(value, _Module):
+        found |= value.tensors(f"{prefix}{name}.")
+    return found
+
+
+def _first(value: Any, *_: Any) -> Any:
+  return value
+
+
 def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
   return tensor
 
@@ -182,6 +204,11 @@ _GLOBALS = {
   ("torch._utils", "_rebuild_tensor"): _tensor,
   ("torch._utils", "_rebuild_parameter"): _parameter,
   ("collections", "OrderedDict"): collections.OrderedDict,
+  **{
+    ("torch.jit._pickle", f"build_{kind}list"): _first
+    for kind in ("int", "double", "bool", "tensor")
+  },
+  ("torch.jit._pickle", "restore_type_tag"): _first,
 }
 
 
@@ -195,6 +222,8 @@ class _Unpickler(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     if module == "torch" and name in _DTYPES:
       return name
+    if module.split(".")[0] == "__torch__":
+      return type(name, (_Module,), {})
     found = _GLOBALS.get((module, name))
     if found is None:
       raise _Refused(f"{module}.{name}")
@@ -261,6 +290,8 @@ def _named(
   loaded: Any, storages: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   """Returns the tensors of a state dict, or of one in a checkpoint."""
+  if isinstance(loaded, _Module):
+    loaded = loaded.tensors()
   if isinstance(loaded, dict):
     # A checkpoint may hold a tensor beside its weights, such as the loss.
     inner = [loaded[n] for n in _INNER if isinstance(loaded.get(n), dict)]

@@ -231,7 +231,7 @@ OPEN_CLIP = _table(
 )
 
 
-def _flax(position: str, attention: str, norm2: str, mlp: str):
+def _flax(position: str, attention: str, norm2: str, mlp: str, pool: str = ""):
   """Returns the table of Google's files, whose modules are numbered."""
   query, key, value, out = (
     f"MultiHeadDotProductAttention_{attention}/{name}/"
@@ -241,6 +241,7 @@ def _flax(position: str, attention: str, norm2: str, mlp: str):
     "Transformer/encoderblock_{}/",
     f"LayerNorm_0/ {query} {key} {value} {out} LayerNorm_{norm2}/"
     f" MlpBlock_{mlp}/Dense_0/ MlpBlock_{mlp}/Dense_1/",
+    pool,
     cls="cls",
     position=position,
     patch="embedding/",
@@ -250,3 +251,12 @@ def _flax(position: str, attention: str, norm2: str, mlp: str):
 
 OLD = _flax("Transformer/posembed_input/pos_embedding", "1", "2", "3")
 NEW = _flax("pos_embedding", "0", "1", "0")
+_HEAD = "MAPHead_0/MultiHeadDotProductAttention_0/"
+POOLED = _flax(
+  *("pos_embedding", "0", "1", "0"),
+  f"{_HEAD}query/ {_HEAD}key/ {_HEAD}value/ {_HEAD}out/ MAPHead_0/LayerNorm_0/"
+  " MAPHead_0/MlpBlock_0/Dense_0/ MAPHead_0/MlpBlock_0/Dense_1/"
+  " MAPHead_0/probe",
+)
+# DINOv3 by the names of Meta.
+STORAGE = TIMM | {"registers": "storage_tokens"}

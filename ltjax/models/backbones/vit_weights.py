@@ -164,7 +164,15 @@ FAMILIES = {
       "epsilon": 1e-5,
     },
     IMAGENET,
-    (Names("transformers", vit_layouts.DINOV3, unused=_MASK),),
+    (
+      Names("transformers", vit_layouts.DINOV3, unused=_MASK),
+      # Keys have no bias there: a mask makes it 0.
+      Names(
+        "DINOv3",
+        vit_layouts.STORAGE,
+        unused=rf"{_MASK}|rope_embed\.periods|.*\.bias_mask",
+      ),
+    ),
   ),
   "clip": Family(_CLIP_SETTINGS | {"activation": "quick_gelu"}, _CLIP, _CLIPS),
   "openclip": Family(_CLIP_SETTINGS, _CLIP, _CLIPS),
@@ -174,6 +182,13 @@ FAMILIES = {
     (
       Names("timm", vit_layouts.TIMM),
       Names("OpenCLIP", vit_layouts.TIMM, "visual.trunk.", _NOT_VISUAL),
+      Names(
+        "big_vision",
+        vit_layouts.POOLED,
+        "params/img/",
+        r"(?!params/img/).*",
+        flax=True,
+      ),
       *_CLIPS[2:],
     ),
   ),

@@ -217,6 +217,32 @@ def test_weights_in_a_checkpoint_come_before_other_tensors(save, place):
   check(tensors.read(path), {"a": _FOUR[:2], "b": _FOUR[1:3]})
 
 
+def _module(name: str, **attributes: bytes) -> bytes:
+  """An object as TorchScript pickles it."""
+  made = b"c__torch__.clip\n%s\n)\x81" % name.encode()
+  return made + _dict(**attributes) + b"b"
+
+
+def test_modules_of_torchscript(save):
+  sizes = _call("torch.jit._pickle", "build_intlist", b"](I1\nI2\ne")
+  inner = _module("Linear", weight=_tensor(offset=1), training=b"\x89")
+  layers = _module("Sequential", **{"0": inner, "sizes": sizes})
+  path = save(_module("CLIP", visual=layers, scale=_tensor(size=(1,))))
+  expected = {"visual.0.weight": _FOUR[1:3], "scale": _FOUR[:1]}
+  check(tensors.read(path), expected)
+
+
+def test_a_module_of_torchscript_without_tensors(save):
+  with pytest.raises(ValueError, match="holds no tensors by name"):
+    tensors.read(save(_module("CLIP", eps=b"I1\n"), {}))
+  with pytest.raises(ValueError, match="not a whole file"):
+    # It has itself as a part.
+    loop = b"c__torch__\nNet\n)\x81q\x01}(" + _text("own") + b"h\x01ub"
+    tensors.read(save(loop, {}))
+  with pytest.raises(ValueError, match="asks for __torchlike__.Net"):
+    tensors.read(save(b"c__torchlike__\nNet\n)\x81", {}))
+
+
 def test_an_expanded_tensor_takes_no_memory(save):
   path = save(_dict(w=_tensor(size=(10**12,), stride=(0,))))
   assert tensors.read(path)["w"].shape == (10**12,)

@@ -680,3 +680,106 @@ def test_sizes_are_multiples_of_the_patch(size, instead):
   architecture = vit_weights.ARCHITECTURES["vit_s14_dinov2"]
   with pytest.raises(ValueError, match=f"{size} pixels .* 14; take {instead}"):
     architecture.module(size, jnp.float32, "all", 0)
+
+
+def metas(tensors):
+  """DINOv3 of transformers by the names of Meta; a bias of keys is masked."""
+  plain = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.mask_token": "mask_token",
+    "embeddings.register_tokens": "storage_tokens",
+    "embeddings.patch_embeddings.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.bias": "patch_embed.proj.bias",
+    "norm.weight": "norm.weight",
+    "norm.bias": "norm.bias",
+  }
+  found = {theirs: tensors[ours] for ours, theirs in plain.items()}
+  found["rope_embed.periods"] = np.ones(D // HEADS // 4, np.float32)
+  for n in range(DEPTH):
+    own, new = f"layer.{n}.", f"blocks.{n}."
+    parts = [tensors[f"{own}attention.{x}_proj.weight"] for x in "qkv"]
+    found[f"{new}attn.qkv.weight"] = np.concatenate(parts)
+    query, value = (tensors[f"{own}attention.{x}_proj.bias"] for x in "qv")
+    found[f"{new}attn.qkv.bias"] = np.concatenate([query, query + 1, value])
+    mask = np.repeat(np.float32([1, 0, 1]), D)
+    found[f"{new}attn.qkv.bias_mask"] = mask
+    for ours, theirs in (
+      *(("norm1", "norm1"), ("norm2", "norm2")),
+      *(("attention.o_proj", "attn.proj"), ("mlp.up_proj", "mlp.fc1")),
+      ("mlp.down_proj", "mlp.fc2"),
+    ):
+      for leaf in ("weight", "bias"):
+        found[f"{new}{theirs}.{leaf}"] = tensors[f"{own}{ours}.{leaf}"]
+    for m in (1, 2):
+      scale = tensors[f"{own}layer_scale{m}.lambda1"]
+      found[f"{new}ls{m}.gamma"] = scale
+  return found
+
+
+def googles(tensors):
+  """SigLIP of transformers by the names of big_vision, beside a text tower."""
+  found = {"params/t": np.ones(1, np.float32)}
+  found["params/txt/head/kernel"] = np.ones((D, D), np.float32)
+
+  def put(name, weight, bias, heads=""):
+    kernel, shape = weight.T, (HEADS, D // HEADS)
+    if heads == "in":
+      kernel, bias = kernel.reshape(D, *shape), bias.reshape(shape)
+    if heads == "out":
+      kernel = kernel.reshape(*shape, D)
+    found[f"params/img/{name}/kernel"] = kernel
+    found[f"params/img/{name}/bias"] = bias
+
+  def copy(name, ours, heads=""):
+    put(name, tensors[f"{ours}.weight"], tensors[f"{ours}.bias"], heads)
+
+  def norm_of(name, ours):
+    found[f"params/img/{name}/scale"] = tensors[f"{ours}.weight"]
+    found[f"params/img/{name}/bias"] = tensors[f"{ours}.bias"]
+
+  kernel = tensors["embeddings.patch_embedding.weight"].transpose(2, 3, 1, 0)
+  found["params/img/embedding/kernel"] = kernel
+  bias = tensors["embeddings.patch_embedding.bias"]
+  found["params/img/embedding/bias"] = bias
+  table = tensors["embeddings.position_embedding.weight"]
+  found["params/img/pos_embedding"] = table[None]
+  norm_of("Transformer/encoder_norm", "post_layernorm")
+  attention = "MultiHeadDotProductAttention_0"
+  for n in range(DEPTH):
+    own, new = f"encoder.layers.{n}.", f"Transformer/encoderblock_{n}/"
+    norm_of(f"{new}LayerNorm_0", f"{own}layer_norm1")
+    norm_of(f"{new}LayerNorm_1", f"{own}layer_norm2")
+    for name in ("query", "key", "value"):
+      short = f"{own}self_attn.{name[0]}_proj"
+      copy(f"{new}{attention}/{name}", short, "in")
+    copy(f"{new}{attention}/out", f"{own}self_attn.out_proj", "out")
+    copy(f"{new}MlpBlock_0/Dense_0", f"{own}mlp.fc1")
+    copy(f"{new}MlpBlock_0/Dense_1", f"{own}mlp.fc2")
+  head = "MAPHead_0"
+  found[f"params/img/{head}/probe"] = tensors["head.probe"]
+  weights_of = np.split(tensors["head.attention.in_proj_weight"], 3)
+  biases = np.split(tensors["head.attention.in_proj_bias"], 3)
+  for name, weight, bias in zip(("query", "key", "value"), weights_of, biases):
+    put(f"{head}/{attention}/{name}", weight, bias, "in")
+  copy(f"{head}/{attention}/out", "head.attention.out_proj", "out")
+  norm_of(f"{head}/LayerNorm_0", "head.layernorm")
+  copy(f"{head}/MlpBlock_0/Dense_0", "head.mlp.fc1")
+  copy(f"{head}/MlpBlock_0/Dense_1", "head.mlp.fc2")
+  return found
+
+
+@pytest.mark.parametrize(
+  ("family", "names", "rename"),
+  [("dinov3", DINOV3, metas), ("siglip", SIGLIP, googles)],
+)
+def test_names_of_the_authors_fill_the_same_network(family, names, rename):
+  tensors = draw(names)
+  _, expected = filled(family, tensors)
+  _, found = filled(family, rename(tensors))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  broken = rename(tensors)
+  del broken[
+    next(n for n in broken if n.endswith("norm.weight") or "probe" in n)
+  ]
+  with pytest.raises(ValueError, match="missing|lack|no "):
+    filled(family, broken)
