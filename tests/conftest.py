@@ -100,16 +100,20 @@ def pytest_collection_modifyitems(items):
     items[place] = item
 
 
-# Linux gives a process 65,530 memory mappings; a program takes several.
-MOST_MAPPINGS = 25_000
+# Linux gives a process 65,530 memory mappings, of which a program takes several;
+# and two processes of this size are well within the memory of a laptop.
+MOST_MAPPINGS, MOST_BYTES = 25_000, 2_500_000_000
 
 
-def _mappings():
+def _full():
+  """Whether this process holds many compiled programs; where unknown, it does."""
   try:
+    with open("/proc/self/statm", "rb") as file:
+      resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     with open("/proc/self/maps", "rb") as file:
-      return sum(1 for _ in file)
+      return resident > MOST_BYTES or sum(1 for _ in file) > MOST_MAPPINGS
   except OSError:  # another system
-    return MOST_MAPPINGS + 1
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -118,5 +122,5 @@ def pytest_runtest_teardown(item, nextitem):
   too many. Not after each: what they share would be compiled again."""
   yield
   following = nextitem and (nextitem.path, _case(nextitem))
-  if following != (item.path, _case(item)) and _mappings() > MOST_MAPPINGS:
+  if following != (item.path, _case(item)) and _full():
     jax.clear_caches()
