@@ -100,13 +100,13 @@ def pytest_collection_modifyitems(items):
     items[place] = item
 
 
-# Linux gives a process 65,530 memory mappings, of which a program takes several;
-# and two processes of this size are well within the memory of a laptop.
+# Linux gives a process 65,530 memory mappings, and a program takes several; two
+# processes of so many bytes are well within the memory of a laptop.
 MOST_MAPPINGS, MOST_BYTES = 25_000, 2_500_000_000
 
 
 def _full():
-  """Whether this process holds many compiled programs; where unknown, it does."""
+  """Whether this process may hold many compiled programs."""
   try:
     with open("/proc/self/statm", "rb") as file:
       resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
