@@ -188,7 +188,7 @@ def test_an_external_pool_gives_the_papers_own_setting(official, monkeypatch):
 
   @dataclasses.dataclass
   class Pool:
-    images = np.zeros((250_000, 32, 32, 3), np.uint8)
+    images = np.ones((250_000, 32, 32, 3), np.uint8)
     labels = np.tile(np.arange(10, dtype=np.int32), 25_000)
     understood = ""
 

@@ -47,17 +47,18 @@ def settle(
     pool: the unlabeled images of another source; None for none.
     choice: `error`; `drop`, which leaves them out of training, validation and
       pool; `keep`, which tells of them; `ignore`, which does not look; or
-      `auto`, an `error` where the set or the pool is the user's own, and for
-      published ones `ignore`.
+      `auto`, an `error` in sets and pools of the user's own, and for published
+      ones `ignore`.
     pool_source: name of the pool; `found` for the unlabeled images of `data`.
 
   Raises:
     ValueError: if there are some, with their numbers.
   """
   require.choice("data.copies", choice, CHOICES)
+  ours = choice != "auto" or data.name.partition(":")[0] in _OWN
   if choice == "auto":
-    kinds = {name.partition(":")[0] for name in (data.name, pool_source)}
-    choice = "error" if _OWN & kinds else "ignore"
+    theirs = pool_source.partition(":")[0] in _OWN
+    choice = "error" if ours or theirs else "ignore"
   if choice == "ignore":
     return data, pool
   parts: dict[str, Images] = {"training": data.train_images}
@@ -69,6 +70,8 @@ def settle(
   hits = {
     name: np.isin(ids, test) for name, ids in zip(parts, learned, strict=True)
   }
+  if not ours:  # a published set with a pool of the user's
+    hits["training"][:] = False
   said = [*_told(parts, hits), *_two_classes(data, learned[0])]
   said += _alike(parts, hits, data.test_images)
   if "unlabeled" in parts:
