@@ -165,21 +165,15 @@ def predictions(
     record.Split.load(Path(workdir) / "split.json"),
   )
   files, labels = labeled_files.find(data, trained.classes)
-  run_batch = trained.predictor(head)
-  size = min(predict.BATCH_SIZE, len(files))
-  found = np.empty((len(files), len(trained.classes)), np.float32)
-  batch = np.zeros((size, *trained.picture_shape), np.uint8)
-  for first in range(0, len(files), size):
-    chunk = files[first : first + size]
+  run_batch, found = trained.predictor(head), []
+  for chunk, batch, errors in predict.batches(
+    trained, files, predict.BATCH_SIZE
+  ):
     for i, path in enumerate(chunk):
-      try:
-        batch[i] = predict.read(
-          path, trained.picture_shape, trained.resize, trained.decoding
-        )
-      except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    found[first : first + size] = run_batch(batch)[: len(chunk)]
-  return Predictions(found, labels, known, files)
+      if i in errors:
+        raise ValueError(f"{path}: {errors[i]}")
+    found.append(run_batch(batch)[: len(chunk)])
+  return Predictions(np.concatenate(found), labels, known, files)
 
 
 def on_data(

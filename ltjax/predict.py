@@ -147,7 +147,7 @@ def predict(
     )
   require.within("--unknown_below", unknown_below, "[0, 1]")
   run = trained.predictor(head, logits=with_scores)
-  for chunk, batch, errors in _batches(trained, files, batch_size):
+  for chunk, batch, errors in batches(trained, files, batch_size):
     found = run(batch)
     columns = {}
     if with_scores:
@@ -258,7 +258,7 @@ def reading(
     target = np.full(num_classes, 1 / num_classes)
   elif shares == "estimated":
     run, found = trained.predictor(head), []
-    for _, batch, errors in _batches(trained, files, BATCH_SIZE):
+    for _, batch, errors in batches(trained, files, BATCH_SIZE):
       kept = [i for i in range(len(batch)) if i not in errors]
       found.append(run(batch)[kept])
     pool = np.concatenate([*found, np.zeros((0, num_classes))])
@@ -271,12 +271,18 @@ def reading(
   ), told
 
 
-def _batches(
+def batches(
   trained: trained_lib.Trained, files: Sequence[Path], batch_size: int
 ) -> Iterator[tuple[Sequence[Path], np.ndarray, dict[int, str]]]:
   """Yields files, uint8 `[B, H, W, C]` of them, and errors by place.
 
-  `B` is the same for all; what is behind the last file means nothing.
+  `B` is the same for all; what is behind the last file means nothing, and has
+  an empty error.
+
+  Args:
+    trained: the model that they are read for.
+    files: the pictures.
+    batch_size: B, where there are as many.
   """
   size = max(min(batch_size, len(files)), 1)
   for first in range(0, len(files), size):
