@@ -8,14 +8,16 @@ and no circle of links is endless.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import os
 import pathlib
+import tempfile
 
 from ltjax.data.files import images
 
+_SHOWN = 10
 # Of operating systems and network drives; the second holds thumbnails.
 _SYSTEM = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs.db"})
 # Suffixes of pictures and films that nobody reads here: told one by one.
@@ -178,3 +180,20 @@ def _is(kind: Callable[[], bool]) -> bool:
     return kind()
   except OSError:  # A link to itself.
     return False
+
+
+def listed(lines: Sequence[str], prefix: str) -> str:
+  """Returns the first ten lines; if there are more, a file has all of them.
+
+  Args:
+    lines: on pictures, one a line.
+    prefix: of the file's name.
+  """
+  shown = "\n".join(f"  {line}" for line in lines[:_SHOWN])
+  if len(lines) <= _SHOWN:
+    return shown
+  handle, path = tempfile.mkstemp(prefix=prefix, suffix=".txt")
+  with os.fdopen(handle, "w", encoding="utf-8") as out:
+    out.write("\n".join(lines) + "\n")
+  more = f"{len(lines) - _SHOWN:,} more; {path} names all of them."
+  return f"{shown}\n  and {more}"

@@ -8,9 +8,7 @@ decoded is an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import os
 import pathlib
-import tempfile
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -22,7 +20,6 @@ from ltjax.data.parts import contents
 from ltjax.data.parts import group_by as grouping
 
 BROKEN = ("error", "skip")
-_SHOWN = 10
 
 
 class Pictures(NamedTuple):
@@ -232,14 +229,7 @@ def _refuse(errors: list[str], count: int, damaged: int) -> NoReturn:
   )
   if len(errors) == 1:
     raise ValueError(errors[0] + way_out)
-  rest = ""
-  if len(errors) > _SHOWN:
-    handle, path = tempfile.mkstemp(prefix="broken_images_", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-      out.write("\n".join(errors) + "\n")
-    rest = f"\n  and {len(errors) - _SHOWN:,} more; {path} names all of them."
-  lines = "\n".join(f"  {error}" for error in errors[:_SHOWN])
   raise ValueError(
     f"{len(errors):,} of {count:,} pictures cannot be used.{way_out}\n"
-    f"{lines}{rest}"
+    f"{tree.listed(errors, 'broken_images_')}"
   )

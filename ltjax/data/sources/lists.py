@@ -17,18 +17,15 @@ without. ImageNet-LT, ImageNet-SSLT and Places-LT are published in this form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-import os
 import pathlib
 import re
-import tempfile
 from typing import NamedTuple
 
 import numpy as np
 
-from ltjax.data.files import images
+from ltjax.data.files import images, tree
 from ltjax.data.parts import arrays, contents
 
-_SHOWN = 10
 # A number that is no class: -1 is as good as none.
 _NUMBER = re.compile(r"[-+]\d+|[-+]?\d*\.\d+")
 
@@ -135,17 +132,10 @@ def check_exist(files: Sequence[pathlib.Path], where: str) -> None:
   missing = [str(file) for file in files if not file.is_file()]
   if not missing:
     return
-  shown = "\n".join(f"  {name}" for name in missing[:_SHOWN])
-  rest = ""
-  if len(missing) > _SHOWN:
-    handle, path = tempfile.mkstemp(prefix="missing_images_", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-      out.write("\n".join(missing) + "\n")
-    rest = f"\n  and {len(missing) - _SHOWN:,} more; {path} names all of them."
   raise FileNotFoundError(
     f"{where}: {len(missing):,} of {len(files):,} pictures are missing. Is"
     " data.root the folder that the paths start from? Missing:\n"
-    f"{shown}{rest}"
+    f"{tree.listed(missing, 'missing_images_')}"
   )
 
 

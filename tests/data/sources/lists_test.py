@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from ltjax.data.files import tree
 from ltjax.data.sources import lists
 
 
@@ -160,7 +161,7 @@ def test_few_missing_pictures_are_all_named(count, tmp_path):
 def test_of_many_missing_pictures_ten_are_shown_and_a_file_names_all(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(lists.tempfile, "tempdir", str(tmp_path))
+  monkeypatch.setattr(tree.tempfile, "tempdir", str(tmp_path))
   lines = "".join(f"gone/{i}.JPEG {i % 3}\n" for i in range(1234))
   touch(tmp_path, "here.jpg")
   path = write(tmp_path / "train.txt", "here.jpg 0\n" + lines)
