@@ -102,7 +102,7 @@ def imported_names(nodes: list[ast.stmt]) -> set[str]:
 # The folders of the package; each imports those before it only. Of the root's
 # modules all but the first here may import all.
 FLOORS = (
-  *("require", "settings", "devices", "optim", "augment"),
+  *("require", "geometry", "settings", "devices", "optim", "augment"),
   *("data.files", "models.cpu_kernels", "models.layers", "models.backbones"),
   *("models", "data.download", "data.host", "data.parts", "data.sources"),
   *("data.splits", "data", "losses", "checkpoints", "training", "evaluation"),

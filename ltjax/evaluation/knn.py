@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax import require
-from ltjax.models import neighbors as nearest
+from ltjax.geometry import neighbors as nearest
 
 # Similarities that a chunk of queries may hold: 64 MiB.
 _CELLS = 2**24

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax import require
-from ltjax.models import neighbors as nearest
+from ltjax.geometry import neighbors as nearest
 
 NAMES = ("linear", "cosine")
 NCM_FEATURES = ("cl2n", "l2", "plain", "cosine")

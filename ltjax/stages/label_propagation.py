@@ -20,7 +20,7 @@ import numpy as np
 from scipy import sparse
 
 from ltjax import require
-from ltjax.models import neighbors as nearest
+from ltjax.geometry import neighbors as nearest
 from ltjax.stages import linear
 from ltjax.training import inference
 from ltjax.training.stage import Stage

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltjax.evaluation import knn
-from ltjax.models import neighbors as nearest
+from ltjax.geometry import neighbors as nearest
 
 
 def slow(queries, references, labels, k):

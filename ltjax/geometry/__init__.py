@@ -1,0 +1,1 @@
+"""Features as points: who lies next to whom."""
