@@ -465,10 +465,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       every = conformal.always(limits, trained.classes)
       if every:
         need = math.ceil(round(1 / options.sets - 1, 9))
-        print(
-          f"note: with fewer than {need} validation images, {len(every)}"
-          f" classes are in every set: {_shown(', '.join(every))}.",
-          file=sys.stderr,
+        tell(
+          f"with fewer than {need} validation images, {len(every)}"
+          f" classes are in every set: {', '.join(every)}."
         )
     records = predict(
       trained,

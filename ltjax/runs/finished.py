@@ -61,6 +61,8 @@ class Reopened:
   ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what the model says of images of the run, and what is true.
 
+    By all of `eval.views`, as in predictions.
+
     Args:
       part: `test`, `validation`, or `unlabeled` for the pool.
       head: `balanced` for g, `random` for g'.
@@ -69,7 +71,8 @@ class Reopened:
       float32 `[T, C]` and int32 `[T]`, -1 where the class is not known.
 
     Raises:
-      ValueError: if there are no such images; tells the way out.
+      ValueError: if there are no such images, or their views were not kept;
+        tells the way out.
     """
     task = self.task
     labels = {
@@ -80,11 +83,18 @@ class Reopened:
     if not len(labels):
       raise ValueError(_NONE[part])
     learner = build.build_learner(self.config, task, self.mesh)
+    kept = learner.model.frozen is not None
+    if kept and part == "unlabeled" and learner.predictor.views.count:
+      raise ValueError(
+        f"eval.views is {self.config.eval.views!r}, and of unlabeled images a"
+        " run on kept features has no such views; train it with"
+        " --config.eval.views=plain to look at the pool."
+      )
     learner = frozen.on_features(learner, self.config)
     images = getattr(learner.task, f"{part}_images")
     state = self.state()
     params = getattr(state, trained_lib.HEADS[head])
-    found = learner.predictor.probabilities(state, images, head=params)
+    found = learner.predictor.ensembled(state, images, head=params)
     return np.asarray(found), np.asarray(labels)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import require
 from ltjax.data.host import host_images
+from ltjax.evaluation import knn as evaluation_knn
 from ltjax.models import heads, rescaling
 from ltjax.stages import tau as taus
 from ltjax.training import inference
@@ -79,12 +79,7 @@ def knn(
   Raises:
     ValueError: if there are fewer images than neighbors.
   """
-  require.at_least(f"{field}.neighbors", neighbors, 1)
-  if neighbors > len(labels):
-    raise ValueError(
-      f"{field}.neighbors is {neighbors}, and there are {len(labels)} labeled"
-      f" images to be one; set --config.{field}.neighbors to as many or fewer."
-    )
+  evaluation_knn.check(neighbors, len(labels), f"{field}.neighbors")
   num_classes = predictor.model.num_classes
 
   def nearest(x: jax.Array, y: jax.Array) -> heads.HeadParams:

@@ -156,7 +156,7 @@ def test_the_classifiers_sampler_is_an_option():
     ({"kind": "knn", "neighbors": 0}, "neighbors is 0"),
     (
       {"kind": "knn", "neighbors": 41},
-      "neighbors is 41, and there are 40 labeled",
+      "neighbors is 41, but there are only 40 images",
     ),
     ({"kind": "ncm", "ncm_features": "l3"}, "ncm_features is 'l3'; choose"),
     ({"kind": "tau_norm", "tau": 2.5}, "tau is 2.5; it must be in .0, 2."),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ltjax.data.files import decoding as decodings
+from ltjax.methods import build
 from ltjax.runs import finished as reopened
 
 
@@ -87,3 +88,17 @@ def test_a_config_that_is_none(tmp_path):
   (folder / "config.json").write_text("[]")
   with pytest.raises(ValueError, match="config.json holds no config"):
     reopened.reopen(folder)
+
+
+def test_probabilities_are_by_the_views_that_predict_averages():
+  run = reopened.reopen(finished.run())
+  plain, labels = run.probabilities("test")
+  np.testing.assert_array_equal(labels, run.task.test_labels)
+  run.config.eval.views = "crops"
+  found, _ = run.probabilities("test")
+  assert np.abs(found - plain).max() > 1e-3
+  learner = build.build_learner(run.config, run.task, run.mesh)
+  views = learner.predictor.views
+  trained = dataclasses.replace(run.trained, views=views)
+  by_predict = trained.predictor("balanced")(np.asarray(run.task.test_images))
+  np.testing.assert_allclose(found, by_predict, atol=1e-5)
