@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import json
 from pathlib import Path
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,44 +29,14 @@ from ltjax.data.splits import record
 from ltjax.devices import compilation
 from ltjax.evaluation import metrics
 from ltjax.methods import build, frozen
-from ltjax.plots import reliability
 from ltjax.report import page as report
+from ltjax.report.markdown import percent
 from ltjax.runs import finished, labeled_files
 from ltjax.runs import trained as trained_lib
-from ltjax.trust import calibration, intervals, prior
+from ltjax.trust import calibrated_run, calibration, comparison, intervals
+from ltjax.trust import pool as pools
 
 _BAR = 20
-_COMPARED = 1000  # images whose pixels are looked at
-
-
-class Known(NamedTuple):
-  """What a table of results needs to know of a run.
-
-  Attributes:
-    class_names: one name a class.
-    groups: class ids of the groups.
-    split: the run's split, which has the labeled images of each class.
-  """
-
-  class_names: tuple[str, ...]
-  groups: dict[str, tuple[int, ...]]
-  split: record.Split
-
-
-class Predictions(NamedTuple):
-  """What a run predicts, and what is true.
-
-  Attributes:
-    probabilities: `[T, C]`.
-    labels: `[T]` integers.
-    known: the run's classes and groups.
-    images: the images, to tell whether two runs have the same.
-  """
-
-  probabilities: np.ndarray
-  labels: np.ndarray
-  known: Known
-  images: Any
 
 
 def evaluate(
@@ -140,7 +110,7 @@ def predictions(
   split: str = "test",
   head: str = "balanced",
   data_dir: str | None = None,
-) -> Predictions:
+) -> comparison.Predictions:
   """Returns what a finished run says of each image.
 
   Args:
@@ -155,11 +125,13 @@ def predictions(
     run = finished.reopen(workdir, data_dir)
     found, labels = run.probabilities(split, head=head)
     task = run.task
-    known = Known(task.class_names, task.groups, task.split)
-    return Predictions(found, labels, known, getattr(task, f"{split}_images"))
+    known = comparison.Known(task.class_names, task.groups, task.split)
+    return comparison.Predictions(
+      found, labels, known, getattr(task, f"{split}_images")
+    )
   trained = trained_lib.load(workdir)
   groups = report.read_summary(Path(workdir))["groups"]
-  known = Known(
+  known = comparison.Known(
     trained.classes,
     {name: tuple(ids) for name, ids in groups.items()},
     record.Split.load(Path(workdir) / "split.json"),
@@ -173,12 +145,12 @@ def predictions(
       if i in errors:
         raise ValueError(f"{path}: {errors[i]}")
     found.append(run_batch(batch)[: len(chunk)])
-  return Predictions(np.concatenate(found), labels, known, files)
+  return comparison.Predictions(np.concatenate(found), labels, known, files)
 
 
 def on_data(
   workdir: str | Path, data: str, *, head: str = "balanced"
-) -> tuple[dict[str, Any], Known]:
+) -> tuple[dict[str, Any], comparison.Known]:
   """Computes all metrics on labeled pictures that are not the run's own.
 
   Args:
@@ -201,256 +173,7 @@ def on_data(
   return {"model": model, "head": head, "split": data, **row}, found.known
 
 
-def compare(first: Predictions, second: Predictions) -> dict[str, Any]:
-  """Compares two runs on the same images.
-
-  Args:
-    first, second: as `predictions` gives them.
-
-  Returns:
-    JSON values: `both`, `only_first`, `only_second` and `neither`, images by
-    who is right; `p_value` of McNemar's exact test; `difference`, of second
-    minus first, by metric `[value, low, high]`, see `intervals.of_difference`.
-
-  Raises:
-    ValueError: if the classes or the images are not the same.
-  """
-  if first.known.class_names != second.known.class_names:
-    raise ValueError(
-      "The runs have other classes, or another order of them; runs can be"
-      " compared that know the same."
-    )
-  if not np.array_equal(first.labels, second.labels) or not _same(
-    first.images, second.images
-  ):
-    raise ValueError(
-      "The runs have other images to test on; runs can be compared that were"
-      " tested on the same. Name labeled pictures for both by --data."
-    )
-  a, b = (x.probabilities.argmax(1) for x in (first, second))
-  counts = intervals.disagreement(a, b, first.labels)
-  difference = intervals.of_difference(
-    a,
-    b,
-    first.labels,
-    num_classes=len(first.known.class_names),
-    groups=first.known.groups,
-  )
-  return {
-    **counts._asdict(),
-    "difference": {name: list(x) for name, x in difference.items()},
-  }
-
-
-def comparison(row: dict[str, Any], first: str, second: str) -> str:
-  """Draws what `compare` found.
-
-  Args:
-    row: the comparison.
-    first, second: names of the runs.
-  """
-  lines = [
-    f"A: {first}",
-    f"B: {second}",
-    f"both right {row['both']:,}, only A {row['only_first']:,}, only B"
-    f" {row['only_second']:,}, neither {row['neither']:,}",
-    f"McNemar's exact test: p = {row['p_value']:.3g}",
-    "B minus A, in points, with its 95 % interval:",
-  ]
-  for name, (value, low, high) in row["difference"].items():
-    if value is not None:
-      lines.append(
-        f"  {name.replace('_', ' '):<18} {100 * value:+6.1f}"
-        f"  [{100 * low:+.1f}, {100 * high:+.1f}]"
-      )
-  return "\n".join(lines)
-
-
-def calibrate(
-  workdir: str | Path,
-  kind: str,
-  *,
-  head: str = "balanced",
-  data_dir: str | None = None,
-) -> dict[str, Any]:
-  """Calibrates a finished run on its validation images, and keeps it.
-
-  Writes `calibration.json` and `plots/reliability.png` into the run's folder.
-
-  Args:
-    workdir: the run's folder.
-    kind: one of `calibration.KINDS`.
-    head: `balanced` for g, `random` for g'.
-    data_dir: where data sets live; None for the default.
-
-  Returns:
-    JSON values: `kind`, `temperature`, `bias`, `images` that it was fitted on;
-    for `validation` (by images that were not fitted on) and `test`, pairs of
-    before and after of `ece`, `nll` in nats and `balanced_accuracy`.
-
-  Raises:
-    FileNotFoundError, ValueError: as `evaluate`, and if there are no validation
-      images, or too few.
-  """
-  run = finished.reopen(workdir, data_dir)
-  given, labels = run.probabilities("validation", head=head)
-  settings: dict[str, Any] = {"kind": kind}
-  if kind == "prior":
-    counts = np.asarray(run.task.split.labeled_counts, np.float64)
-    settings["prior"] = counts / counts.sum()
-  fitted = calibration.fit(given, labels, **settings)
-  folds = min(5, len(labels))
-  crossed = calibration.cross_fitted(given, labels, folds=folds, **settings)
-  test, truth = run.probabilities("test", head=head)
-  after = fitted.apply(test)
-  calibration.save(workdir, head, fitted)
-  reliability.diagram(
-    {
-      "before": calibration.reliability(test, truth),
-      f"calibrated ({kind})": calibration.reliability(after, truth),
-    },
-    Path(workdir) / "plots" / "reliability.png",
-    about=f"{len(truth):,} test images",
-  )
-  found: dict[str, Any] = {
-    "kind": kind,
-    "head": head,
-    "temperature": fitted.temperature,
-    "bias": list(fitted.bias),
-    "images": len(labels),
-  }
-  for part, pair, true in (
-    ("validation", (given, crossed), labels),
-    ("test", (test, after), truth),
-  ):
-    rows = [metrics.classification(p, true, groups={}) for p in pair]
-    found[part] = {
-      "ece": [row["ece"] for row in rows],
-      "nll": [calibration.negative_log_likelihood(p, true) for p in pair],
-      "balanced_accuracy": [row["balanced_accuracy"] for row in rows],
-    }
-  return found
-
-
-def calibrated(row: dict[str, Any], classes: tuple[str, ...]) -> str:
-  """Draws what `calibrate` found.
-
-  Args:
-    row: as it gives it.
-    classes: one name a class.
-  """
-  lines = [
-    f"{row['kind']}, {row['head']} head, fitted on {row['images']:,} validation"
-    f" images: temperature {row['temperature']:.3f}"
-  ]
-  if any(row["bias"]):
-    pairs = zip(classes, row["bias"])
-    lines.append("bias: " + ", ".join(f"{n} {b:+.2f}" for n, b in pairs))
-  for part, what in (
-    ("validation", "validation images, each by a fit without it"),
-    ("test", "test images"),
-  ):
-    (a, b), (c, d), (e, f) = row[part].values()
-    lines.append(
-      f"{what}: ECE {a:.4f} -> {b:.4f}, NLL {c:.4f} -> {d:.4f}, balanced"
-      f" accuracy {_percent(e)} -> {_percent(f)} %"
-    )
-  return "\n".join(lines)
-
-
-def pool(
-  workdir: str | Path, *, head: str = "balanced", data_dir: str | None = None
-) -> tuple[dict[str, Any], Known]:
-  """Estimates the shares of the classes in a run's unlabeled images.
-
-  Args:
-    workdir: the folder of a run that is calibrated by `bias` or `prior`.
-    head: `balanced` for g, `random` for g'.
-    data_dir: where data sets live; None for the default.
-
-  Returns:
-    JSON values: `labeled`, the shares among labeled images; `em` and `bbse`,
-    pairs of estimated shares and their standard errors, `bbse` None where a
-    class has no validation image; `truth`, the shares where all are known, else
-    None; `shift`, the test that the pool has the labeled shares; `expected`,
-    see `prior.expected_accuracy`. And the run's classes and groups.
-
-  Raises:
-    FileNotFoundError, ValueError: as `evaluate`, and if the run is not
-      calibrated, or has no unlabeled or validation images.
-  """
-  run = finished.reopen(workdir, data_dir)
-  fitted = calibration.load(workdir, head)
-  if fitted.kind == "temperature":
-    raise ValueError(
-      "The calibration is a temperature alone, which leaves open which shares"
-      " of the classes the probabilities belong to; use --calibrate=bias."
-    )
-  found, truth = run.probabilities("unlabeled", head=head)
-  known, labels = run.probabilities("validation", head=head)
-  given = fitted.apply(found)
-  counts = np.asarray(run.task.split.labeled_counts, np.float64)
-  labeled, start = counts / counts.sum(), np.asarray(fitted.shares)
-  em = prior.with_errors(prior.em, given, source=start)
-  bbse = None
-  if len(np.unique(labels)) == len(counts):
-    bbse = prior.with_errors(prior.bbse, found, validation=known, labels=labels)
-  true = None
-  if np.all(truth >= 0):
-    true = (np.bincount(truth, minlength=len(counts)) / len(truth)).tolist()
-  for_pool = prior.correct(given, source=start, target=em.shares)
-  row = {
-    "images": len(found),
-    "labeled": labeled.tolist(),
-    "em": [x.tolist() for x in em],
-    "bbse": bbse and [x.tolist() for x in bbse],
-    "truth": true,
-    "shift": prior.shifted(given, source=start, shares=labeled)._asdict(),
-    "expected": prior.expected_accuracy(for_pool, groups=run.task.groups),
-  }
-  task = run.task
-  return row, Known(task.class_names, task.groups, task.split)
-
-
-def pool_table(row: dict[str, Any], known: Known) -> str:
-  """Draws what `pool` found: a line a class, the test, and the labels.
-
-  Args:
-    row, known: as it gives them.
-  """
-  wide = max(map(len, [*known.class_names, "class"]))
-  none = [[None] * len(known.class_names)] * 2
-  lines = [
-    f"Shares of the classes in {row['images']:,} unlabeled images, in %",
-    f"{'class':<{wide}} {'labeled':>8} {'EM':>14} {'BBSE':>14} {'truth':>7}",
-  ]
-
-  def pair(value: float | None, error: float | None) -> str:
-    if value is None or error is None:
-      return "–"
-    return f"{100 * value:.1f} ± {100 * error:.1f}"
-
-  columns = (*row["em"], *(row["bbse"] or none), row["truth"] or none[0])
-  for name, share, a, b, c, d, true in zip(
-    known.class_names, row["labeled"], *columns
-  ):
-    lines.append(
-      f"{name:<{wide}} {_percent(share):>8} {pair(a, b):>14} {pair(c, d):>14}"
-      f" {_percent(true):>7}"
-    )
-  shift = row["shift"]
-  lines.append(
-    f"Shares as of the labeled images: p = {shift['p_value']:.3g} (likelihood"
-    f" ratio {shift['statistic']:.1f}, {shift['degrees']} degrees of freedom)"
-  )
-  told = [
-    f"{name} {_percent(value)} %" for name, value in row["expected"].items()
-  ]
-  lines.append(f"Pseudo labels for these shares, expected: {', '.join(told)}")
-  return "\n".join(lines)
-
-
-def table(row: dict[str, Any], task: tasks.Task | Known) -> str:
+def table(row: dict[str, Any], task: tasks.Task | comparison.Known) -> str:
   """Draws metrics: a line a class, by groups, then the groups and the whole.
 
   Args:
@@ -474,8 +197,8 @@ def table(row: dict[str, Any], task: tasks.Task | Known) -> str:
     name += " " * (wide - cells.cell_len(name))
     bar = "" if recall is None else "█" * round(recall * _BAR)
     text = (
-      f"{group:<8} {name} {labeled:>8,} {total:>8,} {_percent(precision):>10}"
-      f" {_percent(recall):>7} {bar}"
+      f"{group:<8} {name} {labeled:>8,} {total:>8,} {percent(precision):>10}"
+      f" {percent(recall):>7} {bar}"
     )
     lines.append(text.rstrip())
 
@@ -501,41 +224,19 @@ def table(row: dict[str, Any], task: tasks.Task | Known) -> str:
   lines += [
     lines[1],
     f"{row['model']}, {row['split']} images, {row['head']} head: accuracy"
-    f" {_percent(row['accuracy'])} %, balanced accuracy"
-    f" {_percent(row['balanced_accuracy'])} %, geometric mean"
-    f" {_percent(row['geometric_mean'])} %, ECE {row['ece']:.4f}",
+    f" {percent(row['accuracy'])} %, balanced accuracy"
+    f" {percent(row['balanced_accuracy'])} %, geometric mean"
+    f" {percent(row['geometric_mean'])} %, ECE {row['ece']:.4f}",
   ]
   sure = intervals.of_accuracy(row["confusion"], groups=task.groups)
   shown = [
     f"{name.replace('_', ' ').removeprefix('accuracy/')}"
-    f" {_percent(x.low)} to {_percent(x.high)} %"
+    f" {percent(x.low)} to {percent(x.high)} %"
     for name, x in sure.items()
     if x.value is not None
   ]
   lines.append(f"95 % intervals: {', '.join(shown)}")
   return "\n".join(lines)
-
-
-def _same(first: Any, second: Any) -> bool:
-  """Whether images are the same, as far as can be told.
-
-  Runs that see pictures in other sizes have other pixels of them.
-  """
-  if isinstance(first, list):
-    return first == second
-  if first.shape != second.shape:
-    return len(first) == len(second)
-  index = np.arange(min(len(first), _COMPARED))
-  index = index * len(first) // max(len(index), 1)
-  a, b = (
-    x.read(index) if hasattr(x, "read") else np.asarray(x[index])
-    for x in (first, second)
-  )
-  return np.array_equal(a, b)
-
-
-def _percent(fraction: float | None) -> str:
-  return "–" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -596,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
           "--calibrate is for a run and its own validation images; leave out"
           " --data and --against."
         )
-      found = calibrate(
+      found = calibrated_run.calibrate(
         options.workdir,
         options.calibrate,
         head=options.head,
@@ -604,14 +305,16 @@ def main(argv: Sequence[str] | None = None) -> int:
       )
       classes = trained_lib.load(options.workdir).classes
       as_json = options.format == "json"
-      print(json.dumps(found) if as_json else calibrated(found, classes))
+      print(
+        json.dumps(found) if as_json else calibrated_run.text(found, classes)
+      )
       return 0
     if options.pool:
-      found, known = pool(
+      found, known = pools.estimate(
         options.workdir, head=options.head, data_dir=options.data_dir
       )
       as_json = options.format == "json"
-      print(json.dumps(found) if as_json else pool_table(found, known))
+      print(json.dumps(found) if as_json else pools.table(found, known))
       return 0
     if options.against:
       first, second = (
@@ -624,10 +327,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for folder in (options.workdir, options.against)
       )
-      found = compare(first, second)
+      found = comparison.compare(first, second)
       names = options.workdir, options.against
       as_json = options.format == "json"
-      print(json.dumps(found) if as_json else comparison(found, *names))
+      print(json.dumps(found) if as_json else comparison.text(found, *names))
       return 0
     if options.data:
       row, task = on_data(options.workdir, options.data, head=options.head)

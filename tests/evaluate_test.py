@@ -12,7 +12,7 @@ from ltjax import evaluate
 from ltjax.data.sources import labeled
 from ltjax.data.splits import record
 from ltjax.runs import trained
-from ltjax.trust import calibration
+from ltjax.trust import calibrated_run, calibration, comparison, pool
 
 
 @pytest.fixture(autouse=True)
@@ -317,7 +317,7 @@ def test_two_runs_are_compared_image_by_image(capsys):
     evaluate.predictions(finished.run(), head=head)
     for head in ("random", "balanced")
   ]
-  row = evaluate.compare(*found)
+  row = comparison.compare(*found)
   right = [p.probabilities.argmax(1) == p.labels for p in found]
   assert row["only_second"] == (right[1] & ~right[0]).sum()
   assert row["both"] + row["only_first"] == right[0].sum()
@@ -338,12 +338,12 @@ def test_runs_with_other_images_or_classes_are_not_compared():
   found = evaluate.predictions(finished.run())
   others = found._replace(images=np.asarray(found.images) + np.uint8(1))
   with pytest.raises(ValueError, match="other images to test on"):
-    evaluate.compare(found, others)
+    comparison.compare(found, others)
   with pytest.raises(ValueError, match="other images to test on"):
-    evaluate.compare(found, found._replace(labels=found.labels[::-1]))
+    comparison.compare(found, found._replace(labels=found.labels[::-1]))
   known = found.known._replace(class_names=tuple("abcdefghij"))
   with pytest.raises(ValueError, match="other classes"):
-    evaluate.compare(found, found._replace(known=known))
+    comparison.compare(found, found._replace(known=known))
 
 
 @pytest.mark.parametrize("kind", calibration.KINDS)
@@ -389,11 +389,11 @@ def test_the_classes_of_the_pool_are_estimated(run, capsys):
   argv = [f"--workdir={run}", "--pool"]
   assert evaluate.main(argv) == 1
   assert "--calibrate=bias" in capsys.readouterr().err
-  evaluate.calibrate(run, "temperature")
+  calibrated_run.calibrate(run, "temperature")
   assert evaluate.main(argv) == 1
   assert "leaves open which shares" in capsys.readouterr().err
-  evaluate.calibrate(run, "bias")
-  row, known = evaluate.pool(run)
+  calibrated_run.calibrate(run, "bias")
+  row, known = pool.estimate(run)
   labeled = np.array(known.split.labeled_counts)
   np.testing.assert_allclose(row["labeled"], labeled / labeled.sum())
   unlabeled = np.array(known.split.unlabeled_counts)
@@ -408,4 +408,4 @@ def test_the_classes_of_the_pool_are_estimated(run, capsys):
   assert lines[0].startswith(f"Shares of the classes in {row['images']}")
   assert len(lines) == 14 and lines[2].count("±") == 2
   assert "Pseudo labels for these shares, expected: precision" in lines[-1]
-  assert "–" in evaluate.pool_table(row | {"bbse": None}, known)
+  assert "–" in pool.table(row | {"bbse": None}, known)

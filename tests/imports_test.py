@@ -107,7 +107,7 @@ FLOORS = (
   *("models", "data.download", "data.host", "data.parts", "data.sources"),
   *("data.splits", "data", "losses", "checkpoints", "training", "evaluation"),
   *("stages", "semi_supervised", "self_supervised", "methods", "config"),
-  *("runs", "trust", "plots", "report", "launch"),
+  *("runs", "plots", "report", "trust", "launch"),
 )
 
 
