@@ -29,6 +29,7 @@ _OWN = frozenset("folder list csv npz arrays pickle mat".split())
 _BYTES = 1 << 16
 _SMALLEST, _FLAT = 32, 2.0  # pixels; grey levels
 _SHOWN = 5
+_AT_ONCE = 1000  # images in memory as floats, or read
 
 Images = np.ndarray | host_images.HostImages
 
@@ -131,7 +132,15 @@ def difference_hashes(images: np.ndarray) -> list[bytes]:
   Args:
     images: uint8 `[N, H, W, C]`.
   """
-  grey = np.asarray(images, np.float32).mean(axis=3)
+  return [
+    key
+    for first in range(0, len(images), _AT_ONCE)
+    for key in _hashes(images[first : first + _AT_ONCE])
+  ]
+
+
+def _hashes(images: np.ndarray) -> list[bytes]:
+  grey = images.astype(np.float32).mean(axis=3)
   wide, high = _shrunk(grey, 8, 9), _shrunk(grey, 9, 8)
   brighter = [np.diff(wide, axis=2) > 0, np.diff(high, axis=1) > 0]
   bits = [part.reshape(len(images), 64) for part in brighter]
@@ -249,12 +258,12 @@ def _some(part: Images, where: np.ndarray) -> str:
 
 
 def _each(part: Images) -> Iterator[np.ndarray]:
-  """The images of a part, read a thousand at a time."""
+  """The images of a part, one after the other."""
   if isinstance(part, np.ndarray):
     yield from part
     return
-  for first in range(0, len(part), 1000):
-    yield from part.read(np.arange(first, min(first + 1000, len(part))))
+  for first in range(0, len(part), _AT_ONCE):
+    yield from part.read(np.arange(first, min(first + _AT_ONCE, len(part))))
 
 
 def _digest(image: np.ndarray) -> bytes:
