@@ -54,6 +54,7 @@ def get_config(arg=None):
   data = config.data
   data.source = arg.source or f"list:{arg.train},{arg.test}"
   data.root = arg.root
+  data.copies = "ignore"  # the published split, as it is; no scan of its files
   data.labeled.profile = "natural"
   data.unlabeled.factor = 0.0
   data.storage = "host"
