@@ -11,6 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltjax import require
+
+PAD_MODES = ("zero", "reflect")
+
 
 def normalize(
   images: jax.Array,
@@ -52,12 +56,13 @@ def random_crop_flip(
   pad: int = 4,
   flip: bool = True,
   size: int = 0,
+  pad_mode: str = "zero",
 ) -> jax.Array:
   """Shifts each image by up to `pad` pixels and mirrors every second one.
 
-  The image is padded with zeros (black) on all sides and a window of its own
-  size cut at one of `(2 pad + 1)^2` equally likely offsets; then it is mirrored
-  left to right with probability one half. A window may also be smaller.
+  The image is padded on all sides and a window of its own size cut at one of
+  `(2 pad + 1)^2` equally likely offsets; then it is mirrored left to right with
+  probability one half. A window may also be smaller.
 
   Args:
     key: One key.
@@ -65,6 +70,9 @@ def random_crop_flip(
     pad: Pixels, 0 for no crop. Negative or too few for `size`: a ValueError.
     flip: Whether to mirror; not where that is another thing, such as digits.
     size: Pixels of the window's sides; 0 for those of the images.
+    pad_mode: One of `PAD_MODES`, else a ValueError: with black, or with the
+      image mirrored, its outermost pixels not repeated; then `pad` is below the
+      smaller side, else a ValueError.
 
   Source: Lee et al. (2015), "Deeply-supervised nets", as used by He et al.
     (2016) on CIFAR.
@@ -73,6 +81,12 @@ def random_crop_flip(
   if pad < 0:
     raise ValueError(f"Padding must be 0 pixels or more, not {pad}.")
   sides = images.shape[1:3]
+  require.choice("pad_mode", pad_mode, PAD_MODES)
+  if pad_mode == "reflect" and pad >= min(sides):
+    raise ValueError(
+      f"Images of {sides[0]} x {sides[1]} cannot be mirrored to {pad} pixels of"
+      " padding; it must be below the smaller side."
+    )
   if not 0 <= size <= min(sides) + 2 * pad:
     raise ValueError(
       f"A window of {size} pixels does not fit images of {sides[0]} x"
@@ -81,17 +95,28 @@ def random_crop_flip(
   if pad == 0 and not flip and (not size or sides == (size, size)):
     return images
   keys = jax.random.split(key, images.shape[0])
-  one = functools.partial(_crop_flip, pad=pad, flip=flip, size=size)
+  one = functools.partial(
+    _crop_flip, pad=pad, flip=flip, size=size, pad_mode=pad_mode
+  )
   return jax.vmap(one)(keys, images)
 
 
 def _crop_flip(
-  key: jax.Array, image: jax.Array, *, pad: int, flip: bool, size: int = 0
+  key: jax.Array,
+  image: jax.Array,
+  *,
+  pad: int,
+  flip: bool,
+  size: int = 0,
+  pad_mode: str = "zero",
 ) -> jax.Array:
   k_crop, k_flip = jax.random.split(key)
   height, width = (size, size) if size else image.shape[:2]
   if pad or (height, width) != image.shape[:2]:
-    image = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    border = ((pad, pad), (pad, pad), (0, 0))
+    image = jnp.pad(
+      image, border, "constant" if pad_mode == "zero" else pad_mode
+    )
     places = (image.shape[0] - height + 1, image.shape[1] - width + 1)
     row, column = jax.random.randint(k_crop, (2,), 0, np.array(places))
     image = jax.lax.dynamic_slice(

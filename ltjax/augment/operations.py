@@ -41,28 +41,27 @@ NAMES = tuple(RANGES)
 # Those of which half are done with the negative value.
 SIGNED = NAMES[:5]
 
-_FILL = (125, 123, 114)  # of Cutout: the mean colour of photographs
+_PHOTOGRAPHS = (125, 123, 114)  # their mean colour
 
 
 def apply(
   images: jax.Array,
   operations: jax.Array,
   values: jax.Array,
-  centers: jax.Array,
+  centers: jax.Array | None = None,
 ) -> jax.Array:
   """Applies to each image its own operation.
 
   Args:
     images: uint8 `[B, H, W, C]`, of 3 channels or 1, else a ValueError.
-    operations: int32 `[B]`, places in `NAMES`.
-    values: float32 `[B]`, within `RANGES`, or its negative for `SIGNED`.
-    centers: float32 `[B, 2]`, of Cutout: row and column, as shares in [0, 1).
+    operations: int32 `[B]`, places in `NAMES`; -1 does nothing.
+    values: float32 `[B]`, as in `RANGES`, or its negative for `SIGNED`.
+    centers: float32 `[B, 2]`, as of `cutout`; None if no image is cut out.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)
   batch = images.shape[0]
   chex.assert_shape([operations, values], (batch,))
-  chex.assert_shape(centers, (batch, 2))
   if images.shape[-1] not in (1, 3):
     raise ValueError(
       "Images must have 3 channels (red, green, blue) or 1 (gray), not"
@@ -71,8 +70,45 @@ def apply(
   images = color_tables.lookup(images, _tables(images, operations, values))
   images = _blended(images, operations, values)
   images = affine.warp(images, _matrices(images, operations, values))
-  hidden = _square(images, values, centers) & _is(operations, "Cutout")
-  return jnp.where(hidden, _fill(images.shape[-1]), images)
+  if centers is None:
+    return images
+  hidden = cutout(images, values, centers)
+  return jnp.where(_is(operations, "Cutout"), hidden, images)
+
+
+def cutout(
+  images: jax.Array,
+  shares: jax.Array,
+  centers: jax.Array,
+  color: tuple[int, int, int] = _PHOTOGRAPHS,
+) -> jax.Array:
+  """Hides a square of each image.
+
+  From `max(0, center - side / 2)`, rounded down, to `side` pixels on, both ends
+  in it: a square of `side + 1` pixels that is moved into the image at its upper
+  and left border, and cut off at its lower and right.
+
+  Args:
+    images: uint8 `[B, H, W, C]`, of 3 channels or 1.
+    shares: float32 `[B]`, the side as a share of the width.
+    centers: float32 `[B, 2]`: row and column, as shares in [0, 1).
+    color: red, green and blue, of which a gray image gets the gray.
+  """
+  batch, height, width, channels = images.shape
+  chex.assert_shape(shares, (batch,))
+  chex.assert_shape(centers, (batch, 2))
+  side = shares * width
+  inside = []
+  for axis, length in enumerate((height, width)):
+    first = jnp.floor(jnp.maximum(0, centers[:, axis] * length - side / 2))
+    last = jnp.floor(first + side)
+    place = jnp.arange(length, dtype=jnp.float32)[None]
+    inside.append((place >= first[:, None]) & (place <= last[:, None]))
+  hidden = inside[0][:, :, None] & inside[1][:, None, :]
+  fill = jnp.array(color, jnp.uint8)[None, None, None]
+  if channels == 1:
+    fill = color_tables.gray(fill).astype(jnp.uint8)
+  return jnp.where(hidden[..., None], fill, images)
 
 
 def _is(operations: jax.Array, name: str) -> jax.Array:
@@ -137,27 +173,3 @@ def _matrices(
   for name, matrix in made.items():
     matrices = jnp.where(_is(operations, name)[..., 0], matrix, matrices)
   return matrices
-
-
-def _square(
-  images: jax.Array, values: jax.Array, centers: jax.Array
-) -> jax.Array:
-  """Returns bool `[B, H, W, 1]`: the pixels that Cutout hides.
-
-  From `max(0, center - side / 2)`, rounded down, to `side` pixels on,
-  inclusive.
-  """
-  height, width = images.shape[1:3]
-  side = values * width
-  inside = []
-  for axis, length in enumerate((height, width)):
-    first = jnp.floor(jnp.maximum(0, centers[:, axis] * length - side / 2))
-    last = jnp.floor(first + side)
-    place = jnp.arange(length, dtype=jnp.float32)[None]
-    inside.append((place >= first[:, None]) & (place <= last[:, None]))
-  return (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
-
-
-def _fill(channels: int) -> jax.Array:
-  color = jnp.array(_FILL, jnp.uint8)[None, None, None]
-  return color if channels == 3 else color_tables.gray(color).astype(jnp.uint8)

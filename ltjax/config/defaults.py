@@ -69,6 +69,7 @@ def default(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.augment = "crop_flip"  # or "random_resized_crop"
   config.data.test_fraction = 0.2  # of a set that has no test part
   config.data.pad = 4  # pixels of random cropping
+  config.data.pad_mode = "zero"  # or "reflect": what they show
   config.data.flip = "auto"  # horizontal flip: "on", "off", "auto"
   # Test images among those to learn from: "error", "drop", "keep" or "ignore";
   # "auto" is an error, but published sets are taken as they are.

@@ -52,6 +52,7 @@ def build(
   image_size: int = 0,
   test_fraction: float = 0.2,
   pad: int = 4,
+  pad_mode: str = "zero",
   flip: str = "auto",
   group_counts: tuple[int, ...] = (),
   root: str = "",
@@ -88,6 +89,7 @@ def build(
       0 to leave them.
     test_fraction: share of a set without test part that becomes its test part.
     pad: pixels of random cropping.
+    pad_mode: what they show, see `ltjax.augment.crop_flip`.
     flip: `on`, `off` or `auto` (on where the set's classes allow it).
     group_counts: groups by labeled images instead of by rank: classes with more
       than the first number are many-shot, with at most the second few-shot.
@@ -169,7 +171,11 @@ def build(
     data, others = irrelevant.take_out(data, held)
   require.choice("data.flip", flip, ("auto", "on", "off"))
   transforming.check(
-    image_shape=data.image_shape, augment=augment, pad=pad, crop_size=crop_size
+    image_shape=data.image_shape,
+    augment=augment,
+    pad=pad,
+    crop_size=crop_size,
+    pad_mode=pad_mode,
   )
   if len(data.test_labels) == 0:
     raise ValueError(
@@ -255,6 +261,7 @@ def build(
     mean=data.mean,
     std=data.std,
     pad=pad,
+    pad_mode=pad_mode,
     flip=data.flip if flip == "auto" else flip == "on",
     augment=augment,
     crop_size=crop_size,

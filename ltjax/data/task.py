@@ -47,6 +47,7 @@ class Task:
     flip: whether training flips images horizontally.
     augment: how training augments, see `ltjax.augment.transforms`.
     crop_size: pixels of the network's input; 0 for those of the images.
+    pad_mode: what the border of random cropping shows.
     resize: how pictures were brought to `H` and `W`, `stretch` or `crop`.
     decoding: how pixels that are not 8-bit grey or RGB were read.
     understood: what was made of the set's files; may be empty.
@@ -71,6 +72,7 @@ class Task:
   flip: bool
   augment: str = "crop_flip"
   crop_size: int = 0
+  pad_mode: str = "zero"
   resize: str = "stretch"
   decoding: decodings.Decoding = decodings.DEFAULT
   understood: str = ""
@@ -132,12 +134,13 @@ class Task:
     self, dtype: Any = jnp.float32
   ) -> tuple[transforming.Train, transforming.Test]:
     """Returns `(train_transform(key, images), test_transform(images))`."""
-    return transforming.make(
-      mean=self.mean,
-      std=self.std,
-      dtype=dtype,
-      augment=self.augment,
-      pad=self.pad,
-      flip=self.flip,
-      crop_size=self.crop_size,
-    )
+    return transforming.make(dtype=dtype, **self._transformed)
+
+  def strong(self, dtype: Any, policy: str) -> transforming.Train:
+    """Returns `transform(key, images)`, see `augment.transforms.strong`."""
+    return transforming.strong(policy, dtype=dtype, **self._transformed)
+
+  @property
+  def _transformed(self) -> dict[str, Any]:
+    names = ("mean", "std", "augment", "pad", "flip", "crop_size", "pad_mode")
+    return {name: getattr(self, name) for name in names}

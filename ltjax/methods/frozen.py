@@ -195,5 +195,6 @@ def _described(settings: Any, task: tasks.Task) -> str:
   """Returns all that features depend on but the weights and the images."""
   names = ("name", "image_size", "dtype")
   found = {name: settings[name] for name in names}
-  names = ("mean", "std", "pad", "flip", "augment", "crop_size", "resize")
+  names = ("mean", "std", "pad", "pad_mode", "flip")
+  names += ("augment", "crop_size", "resize")
   return str(found | {name: getattr(task, name) for name in names})
