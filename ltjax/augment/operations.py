@@ -1,6 +1,6 @@
 """The fifteen operations of RandAugment, a batch at a time.
 
-Each image has its own operation. All share four passes:
+Each image has its own operation, which is one of four kinds:
 
 1. a table of 256 bytes (AutoContrast, Invert, Equalize, Solarize, Posterize,
    Contrast, Brightness),
@@ -9,13 +9,18 @@ Each image has its own operation. All share four passes:
 4. a filled square (Cutout).
 
 Everything is as Pillow does it with bytes. Color does not change gray images.
+All kinds start from the images as they came, so that XLA has no chain of passes
+to fuse, in which each would be computed for every pixel that reads it.
 """
 
 from __future__ import annotations
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ltjax.augment import affine, color_tables
 
@@ -40,6 +45,7 @@ RANGES = {
 NAMES = tuple(RANGES)
 # Those of which half are done with the negative value.
 SIGNED = NAMES[:5]
+TABLES = NAMES[5:11] + ("Brightness",)
 
 _PHOTOGRAPHS = (125, 123, 114)  # their mean colour
 
@@ -67,13 +73,17 @@ def apply(
       "Images must have 3 channels (red, green, blue) or 1 (gray), not"
       f" {images.shape[-1]}."
     )
-  images = color_tables.lookup(images, _tables(images, operations, values))
-  images = _blended(images, operations, values)
-  images = affine.warp(images, _matrices(images, operations, values))
+  changed = color_tables.lookup(images, _tables(images, operations, values))
+  sharpness, color = _is(operations, "Sharpness"), _is(operations, "Color")
+  other = jnp.where(sharpness, _smooth(images), color_tables.gray(images))
+  blended = color_tables.blend(other, images, values[:, None, None, None])
+  changed = jnp.where(sharpness | color, blended, changed)
+  warped = affine.warp(images, _matrices(images, operations, values))
+  changed = jnp.where(_among(operations, SIGNED), warped, changed)
   if centers is None:
-    return images
+    return changed
   hidden = cutout(images, values, centers)
-  return jnp.where(_is(operations, "Cutout"), hidden, images)
+  return jnp.where(_is(operations, "Cutout"), hidden, changed)
 
 
 def cutout(
@@ -116,32 +126,34 @@ def _is(operations: jax.Array, name: str) -> jax.Array:
   return (operations == NAMES.index(name))[:, None, None, None]
 
 
+def _among(operations: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """Returns bool `[B, 1, 1, 1]`."""
+  return functools.reduce(jnp.logical_or, [_is(operations, n) for n in names])
+
+
 def _tables(
   images: jax.Array, operations: jax.Array, values: jax.Array
 ) -> jax.Array:
-  counts = color_tables.histograms(images)
-  made = {
-    "AutoContrast": color_tables.auto_contrast(counts),
-    "Invert": color_tables.invert(images),
-    "Equalize": color_tables.equalize(counts),
-    "Solarize": color_tables.solarize(images, values),
-    "Posterize": color_tables.posterize(images, values),
-    "Contrast": color_tables.contrast(images, values),
-    "Brightness": color_tables.brightness(images, values),
-  }
-  tables = color_tables.identity(images)
-  for name, table in made.items():
-    tables = jnp.where(_is(operations, name)[..., 0], table, tables)
-  return tables
+  plain = color_tables.identity(images)
 
+  def made() -> jax.Array:
+    counts = color_tables.histograms(images)
+    found = {
+      "AutoContrast": color_tables.auto_contrast(counts),
+      "Invert": color_tables.invert(images),
+      "Equalize": color_tables.equalize(counts),
+      "Solarize": color_tables.solarize(images, values),
+      "Posterize": color_tables.posterize(images, values),
+      "Contrast": color_tables.contrast(images, values),
+      "Brightness": color_tables.brightness(images, values),
+    }
+    tables = plain
+    for name, table in found.items():
+      tables = jnp.where(_is(operations, name)[..., 0], table, tables)
+    return tables
 
-def _blended(
-  images: jax.Array, operations: jax.Array, values: jax.Array
-) -> jax.Array:
-  sharpness, color = _is(operations, "Sharpness"), _is(operations, "Color")
-  other = jnp.where(sharpness, _smooth(images), color_tables.gray(images))
-  blended = color_tables.blend(other, images, values[:, None, None, None])
-  return jnp.where(sharpness | color, blended, images)
+  # What a branch returns is stored; else XLA makes a table for every pixel.
+  return jax.lax.cond(jnp.any(_among(operations, TABLES)), made, lambda: plain)
 
 
 def _smooth(images: jax.Array) -> jax.Array:
@@ -150,11 +162,14 @@ def _smooth(images: jax.Array) -> jax.Array:
   height, width = x.shape[1:3]
   if min(height, width) < 3:
     return x
-  total = 4 * x[:, 1:-1, 1:-1]
+  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  total = 4 * x
   for row in range(3):
     for column in range(3):
-      total += x[:, row : height - 2 + row, column : width - 2 + column]
-  return x.at[:, 1:-1, 1:-1].set((2 * total + 13) // 26)
+      total += padded[:, row : height + row, column : width + column]
+  inner = np.zeros((1, height, width, 1), bool)
+  inner[:, 1:-1, 1:-1] = True
+  return jnp.where(inner, (2 * total + 13) // 26, x)
 
 
 def _matrices(

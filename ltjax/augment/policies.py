@@ -129,9 +129,12 @@ def random_changes(
   chex.assert_rank(images, 4)
   keys = jax.random.split(key, images.shape[0])
   which, values = jax.vmap(lambda k: draw(k, policy))(keys)
-  for k in range(which.shape[1]):
-    images = operations.apply(images, which[:, k], values[:, k])
-  return images
+  # A loop, as its body is compiled once and its images are stored.
+  return jax.lax.scan(
+    lambda images, step: (operations.apply(images, *step), None),
+    images,
+    (which.T, values.T),
+  )[0]
 
 
 def draw(key: jax.Array, policy: Policy) -> tuple[jax.Array, jax.Array]:
