@@ -153,6 +153,10 @@ def test_no_config_at_all(run):
       {"data__groups": (1, 1, 1)},
       "group sizes (1, 1, 1) must be three numbers >= 0 that add up to the 4",
     ),
+    (
+      {"data__pad_mode": "wrap"},
+      "data.pad_mode is 'wrap'; choose one of zero, reflect",
+    ),
     ({"data__pad": 5}, "data.pad is 5; it must be 0 to 4 pixels"),
     (
       {"data__unlabeled__factor": 0.0},

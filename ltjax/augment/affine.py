@@ -3,7 +3,7 @@
 The matrix `[[a, b, c], [d, e, f]]` gives for each pixel (x, y) of the result
 the place `(a x + b y + c, d x + e y + f)` of the image that it shows, so that
 warping a batch is one lookup a pixel. Pixels are places at their centers, the
-nearest one is taken and what lies outside is black, as Pillow's `transform`
+nearest one is taken and what lies outside is filled, as Pillow's `transform`
 does by default. Matrices are float32 `[B, 2, 3]`, made from numbers `[B]`.
 """
 
@@ -16,11 +16,14 @@ import jax.numpy as jnp
 _ONE = 1 << 16  # Pillow's fixed point
 
 
-def warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
-  """Warps each image by its own matrix; 0 where the image has no such place.
+def warp(images: jax.Array, matrices: jax.Array, *, fill: int = 0) -> jax.Array:
+  """Warps each image by its own matrix.
 
-  `images` are `[B, H, W, C]`, any dtype, `matrices` float `[B, 2, 3]`, from
-  places of the result to those of the image, x (to the right) before y (down).
+  Args:
+    images: `[B, H, W, C]`, any dtype.
+    matrices: float `[B, 2, 3]`, from places of the result to those of the
+      image, x (to the right) before y (down).
+    fill: what is shown where the image has no such place, in all channels.
   """
   batch, height, width, channels = images.shape
   chex.assert_shape(matrices, (batch, 2, 3))
@@ -35,7 +38,7 @@ def warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
   index = jnp.where(inside, rows * width + columns, 0)
   found = jnp.take_along_axis(flat, index.reshape(batch, -1, 1), axis=1)
   found = found.reshape(images.shape)
-  return jnp.where(inside[..., None], found, jnp.zeros_like(found))
+  return jnp.where(inside[..., None], found, jnp.full_like(found, fill))
 
 
 def identity(batch: int) -> jax.Array:

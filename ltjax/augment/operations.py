@@ -55,6 +55,8 @@ def apply(
   operations: jax.Array,
   values: jax.Array,
   centers: jax.Array | None = None,
+  *,
+  fill: int = 0,
 ) -> jax.Array:
   """Applies to each image its own operation.
 
@@ -63,6 +65,7 @@ def apply(
     operations: int32 `[B]`, places in `NAMES`; -1 does nothing.
     values: float32 `[B]`, as in `RANGES`, or its negative for `SIGNED`.
     centers: float32 `[B, 2]`, as of `cutout`; None if no image is cut out.
+    fill: what warps show outside of the image, 0 to 255 in all channels.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)
@@ -78,7 +81,8 @@ def apply(
   other = jnp.where(sharpness, _smooth(images), color_tables.gray(images))
   blended = color_tables.blend(other, images, values[:, None, None, None])
   changed = jnp.where(sharpness | color, blended, changed)
-  warped = affine.warp(images, _matrices(images, operations, values))
+  matrices = _matrices(images, operations, values)
+  warped = affine.warp(images, matrices, fill=fill)
   changed = jnp.where(_among(operations, SIGNED), warped, changed)
   if centers is None:
     return changed

@@ -9,12 +9,13 @@ degrees either way has the values 3 and -3. The operations are those of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+import functools
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ltjax import require
 from ltjax.augment import operations
@@ -42,10 +43,12 @@ class Policy(NamedTuple):
   Attributes:
     rows: equally likely, all of as many steps.
     draws: rows drawn for an image, with replacement.
+    fill: what shears, shifts and turns show outside of the image, 0 to 255.
   """
 
   rows: tuple[tuple[Step, ...], ...]
   draws: int
+  fill: int
 
 
 def make(name: str, *, height: int, width: int) -> Policy:
@@ -94,7 +97,8 @@ def randaugment(*, height: int, width: int) -> Policy:
     "TranslateX": _both(int(0.3 * v / 10 * width) / width for v in levels),
     "TranslateY": _both(int(0.3 * v / 10 * height) / height for v in levels),
   }
-  return Policy(tuple((Step(*item, 0.5),) for item in values.items()), 2)
+  rows = tuple((Step(*item, 0.5),) for item in values.items())
+  return Policy(rows, draws=2, fill=0)
 
 
 def autoaugment() -> Policy:
@@ -103,9 +107,10 @@ def autoaugment() -> Policy:
   The magnitude `m` is 0, ..., 9, a place in a range that ends at 9: shears of
   .3, shifts of 150 / 331 of the side, turns of 30 degrees, factors `1 +- m/10`,
   thresholds from 256 to 0 and bits from 8 to 4. All but the last two go either
-  way.
+  way, and gray fills what they uncover.
 
-  Source: Cubuk et al. (2019), "AutoAugment", Tables 6 and 7.
+  Source: Cubuk et al. (2019), "AutoAugment", Tables 6 and 7; the factors and
+    the gray as in the PyTorch codes that the long-tailed literature uses.
   """
   return Policy(
     tuple(
@@ -113,6 +118,7 @@ def autoaugment() -> Policy:
       for pair in _CIFAR10
     ),
     draws=1,
+    fill=128,
   )
 
 
@@ -130,8 +136,9 @@ def random_changes(
   keys = jax.random.split(key, images.shape[0])
   which, values = jax.vmap(lambda k: draw(k, policy))(keys)
   # A loop, as its body is compiled once and its images are stored.
+  apply = functools.partial(operations.apply, fill=policy.fill)
   return jax.lax.scan(
-    lambda images, step: (operations.apply(images, *step), None),
+    lambda images, step: (apply(images, *step), None),
     images,
     (which.T, values.T),
   )[0]
@@ -148,32 +155,43 @@ def draw(key: jax.Array, policy: Policy) -> tuple[jax.Array, jax.Array]:
     the operations, int32 `[K]`, places in `operations.NAMES` or -1 for those
     that are not done; and their values, float32 `[K]`.
   """
-  steps = [step for row in policy.rows for step in row]
-  shape = len(policy.rows), len(policy.rows[0])
-  which = [_place(step.operation) for step in steps]
-  probability = np.reshape([s.probability for s in steps], shape)
-  counts = np.reshape([len(step.values) for step in steps], shape)
-  table = np.zeros((*shape, counts.max()), np.float32)
-  for place, step in enumerate(steps):
-    table.reshape(len(steps), -1)[place, : len(step.values)] = step.values
   k_rows, k_values, k_done = jax.random.split(key, 3)
-  rows = jax.random.randint(k_rows, (policy.draws,), 0, shape[0])
-  counts = jnp.asarray(counts, jnp.int32)[rows]
-  chosen = jax.random.randint(k_values, counts.shape, 0, counts)
-  done = (
-    jax.random.uniform(k_done, counts.shape)
-    < jnp.asarray(probability, jnp.float32)[rows]
+  rows = jax.random.randint(k_rows, (policy.draws,), 0, len(policy.rows))
+  which, values, counts, probability = (t[rows] for t in _tables(policy))
+  place = jax.random.randint(k_values, counts.shape, 0, counts)
+  values = jnp.take_along_axis(values, place[..., None], axis=-1)
+  done = jax.random.uniform(k_done, counts.shape) < probability
+  return jnp.where(done, which, -1).reshape(-1), values.reshape(-1)
+
+
+def _tables(
+  policy: Policy,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """Returns operations, values `[R, S, L]`, their numbers and probabilities.
+
+  All but the values are `[R, S]`: R rows of S steps.
+  """
+  which = [[_place(step.operation) for step in row] for row in policy.rows]
+  counts = [[len(step.values) for step in row] for row in policy.rows]
+  most = max(max(row) for row in counts)
+  values = [
+    [step.values + (0.0,) * (most - len(step.values)) for step in row]
+    for row in policy.rows
+  ]
+  probability = [[step.probability for step in row] for row in policy.rows]
+  return (
+    jnp.array(which, jnp.int32),
+    jnp.array(values, jnp.float32),
+    jnp.array(counts, jnp.int32),
+    jnp.array(probability, jnp.float32),
   )
-  values = jnp.take_along_axis(jnp.asarray(table)[rows], chosen[..., None], -1)
-  operation = jnp.asarray(np.reshape(which, shape), jnp.int32)[rows]
-  return jnp.where(done, operation, -1).reshape(-1), values.reshape(-1)
 
 
 def _place(name: str) -> int:
   return -1 if name == "Identity" else operations.NAMES.index(name)
 
 
-def _both(values) -> tuple[float, ...]:
+def _both(values: Iterable[float]) -> tuple[float, ...]:
   """Returns the values and their negatives."""
   values = tuple(values)
   return values + tuple(-v for v in values)

@@ -6,7 +6,9 @@ import pytest
 from ltjax.augment import crop_flip
 
 # Compiled once for each shape: un-jitted, every operation would compile.
-jitted = jax.jit(crop_flip.random_crop_flip, static_argnames=("pad", "flip"))
+jitted = jax.jit(
+  crop_flip.random_crop_flip, static_argnames=("pad", "flip", "pad_mode")
+)
 
 
 def images(batch=8, height=8, width=8, channels=1, seed=0):
@@ -16,11 +18,10 @@ def images(batch=8, height=8, width=8, channels=1, seed=0):
   return rng.integers(1, 256, shape).astype(np.uint8)
 
 
-def placements(image, out, pad):
+def placements(image, out, pad, mode="constant"):
   """Every (row, column, mirrored) which makes `out` of `image`."""
   height, width, _ = image.shape
-  padded = np.zeros((height + 2 * pad, width + 2 * pad, image.shape[2]))
-  padded[pad : pad + height, pad : pad + width] = image
+  padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode)
   found = []
   for row in range(2 * pad + 1):
     for column in range(2 * pad + 1):
@@ -43,6 +44,17 @@ def test_each_result_is_a_window_of_the_padded_image(pad, flip, shape):
   assert all(len(f) == 1 for f in found)
   if not flip:
     assert not any(f[0][2] for f in found)
+
+
+def test_a_mirrored_border():
+  """At the offsets of a black one, and without repeating the outer pixels."""
+  batch, key = images(16, 5, 7, 3), jax.random.key(0)
+  out = jitted(key, jnp.asarray(batch), pad=4, pad_mode="reflect")
+  black = jitted(key, jnp.asarray(batch), pad=4)
+  for image, mirrored, plain in zip(batch, np.asarray(out), np.asarray(black)):
+    (place,) = placements(image, plain, 4)
+    assert place in placements(image, mirrored, 4, "reflect")
+    assert (mirrored > 0).all()
 
 
 def test_offsets_and_flips_are_even():
@@ -115,6 +127,16 @@ def test_pad_as_large_as_the_image_can_leave_black():
 def test_negative_pad():
   with pytest.raises(ValueError, match="0 pixels or more, not -1"):
     crop_flip.random_crop_flip(jax.random.key(0), jnp.asarray(images()), pad=-1)
+
+
+def test_bad_borders():
+  batch = jnp.asarray(images(2, 5, 7))
+  with pytest.raises(ValueError, match="pad_mode is 'edge'; .* zero, reflect"):
+    crop_flip.random_crop_flip(jax.random.key(0), batch, pad_mode="edge")
+  with pytest.raises(ValueError, match="5 x 7 cannot be mirrored to 5 pixels"):
+    crop_flip.random_crop_flip(
+      jax.random.key(0), batch, pad=5, pad_mode="reflect"
+    )
 
 
 def test_normalize_by_hand():

@@ -164,6 +164,15 @@ def test_cutout_hides_a_square_and_no_more():
   np.testing.assert_array_equal(found[0], expected)
 
 
+def test_no_operation_and_no_squares():
+  images = jnp.asarray(pictures(2))
+  which = jnp.array([-1, operations.NAMES.index("TranslateX")])
+  found = operations.apply(images, which, jnp.array([0.5, 0.25]), fill=128)
+  np.testing.assert_array_equal(found[0], images[0])
+  np.testing.assert_array_equal(found[1, :, :12], images[1, :, 4:])
+  assert (found[1, :, 12:] == 128).all()
+
+
 def test_images_do_not_depend_on_each_other():
   images = jnp.asarray(pictures(15))
   values = jnp.array([high for _, high in operations.RANGES.values()])

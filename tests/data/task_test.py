@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
 
+from ltjax.augment import transforms
 from ltjax.data.host import storage as storing
 
 
@@ -29,6 +32,21 @@ def test_the_networks_input_is_the_crop():
   task = toys.task(size=8)
   assert task.image_shape == (8, 8, 1)
   assert dataclasses.replace(task, crop_size=6).image_shape == (6, 6, 1)
+
+
+def test_transforms_are_those_of_the_task():
+  task = dataclasses.replace(toys.task(size=8), pad=3, pad_mode="reflect")
+  images, key = task.images[:6], jax.random.key(0)
+  settings = {"mean": task.mean, "std": task.std, "flip": task.flip}
+  settings |= {"pad": 3, "pad_mode": "reflect"}
+  weak, _ = transforms.make(**settings)
+  np.testing.assert_array_equal(
+    task.transforms()[0](key, images), weak(key, images)
+  )
+  strong = jax.jit(task.strong(jnp.bfloat16, "autoaugment"))(key, images)
+  assert strong.dtype == jnp.bfloat16
+  expected = transforms.strong("autoaugment", dtype=jnp.bfloat16, **settings)
+  np.testing.assert_array_equal(strong, jax.jit(expected)(key, images))
 
 
 def test_a_task_without_a_probe_set_has_an_empty_one():
