@@ -44,6 +44,7 @@ LONGER = {
   "semi__epochs": 12,
   "pretrain__epochs": 30,
   "probe__epochs": 12,
+  "weak_strong__epochs": 12,
 }
 
 

@@ -22,7 +22,7 @@ from ltjax.data import task as tasks
 from ltjax.data.splits import draw
 from ltjax.data.splits import groups as grouping
 from ltjax.devices import sharding
-from ltjax.methods import posthoc
+from ltjax.methods import posthoc, weak_strong
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
 from ltjax.optim import recipe as recipes
@@ -56,6 +56,7 @@ BATCH = 8
 BLOCKS = (
   *("pretrain", "embedding", "classifier", "consistency", "refit"),
   *("pseudo", "semi", "prototypes", "student", "probe", "glmc"),
+  "weak_strong",
 )
 
 
@@ -523,6 +524,13 @@ MIXED = {
   "glmc__learning_rate": 0.2,
   "glmc__epochs": 6,
 }
+# One strong view of few images, and guesses that soon count.
+WEAK_STRONG = {
+  "weak_strong__unlabeled_ratio": 2,
+  "weak_strong__epoch_steps": 0,
+  "weak_strong__learning_rate": 0.2,
+  "fixmatch__threshold": 0.7,
+}
 CASES = (*STAGES, *METHODS)
 # Those that have steps which no other case has.
 WITH_OWN_STEPS = tuple(
@@ -538,6 +546,9 @@ def stages(case, learner, *, loops=2, **changes):
     changes = PROBED | changes
   if case == "glmc":
     changes = MIXED | changes
+  method = methods.METHODS.get(case)
+  if method and weak_strong.WEAK_STRONG in method.blocks:
+    changes = WEAK_STRONG | changes
   settings = config(method=case, loops=loops, **changes)
   if case == "smoothing":
     return list(example()["stages"](learner, settings))

@@ -94,5 +94,6 @@ def build_learner(config: Config, task: tasks.Task, mesh: Mesh) -> Learner:
     transform=train_transform,
     seed=config.seed,
     mesh=mesh,
+    dtype=dtype,
     evaluators=evaluators.of(config.eval, task.num_labeled),
   )

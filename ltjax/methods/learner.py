@@ -36,6 +36,7 @@ class Learner:
     transform: the training transform, `(key, uint8 images) -> images`.
     seed: the run's seed.
     mesh: the devices.
+    dtype: of transformed images.
     evaluators: what looks at a model when a stage is over, in this order; the
       last gives the run's result.
   """
@@ -46,7 +47,12 @@ class Learner:
   transform: Callable[[jax.Array, jax.Array], jax.Array]
   seed: int
   mesh: Mesh
+  dtype: Any = jnp.float32
   evaluators: tuple[Evaluator, ...] = ()
+
+  def strong(self, policy: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns the strong training transform of a policy of `transforms`."""
+    return self.task.strong(self.dtype, policy)
 
   def key(self, name: str) -> jax.Array:
     """Returns the random key that belongs to (seed, name)."""

@@ -1,11 +1,14 @@
-"""Optimizers as the field runs them: SGD, Adam and LARS.
+"""Optimizers as the field runs them: SGD, Adam, AdamW and LARS.
 
-Weight decay is PyTorch's, which is *coupled*: it is added to the gradient and
-so goes through the momentum, and in Adam through the division by the gradient's
-size.
+Weight decay is PyTorch's, which is *coupled* but for AdamW: it is added to the
+gradient and so goes through the momentum, and in Adam through the division by
+the gradient's size.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,10 @@ import optax
 
 from ltjax import require
 
-NAMES = ("sgd", "adam", "lars")
+NAMES = ("sgd", "adam", "adamw", "lars")
+DECAYED = ("all", "kernels")
+
+Mask = Callable[[optax.Params], Any] | None
 
 
 def make(
@@ -23,30 +29,38 @@ def make(
   momentum: float = 0.9,
   weight_decay: float = 5e-4,
   nesterov: bool = False,
+  decayed: str = "all",
 ) -> optax.GradientTransformation:
   """Builds an optax transformation by name; its update needs the parameters.
 
   Args:
-    name: "sgd", "adam" or "lars".
+    name: One of `NAMES`.
     schedule: Learning rate, a number or a function of the step.
-    momentum: In [0, 1); for "adam" the decay of the mean gradient.
-    weight_decay: 0 or more, coupled.
-    nesterov: Look ahead by one velocity; not for "adam".
+    momentum: In [0, 1); for Adam the decay of the mean gradient.
+    weight_decay: 0 or more.
+    nesterov: Look ahead by one velocity; not for Adam.
+    decayed: "all" parameters, or "kernels": not those of one axis, which are
+      biases and those of normalisation. LARS always leaves these out.
 
   Raises:
     ValueError: The name is unknown, or a value does not fit.
   """
   require.choice("optimizer", name, NAMES)
-  if name == "adam":
+  require.choice("decayed", decayed, DECAYED)
+  mask = _kernels if decayed == "kernels" else None
+  if name in ("adam", "adamw"):
     if nesterov:
       raise ValueError(
         "Adam has no Nesterov momentum here; turn it off, or choose 'sgd' or "
         "'lars'."
       )
-    return adam(schedule, momentum=momentum, weight_decay=weight_decay)
+    return (adam if name == "adam" else adamw)(
+      schedule, momentum=momentum, weight_decay=weight_decay, mask=mask
+    )
   settings = {"momentum": momentum, "weight_decay": weight_decay}
-  of_name = sgd if name == "sgd" else lars
-  return of_name(schedule, nesterov=nesterov, **settings)
+  if name == "lars":
+    return lars(schedule, nesterov=nesterov, **settings)
+  return sgd(schedule, nesterov=nesterov, mask=mask, **settings)
 
 
 def sgd(
@@ -55,21 +69,23 @@ def sgd(
   momentum: float = 0.9,
   weight_decay: float = 5e-4,
   nesterov: bool = False,
+  mask: Mask = None,
 ) -> optax.GradientTransformation:
-  """SGD with momentum and coupled L2 decay of every parameter.
+  """SGD with momentum and coupled L2 decay.
 
   With gradient g, velocity v (0 at first) and parameters w:
   `g <- g + weight_decay w`, `v <- momentum v + g`, `w <- w - lr v`, or with
   Nesterov `w <- w - lr (g + momentum v)`.
 
-  Biases and batch normalisation are decayed too, as in PyTorch.
+  Without a mask biases and batch normalisation are decayed too, as in PyTorch.
 
   Args:
     schedule, momentum, weight_decay, nesterov: As of `make`, as are errors.
+    mask: `params -> tree of bool`, what is decayed; None for all.
   """
   _check(momentum, weight_decay, nesterov)
   return optax.chain(
-    optax.add_decayed_weights(weight_decay),
+    optax.add_decayed_weights(weight_decay, mask),
     optax.sgd(schedule, momentum=momentum or None, nesterov=nesterov),
   )
 
@@ -79,8 +95,9 @@ def adam(
   *,
   momentum: float = 0.9,
   weight_decay: float = 0.0,
+  mask: Mask = None,
 ) -> optax.GradientTransformation:
-  """Adam with coupled L2 decay of every parameter, as PyTorch's `Adam`.
+  """Adam with coupled L2 decay, as PyTorch's `Adam`.
 
   With gradient g, means m and v (0 at first), parameters w and step t from 1:
   `g <- g + weight_decay w`, `m <- b m + (1 - b) g`,
@@ -92,20 +109,55 @@ def adam(
 
   Args:
     schedule, momentum, weight_decay: As of `make`, as are errors.
+    mask: As of `sgd`.
 
   Source: Kingma & Ba (2015), "Adam", Algorithm 1.
   """
   _check(momentum, weight_decay, nesterov=False)
-  coupled = optax.chain(
-    optax.add_decayed_weights(weight_decay), optax.adam(schedule, b1=momentum)
+  return _promoting(
+    optax.chain(
+      optax.add_decayed_weights(weight_decay, mask),
+      optax.adam(schedule, b1=momentum),
+    )
   )
 
-  def update(updates, state, params=None):
-    # optax takes a float to the power of the integer count of steps.
-    with jax.numpy_dtype_promotion("standard"):
-      return coupled.update(updates, state, params)
 
-  return optax.GradientTransformation(coupled.init, update)
+def adamw(
+  schedule: optax.ScalarOrSchedule,
+  *,
+  momentum: float = 0.9,
+  weight_decay: float = 0.0,
+  mask: Mask = None,
+) -> optax.GradientTransformation:
+  """Adam with decoupled decay: `w <- w - lr (update + weight_decay w)`.
+
+  Args:
+    schedule, momentum, weight_decay: As of `make`, as are errors.
+    mask: As of `sgd`.
+
+  Source: Loshchilov & Hutter (2019), "Decoupled weight decay regularization",
+    Algorithm 2, with the learning rate as its schedule multiplier.
+  """
+  _check(momentum, weight_decay, nesterov=False)
+  return _promoting(
+    optax.adamw(schedule, b1=momentum, weight_decay=weight_decay, mask=mask)
+  )
+
+
+def _promoting(
+  made: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """optax takes a float to the power of the integer count of steps."""
+
+  def update(updates, state, params=None):
+    with jax.numpy_dtype_promotion("standard"):
+      return made.update(updates, state, params)
+
+  return optax.GradientTransformation(made.init, update)
+
+
+def _kernels(params: optax.Params) -> optax.Params:
+  return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
 
 
 def lars(
@@ -133,16 +185,12 @@ def lars(
     for the trust coefficient of 0.001 and what is left out.
   """
   _check(momentum, weight_decay, nesterov)
-
-  def of_layers(params: optax.Params) -> optax.Params:
-    return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
-
   return optax.lars(
     schedule,
     weight_decay=weight_decay,
-    weight_decay_mask=of_layers,
+    weight_decay_mask=_kernels,
     trust_coefficient=1e-3,
-    trust_ratio_mask=of_layers,
+    trust_ratio_mask=_kernels,
     momentum=momentum,
     nesterov=nesterov,
   )

@@ -42,8 +42,13 @@ class Recipe:
   nesterov: bool = _size(False, "whether it looks ahead; not with Adam")
   weight_decay: float = _size(
     5e-4,
-    "L2 penalty on all parameters of the stage, with LARS on kernels",
+    "L2 penalty on the parameters of the stage",
     least=0,
+  )
+  decayed: str = _size(
+    "all",
+    "what weight_decay is of; kernels: not biases and normalisation",
+    choices=optimizers.DECAYED,
   )
   warmup_epochs: int = _size(
     0, "epochs over which the learning rate rises linearly first", least=0
@@ -96,6 +101,7 @@ class Recipe:
       momentum=self.momentum,
       weight_decay=self.weight_decay,
       nesterov=self.nesterov,
+      decayed=self.decayed,
     )
 
 

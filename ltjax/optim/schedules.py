@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ltjax import require
 
-NAMES = ("cosine", "step", "constant", "exponential")
+NAMES = ("cosine", "cosine_7_16", "step", "constant", "exponential")
 
 Schedule = Callable[[Any], jax.Array]
 
@@ -34,13 +34,14 @@ def make(
   * warm-up, t < W: `lr (t + 1) / W`, or in stairs of E steps
     `lr E (floor(t / E) + 1) / W`; afterwards
   * "cosine": `lr (1 + cos(pi (t - W) / (T - W))) / 2`, which would be 0 at T;
+  * "cosine_7_16": `lr cos(7 pi (t - W) / 16 (T - W))`, which ends at 0.195 lr;
   * "step": `lr factor^k`, where k milestones have been reached;
   * "constant": `lr`;
   * "exponential": `lr (final / lr)^((t - W) / (T - W))`, which would be `final`
     at T.
 
   Args:
-    name: "cosine", "step", "constant" or "exponential".
+    name: one of `NAMES`.
     learning_rate: lr, the highest value, above 0.
     total_steps: T; beyond it the last value holds.
     warmup_steps: W, below T; 0 for none.
@@ -60,7 +61,8 @@ def make(
     Array([0.1   , 0.0854, 0.05  ], dtype=float32)
 
   Source: Loshchilov & Hutter (2017), "SGDR", equation 5 without restarts, for
-    "cosine"; Cao et al. (2019), "LDAM", and their code for the warm-up.
+    "cosine"; Sohn et al. (2020), "FixMatch", Section 2.3, for "cosine_7_16";
+    Cao et al. (2019), "LDAM", and their code for the warm-up.
   """
   require.choice("schedule", name, NAMES)
   require.within("learning_rate", learning_rate, "(0, inf)")
@@ -90,6 +92,8 @@ def make(
     )
   elif name == "cosine":
     after = _cosine(learning_rate, total_steps, warmup_steps)
+  elif name == "cosine_7_16":
+    after = _cosine_7_16(learning_rate, total_steps, warmup_steps)
   elif name == "exponential":
     after = _exponential(
       learning_rate, final_learning_rate, total_steps, warmup_steps
@@ -112,6 +116,14 @@ def _cosine(lr: float, total: int, warmup: int) -> Schedule:
   def schedule(t: jax.Array) -> jax.Array:
     done = jnp.clip((t - warmup) / (total - warmup), 0.0, 1.0)
     return (0.5 * lr * (1.0 + jnp.cos(jnp.pi * done))).astype(jnp.float32)
+
+  return schedule
+
+
+def _cosine_7_16(lr: float, total: int, warmup: int) -> Schedule:
+  def schedule(t: jax.Array) -> jax.Array:
+    done = jnp.clip((t - warmup) / (total - warmup), 0.0, 1.0)
+    return (lr * jnp.cos(7.0 * jnp.pi * done / 16.0)).astype(jnp.float32)
 
   return schedule
 

@@ -169,16 +169,19 @@ def pairs(
   ratio: int,
   field: str,
   sampler: Mapping[str, Any] = RANDOM,
+  steps: int = 0,
 ) -> step.Data:
   """Draws labeled images, and `ratio` times as many unlabeled ones with them.
 
-  An epoch is one pass over the unlabeled images. The labeled stream has its own
-  epochs and goes on across those of the stage. Labeled images come first.
+  Both streams have epochs of their own, passes over the labeled and over the
+  unlabeled images, and go on across those of the stage. Labeled images come
+  first.
 
   Args:
     samples, field, sampler: as of `labeled`, as are errors.
     batch_size: labeled images in a step.
     ratio: unlabeled images to a labeled one, 1 or more.
+    steps: in an epoch of the stage; 0 for one pass over the unlabeled images.
   """
   num_labeled = len(samples.labels)
   num_unlabeled = len(samples.images) - num_labeled
@@ -196,7 +199,8 @@ def pairs(
       f" lower {field}.batch_size or {field}.unlabeled_ratio, or enlarge the"
       " pool."
     )
-  steps = num_unlabeled // (batch_size * ratio)
+  unlabeled_steps = num_unlabeled // (batch_size * ratio)
+  steps = steps or unlabeled_steps
 
   def prepare(state: ModelState, name: str, epochs: int):
     del state
@@ -222,6 +226,7 @@ def pairs(
       ),
       num_labeled=num_labeled,
       labeled_steps=labeled_steps,
+      unlabeled_steps=unlabeled_steps,
       steps=steps,
     )
 
@@ -264,27 +269,31 @@ def join(
   *,
   num_labeled: int,
   labeled_steps: int,
+  unlabeled_steps: int,
   steps: int,
 ) -> sampling.Stream:
   """Joins two streams, each of which has epochs of its own.
 
   It is `epoch -> int32 [steps, B_l + B_u]`, a function of the epoch alone:
-  batch `t` of the stage has the labeled batch `t`, counted over all epochs.
+  batch `t` of the stage has the batches `t` of both, counted over all epochs.
 
   Args:
     labeled: `epoch -> int32 [labeled_steps, B_l]`.
-    unlabeled: `epoch -> int32 [steps, B_u]`, from 0.
+    unlabeled: `epoch -> int32 [unlabeled_steps, B_u]`, from 0.
     num_labeled: `N`, where the unlabeled images begin.
-    labeled_steps, steps: batches in an epoch, of the labeled and in all.
+    labeled_steps, unlabeled_steps, steps: batches in an epoch, of the labeled,
+      of the unlabeled and in all.
   """
 
-  def stream(epoch: int) -> np.ndarray:
+  def within(stream: sampling.Stream, length: int, epoch: int) -> np.ndarray:
     begin, end = epoch * steps, (epoch + 1) * steps
-    first, last = begin // labeled_steps, (end - 1) // labeled_steps
-    drawn = np.concatenate([labeled(e) for e in range(first, last + 1)])
-    start = begin - first * labeled_steps
-    return np.concatenate(
-      [drawn[start : start + steps], num_labeled + unlabeled(epoch)], axis=1
-    ).astype(np.int32)
+    first, last = begin // length, (end - 1) // length
+    drawn = np.concatenate([stream(e) for e in range(first, last + 1)])
+    return drawn[begin - first * length :][:steps]
+
+  def stream(epoch: int) -> np.ndarray:
+    x = within(labeled, labeled_steps, epoch)
+    u = within(unlabeled, unlabeled_steps, epoch)
+    return np.concatenate([x, num_labeled + u], axis=1).astype(np.int32)
 
   return stream

@@ -33,6 +33,7 @@ def test_a_row_builds_its_stages(row):
   config = rows.apply(toys.config(), row)
   for block in toys.BLOCKS:
     config[block].warmup_epochs = 0
+  config.weak_strong.unlabeled_ratio = 2
   if config.pretrain.name == "moco":
     config.pretrain.queue = 2 * toys.BATCH
   config.classifier.select_tau = False

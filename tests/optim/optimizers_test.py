@@ -212,8 +212,32 @@ def test_errors_of_the_others(name, kwargs, message):
     optimizers.make(name, 0.1, **kwargs)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_kernels_alone_are_decayed_where_asked(name):
+  params = {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}
+  still = jax.tree.map(jnp.zeros_like, params)
+  moves = {}
+  for decayed in optimizers.DECAYED:
+    made = optimizers.make(name, 0.1, weight_decay=0.5, decayed=decayed)
+    moves[decayed], _ = made.update(still, made.init(params), params)
+  np.testing.assert_array_equal(moves["kernels"]["bias"], np.zeros(2))
+  assert float(moves["all"]["bias"][0]) < 0
+  np.testing.assert_array_equal(
+    moves["kernels"]["kernel"], moves["all"]["kernel"]
+  )
+  with pytest.raises(ValueError, match="'bias'; choose one of all, kernels"):
+    optimizers.make(name, 0.1, decayed="bias")
+
+
+def test_adamw_takes_the_decay_past_the_division():
+  """Without a gradient the weights shrink by the learning rate's share."""
+  made, w = optimizers.adamw(0.1, weight_decay=0.5), jnp.full((2, 2), 2.0)
+  update, _ = made.update(jnp.zeros_like(w), made.init(w), w)
+  np.testing.assert_allclose(update, np.full((2, 2), -0.1), rtol=1e-6)
+
+
 def test_errors_of_names():
-  with pytest.raises(ValueError, match="'rmsprop'; choose one of sgd, adam, l"):
+  with pytest.raises(ValueError, match="'rmsprop'; choose one of sgd, adam"):
     optimizers.make("rmsprop", 0.1)
   with pytest.raises(ValueError, match="Adam has no Nesterov"):
     optimizers.make("adam", 0.1, nesterov=True)

@@ -21,6 +21,7 @@ def test_defaults_are_those_of_the_paper():
     "momentum": 0.9,
     "nesterov": False,
     "weight_decay": 5e-4,
+    "decayed": "all",
     "warmup_epochs": 0,
     "warmup_every": "step",
     "optimizer": "sgd",
@@ -145,6 +146,7 @@ def test_every_optimizer_is_chosen_by_its_name():
   expected = {
     "sgd": 0.1 * 3,
     "adam": 0.1,  # the gradient over its size
+    "adamw": 0.1,
     "lars": 0.1 * 1e-3 * 2,  # the gradient's direction, as long as w
   }
   assert tuple(expected) == optimizers.NAMES
@@ -170,7 +172,7 @@ def test_the_exponential_schedule_ends_at_the_final_rate():
 @pytest.mark.parametrize(
   "settings, message",
   [
-    ({"optimizer": "adamw"}, "probe: optimizer is 'adamw'; .*sgd, adam"),
+    ({"optimizer": "rprop"}, "probe: optimizer is 'rprop'; .*sgd, adam"),
     ({"schedule": "exponential"}, "probe: .*'exponential' needs a final"),
     ({"final_learning_rate": 0.01}, "probe: .*no meaning in the schedule"),
     ({"optimizer": "adam", "nesterov": True}, "probe: Adam has no Nesterov"),

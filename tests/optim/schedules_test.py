@@ -30,6 +30,13 @@ def test_cosine_equals_the_recursion_of_pytorch():
   np.testing.assert_allclose(values(schedule, total), expected, rtol=2e-4)
 
 
+def test_seven_sixteenths_of_pi_golden():
+  schedule = schedules.make("cosine_7_16", learning_rate=0.03, total_steps=8)
+  expected = [0.03 * math.cos(7 * math.pi * t / 128) for t in range(9)]
+  np.testing.assert_allclose(values(schedule, 9), expected, rtol=1e-6)
+  assert values(schedule, 12)[-1] == pytest.approx(0.03 * 0.19509032)
+
+
 def test_step_golden():
   schedule = schedules.make(
     "step", learning_rate=1.0, total_steps=10, milestones=(0.5, 0.8)
@@ -112,7 +119,7 @@ def test_a_million_steps():
 @pytest.mark.parametrize(
   "kwargs, message",
   [
-    ({"name": "cos"}, "schedule is 'cos'; .* cosine, step, constant"),
+    ({"name": "cos"}, "schedule is 'cos'; .* cosine_7_16, step, constant"),
     ({"learning_rate": 0.0}, "learning_rate is 0.0; .* above 0 and finite"),
     ({"learning_rate": -0.1}, "learning_rate is -0.1; .* above 0 and finite"),
     (

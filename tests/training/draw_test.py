@@ -160,6 +160,7 @@ def test_the_labeled_stream_goes_on_across_epochs(labeled_steps, steps):
     unlabeled,
     num_labeled=100,
     labeled_steps=labeled_steps,
+    unlabeled_steps=steps,
     steps=steps,
   )
   expected = slow_stream(labeled, unlabeled, labeled_steps, steps, 6)

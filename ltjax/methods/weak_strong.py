@@ -1,0 +1,149 @@
+"""What methods of weak and strong views share: their block and their one stage.
+
+A method is a `weak_strong.Plugin` made from the learner and its own settings,
+see `ltjax.semi_supervised.weak_strong`; this is the rest of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import functools
+from typing import Any
+
+from ltjax.augment import policies
+from ltjax.devices import sharding
+from ltjax.methods import registry
+from ltjax.methods.learner import Learner
+from ltjax.optim import recipe as recipes
+from ltjax.semi_supervised import weak_strong
+from ltjax.settings.fields import setting
+from ltjax.training import draw, step
+from ltjax.training.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How images are drawn, seen and averaged over; of FixMatch if not said."""
+
+  unlabeled_ratio: int = setting(
+    7, "mu, unlabeled images to a labeled one", least=1, size=True
+  )
+  epoch_steps: int = setting(
+    1024, "steps of an epoch; 0: one pass over the pool", least=0, size=True
+  )
+  strong: str = setting(
+    "randaugment", "the strong views", choices=policies.NAMES
+  )
+  strong_views: int = setting(1, "of each unlabeled image", least=1)
+  ema: float = setting(
+    0.999, "what the tested average keeps of itself in a step", least=0, below=1
+  )
+  batch_norm: str = setting(
+    "joint",
+    "all views at once, or labeled images apart",
+    choices=weak_strong.BATCH_NORMS,
+  )
+
+
+# FixMatch's 2^20 steps.
+WEAK_STRONG = registry.Block(
+  "weak_strong",
+  Settings,
+  recipes.Recipe(
+    epochs=1024,
+    batch_size=64,
+    learning_rate=0.03,
+    schedule="cosine_7_16",
+    nesterov=True,
+    decayed="kernels",
+  ),
+)
+Make = Callable[[Learner, Any], weak_strong.Plugin]
+
+
+def stage(
+  name: str, learner: Learner, config: Any, plugin: weak_strong.Plugin, **fields
+) -> Stage:
+  """Returns the stage of a plug-in.
+
+  Args:
+    name: of the stage.
+    learner: the network and the task.
+    config: uses the blocks `weak_strong` and `sampler`, of the labeled images.
+    plugin: the loss and what it carries.
+    **fields: of the stage; `report` is that of the method by default.
+
+  Raises:
+    ValueError: if a setting does not fit, or there are no unlabeled images.
+  """
+  block = config.weak_strong
+  recipe = recipes.of("weak_strong", block)
+  sharding.check_batch(recipe.batch_size, learner.mesh, "weak_strong")
+  fields.setdefault(
+    "report", learner.report(registry.title(config), head="balanced")
+  )
+  return step.make(
+    name,
+    weak_strong.algorithm(
+      learner.model,
+      plugin,
+      weak=learner.transform,
+      strong=learner.strong(block.strong),
+      num_labeled=recipe.batch_size,
+      pool_start=learner.task.num_labeled,
+      strong_views=block.strong_views,
+      decay=block.ema,
+      batch_norm=block.batch_norm,
+    ),
+    draw.pairs(
+      learner.samples,
+      recipe.batch_size,
+      ratio=block.unlabeled_ratio,
+      field="weak_strong",
+      sampler=config.sampler,
+      steps=block.epoch_steps,
+    ),
+    recipe,
+    key=learner.key(name),
+    **fields,
+  )
+
+
+def stages(learner: Learner, config: Any, *, make: Make) -> Iterator[Stage]:
+  """Yields the one stage of a plug-in.
+
+  Args:
+    learner: the network and the task.
+    config: as of `stage`, and what `make` uses.
+    make: `(learner, config) -> plugin`.
+  """
+  yield stage("weak_strong", learner, config, make(learner, config))
+
+
+def method(
+  name: str,
+  *,
+  title: str | Callable[[Any], str],
+  paper: str,
+  make: Make,
+  blocks: Mapping[registry.Block, Any],
+  rows: Mapping[str, tuple[registry.Change, ...]],
+) -> registry.Method:
+  """Returns the method of a plug-in.
+
+  Args:
+    name, paper, rows: as of `registry.Method`.
+    title: of its model, or a function of the config.
+    make: `(learner, config) -> plugin`.
+    blocks: what it reads beside `weak_strong`.
+  """
+  return registry.Method(
+    name,
+    title=title if callable(title) else lambda config: title,
+    paper=paper,
+    stages=functools.partial(stages, make=make),
+    blocks={WEAK_STRONG: {}, **blocks},
+    needs_unlabeled=True,
+    rows=rows,
+  )
