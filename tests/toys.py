@@ -22,7 +22,7 @@ from ltjax.data import task as tasks
 from ltjax.data.splits import draw
 from ltjax.data.splits import groups as grouping
 from ltjax.devices import sharding
-from ltjax.methods import posthoc, weak_strong
+from ltjax.methods import fixmatch, posthoc, weak_strong
 from ltjax.methods.learner import Learner
 from ltjax.models import heads
 from ltjax.optim import recipe as recipes
@@ -531,6 +531,8 @@ WEAK_STRONG = {
   "weak_strong__learning_rate": 0.2,
   "fixmatch__threshold": 0.7,
 }
+# Their own blocks are of the length of papers' runs.
+PLUG_INS = {"darp": {"darp__every": 3}, "simpro": {"simpro__every": 3}}
 CASES = (*STAGES, *METHODS)
 # Those that have steps which no other case has.
 WITH_OWN_STEPS = tuple(
@@ -548,7 +550,9 @@ def stages(case, learner, *, loops=2, **changes):
     changes = MIXED | changes
   method = methods.METHODS.get(case)
   if method and weak_strong.WEAK_STRONG in method.blocks:
-    changes = WEAK_STRONG | changes
+    changes = WEAK_STRONG | PLUG_INS.get(case, {}) | changes
+    if fixmatch.FIXMATCH not in method.blocks:
+      changes.pop("fixmatch__threshold")
   settings = config(method=case, loops=loops, **changes)
   if case == "smoothing":
     return list(example()["stages"](learner, settings))

@@ -12,7 +12,12 @@ from typing import Any
 
 from ltjax.devices import sharding
 from ltjax.methods import (
+  abc,
+  acr,
   blocks,
+  cdmad,
+  darp,
+  daso,
   decoupling,
   fassl,
   fixmatch,
@@ -28,6 +33,7 @@ from ltjax.methods import (
   pseudo_label,
   registry,
   semi_supervised,
+  simpro,
   sslt,
   supervised,
 )
@@ -45,6 +51,12 @@ for _method in (
   *semi_supervised.METHODS,
   glmc.METHOD,
   fixmatch.METHOD,
+  acr.METHOD,
+  simpro.METHOD,
+  cdmad.METHOD,
+  abc.METHOD,
+  darp.METHOD,
+  daso.METHOD,
   linear.METHOD,
   linear_pool.METHOD,
   label_propagation.METHOD,

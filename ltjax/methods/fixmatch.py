@@ -16,8 +16,9 @@ Source: Sohn et al. (2020), "FixMatch", Equations 3 and 4; see the rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,20 @@ class Settings:
 FIXMATCH = registry.Block("fixmatch", Settings)
 
 
+class Refinement(NamedTuple):
+  """What changes guesses before they are weighed, and what it carries.
+
+  Attributes:
+    guess: `(seen, carried, logits [U, C]) -> (logits [U, C], carried)`.
+    init: `model_state -> carried`.
+  """
+
+  guess: Callable[[views.Seen, Any, jax.Array], tuple[jax.Array, Any]] = (
+    lambda seen, carried, logits: (logits, carried)
+  )
+  init: Callable[[Any], Any] = lambda state: {}
+
+
 def fair(
   logits: jax.Array, weights: jax.Array, *, mean: jax.Array, usage: jax.Array
 ) -> jax.Array:
@@ -104,12 +119,18 @@ def fair(
   return jnp.sum(spread(mean, usage) * jnp.log(spread(strong, used) + 1e-12))
 
 
-def make(learner: Learner, config: Any) -> views.Plugin:
+NONE = Refinement()
+
+
+def make(
+  learner: Learner, config: Any, refinement: Refinement = NONE
+) -> views.Plugin:
   """Returns the plug-in.
 
   Args:
     learner: the network and the task.
     config: uses the blocks `fixmatch` and `loss`.
+    refinement: of guesses.
 
   Raises:
     ValueError: if a setting does not fit.
@@ -122,7 +143,12 @@ def make(learner: Learner, config: Any) -> views.Plugin:
   def init(state):
     even = jnp.full(classes, 1.0 / classes, jnp.float32)
     pool = rule.init(classes, len(state.pseudo_labels))
-    return {"mean": even, "usage": even, "rule": pool}
+    return {
+      "mean": even,
+      "usage": even,
+      "rule": pool,
+      "refinement": refinement.init(state),
+    }
 
   def loss(seen: views.Seen):
     weak, before = jax.lax.stop_gradient(seen.logits.weak), seen.carried
@@ -141,7 +167,9 @@ def make(learner: Learner, config: Any) -> views.Plugin:
     }[settings.align]
     shift = jnp.log(prior if settings.prior == "labeled" else now["mean"])
     teacher = settings.teacher * shift + jnp.log(target) - jnp.log(mean)
-    guess = weak + teacher[None]
+    guess, refined = jax.lax.stop_gradient(
+      refinement.guess(seen, before["refinement"], weak + teacher[None])
+    )
     weights, carried = rule.weigh(
       before["rule"],
       thresholds.Guesses(
@@ -167,13 +195,13 @@ def make(learner: Learner, config: Any) -> views.Plugin:
       "consistency": consistency,
       "mask": jnp.mean(weights),
     }
-    return total, metrics, now | {"rule": carried}
+    return total, metrics, now | {"rule": carried, "refinement": refined}
 
   return views.Plugin(loss, init=init)
 
 
-def title_of(config: Any) -> str:
-  """Returns the name of the model."""
+def named(config: Any) -> str:
+  """Returns the name of the base, its loss aside."""
   block = config.fixmatch
   name = NAMES[block.rule]
   if block.rule == "fixed" and block.temperature:
@@ -184,7 +212,7 @@ def title_of(config: Any) -> str:
     name += f" + adjusted guesses ({block.teacher:g}, {block.strong:g})"
   if block.align in ("labeled", "uniform"):
     name += f" + DA ({block.align})"
-  return titles.called(name, config)
+  return name
 
 
 def row(**settings: Any) -> tuple[registry.Change, ...]:
@@ -201,7 +229,7 @@ def _adjusted(config: Any) -> None:
 
 METHOD = weak_strong.method(
   "fixmatch",
-  title=title_of,
+  title=lambda config: titles.called(named(config), config),
   paper="Sohn et al. (2020)",
   make=make,
   blocks={FIXMATCH: {}, blocks.LOSS: {}, blocks.SAMPLER: {}},

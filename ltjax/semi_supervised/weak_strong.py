@@ -50,6 +50,7 @@ class Seen(NamedTuple):
 
   Attributes:
     params: what is trained: `backbone`, `head` and the plug-in's own.
+    images: as the network takes them.
     features: fp32 `[..., D]`.
     logits: of `head`, fp32 `[..., C]`.
     labels: int32 `[B]` of x.
@@ -63,6 +64,7 @@ class Seen(NamedTuple):
   """
 
   params: PyTree
+  images: Views
   features: Views
   logits: Views
   labels: jax.Array
@@ -211,6 +213,7 @@ def algorithm(
     total, metrics, carried = plugin.loss(
       Seen(
         params,
+        views,
         features,
         logits,
         labels,

@@ -33,6 +33,7 @@ def seen(learner, carried, seed=0):
   )
   return views.Seen(
     params={},
+    images=found,
     features=found,
     logits=found,
     labels=jnp.asarray(rng.integers(0, toys.C, B), jnp.int32),
