@@ -37,7 +37,11 @@ class Settings:
   )
   strong_views: int = setting(1, "of each unlabeled image", least=1)
   ema: float = setting(
-    0.999, "what the tested average keeps of itself in a step", least=0, below=1
+    0.999,
+    "what the tested average keeps of itself in a step",
+    least=0,
+    below=1,
+    size=True,
   )
   batch_norm: str = setting(
     "joint",

@@ -61,7 +61,9 @@ def build(
       * `factor`: Unlabeled images per labeled one. Zero: no unlabeled set.
       * `profile`: `same` (`factor` times the labeled counts; the same profile
         with its own `max_count` or `rho` if one is given), `reversed` (that,
-        the most populated class getting the smallest number), `uniform`,
+        the most populated class getting the smallest number), `middle` and
+        `head_tail` (that, the largest numbers going to the classes in the
+        middle of the labeled ranking, or to its two ends), `uniform`,
         `exponential` (`max_count` or `factor` times the largest class; `rho` or
         the labeled one), `rescaled` (`profiles.rescaled` to `total` or `factor`
         times all labeled images), `explicit` (`counts`) or `natural` (all that

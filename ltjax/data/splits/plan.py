@@ -18,6 +18,8 @@ Settings = settings.Settings
 _LISTENS = {
   "same": {"rho", "max_count"},
   "reversed": {"rho", "max_count"},
+  "middle": {"rho", "max_count"},
+  "head_tail": {"rho", "max_count"},
   "uniform": {"max_count", "total"},
   "exponential": {"rho", "max_count"},
   "rescaled": {"rho", "total"},
@@ -158,7 +160,16 @@ def _unlabeled(
     curve = ours * first // ours.max()
   if profile == "same":
     return curve
-  return profiles.by_rank(np.sort(curve), ours)
+  if profile == "reversed":
+    return profiles.by_rank(np.sort(curve), ours)
+  # How far from the middle rank; of two as far the larger class comes first.
+  far = np.abs(np.arange(num_classes) - (num_classes - 1) / 2)
+  return profiles.by_rank(
+    profiles.by_rank(
+      np.sort(curve)[::-1], -far if profile == "middle" else far
+    ),
+    ours,
+  )
 
 
 def _times(factor: float, n: np.ndarray) -> np.ndarray:

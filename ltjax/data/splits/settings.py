@@ -55,6 +55,8 @@ _LATER: Settings = {
 UNLABELED_PROFILES = (
   "same",
   "reversed",
+  "middle",
+  "head_tail",
   "uniform",
   "exponential",
   "rescaled",

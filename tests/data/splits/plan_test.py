@@ -53,6 +53,14 @@ def test_a_fractional_factor_is_truncated_but_not_by_rounding_errors():
       [40, 66, 111, 185, 309, 516, 861, 1437, 2397, 4000],
     ),
     ({"profile": "reversed"}, [5 * n for n in LABELED_500[::-1]]),
+    (
+      {"profile": "middle", "max_count": 4000, "rho": 100.0},
+      [66, 185, 516, 1437, 4000, 2397, 861, 309, 111, 40],
+    ),
+    (
+      {"profile": "head_tail", "max_count": 4000, "rho": 100.0},
+      [4000, 1437, 516, 185, 66, 40, 111, 309, 861, 2397],
+    ),
     # rho of its own.
     ({"rho": 1.0}, 10 * [2500]),
     (
