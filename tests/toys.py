@@ -525,12 +525,12 @@ MIXED = {
   "glmc__epochs": 6,
 }
 # One strong view of few images, and guesses that soon count.
-WEAK_STRONG = {
+WEAK_STRONG_ONLY = {
   "weak_strong__unlabeled_ratio": 2,
   "weak_strong__epoch_steps": 0,
   "weak_strong__learning_rate": 0.2,
-  "fixmatch__threshold": 0.7,
 }
+WEAK_STRONG = WEAK_STRONG_ONLY | {"fixmatch__threshold": 0.7}
 # Their own blocks are of the length of papers' runs.
 PLUG_INS = {"darp": {"darp__every": 3}, "simpro": {"simpro__every": 3}}
 CASES = (*STAGES, *METHODS)
@@ -550,9 +550,9 @@ def stages(case, learner, *, loops=2, **changes):
     changes = MIXED | changes
   method = methods.METHODS.get(case)
   if method and weak_strong.WEAK_STRONG in method.blocks:
-    changes = WEAK_STRONG | PLUG_INS.get(case, {}) | changes
-    if fixmatch.FIXMATCH not in method.blocks:
-      changes.pop("fixmatch__threshold")
+    both = fixmatch.FIXMATCH in method.blocks
+    usual = WEAK_STRONG if both else WEAK_STRONG_ONLY
+    changes = usual | PLUG_INS.get(case, {}) | changes
   settings = config(method=case, loops=loops, **changes)
   if case == "smoothing":
     return list(example()["stages"](learner, settings))

@@ -4,51 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import seen as seeing
 import toys
 
 from ltjax import config as configs
 from ltjax import methods
 from ltjax.config import rows
 from ltjax.methods import fixmatch, registry
-from ltjax.semi_supervised import weak_strong as views
 from ltjax.training.state import TrainState
-
-B, U, K = 4, 6, 2
 
 
 @pytest.fixture(scope="module")
 def learner():
   return toys.learner()
-
-
-def seen(learner, carried, seed=0):
-  """Returns what a plug-in sees of a step, all of it drawn."""
-  rng = np.random.default_rng(seed)
-
-  def logits(*shape):
-    return jnp.asarray(4 * rng.normal(size=shape).astype(np.float32))
-
-  found = views.Views(
-    logits(1, B, toys.C), logits(U, toys.C), logits(K, U, toys.C)
-  )
-  return views.Seen(
-    params={},
-    images=found,
-    features=found,
-    logits=found,
-    labels=jnp.asarray(rng.integers(0, toys.C, B), jnp.int32),
-    index=jnp.arange(U, dtype=jnp.int32),
-    counts=jnp.asarray(toys.LABELED, jnp.float32),
-    carried=carried,
-    key=jax.random.key(0),
-    batch=_Batch(),
-    state=None,
-    batch_stats={},
-  )
-
-
-class _Batch:
-  epoch, epochs = 0, 1
 
 
 def plugin(learner, **settings):
@@ -61,33 +29,28 @@ def plugin(learner, **settings):
 def step(learner, seed=0, carried=None, **settings):
   made = plugin(learner, **settings)
   carried = made.init(learner.init()) if carried is None else carried
-  return made.loss(seen(learner, carried, seed))
-
-
-def softmax(z):
-  e = np.exp(z - z.max(-1, keepdims=True))
-  return e / e.sum(-1, keepdims=True)
+  return made.loss(seeing.drawn(learner, carried, seed=seed))
 
 
 def slow(given, *, threshold, temperature, teacher, strong, weight, log_p):
   """FixMatch with offsets, an image at a time; returns loss and mask."""
   x, u, s = (np.asarray(a, np.float64) for a in given.logits)
   supervised = np.mean(
-    [-np.log(softmax(z)[y]) for z, y in zip(x[0], np.asarray(given.labels))]
+    [-np.log(seeing.softmax(z)[int(y)]) for z, y in zip(x[0], given.labels)]
   )
   consistency, counted = 0.0, 0
-  for i in range(U):
+  for i in range(seeing.U):
     guess = u[i] + teacher * log_p
-    if softmax(guess).max() < threshold:
+    if seeing.softmax(guess).max() < threshold:
       continue
     counted += 1
     q = np.eye(toys.C)[guess.argmax()]
     if temperature:
-      q = softmax(guess / temperature)
-    for k in range(K):
-      log = np.log(softmax(s[k, i] + strong * log_p))
-      consistency -= (q * log).sum() / (U * K)
-  return supervised + weight * consistency, counted / U
+      q = seeing.softmax(guess / temperature)
+    for k in range(seeing.K):
+      log = np.log(seeing.softmax(s[k, i] + strong * log_p))
+      consistency -= (q * log).sum() / (seeing.U * seeing.K)
+  return supervised + weight * consistency, counted / seeing.U
 
 
 @pytest.mark.parametrize(
@@ -103,7 +66,7 @@ def test_the_loss_is_that_of_the_equations(learner, settings):
   defaults |= {"teacher": 0.0, "strong": 0.0}
   counts = np.array(toys.LABELED, float)
   expected, mask = slow(
-    seen(learner, None),
+    seeing.drawn(learner, None),
     **(defaults | settings),
     log_p=np.log(counts / counts.sum()),
   )
@@ -117,9 +80,9 @@ def test_debiased_guesses_follow_the_mean_prediction(learner):
   settings = {"teacher": -0.5, "strong": 0.5, "prior": "pool"}
   settings |= {"threshold": 0.7, "momentum": 0.9}
   made = plugin(learner, **settings)
-  given = seen(learner, made.init(learner.init()))
+  given = seeing.drawn(learner, made.init(learner.init()))
   total, _, carried = made.loss(given)
-  mean = 0.9 / toys.C + 0.1 * softmax(np.asarray(given.logits.weak)).mean(0)
+  mean = 0.9 / toys.C + 0.1 * seeing.softmax(given.logits.weak).mean(0)
   np.testing.assert_allclose(carried["mean"], mean, rtol=1e-5)
   expected, _ = slow(
     given,
@@ -140,27 +103,28 @@ def test_alignment_moves_the_mean_to_the_target(learner):
   made = plugin(learner, align="labeled", momentum=0.999, **soft)
   start = made.init(learner.init()) | {"mean": jnp.asarray(counts / 40)}
   # One step moves the mean by a thousandth.
-  total, _, _ = made.loss(seen(learner, start))
+  total, _, _ = made.loss(seeing.drawn(learner, start))
   plain, _, _ = step(learner, **soft)
-  assert float(total) == pytest.approx(float(plain), rel=1e-2)
+  assert float(total) == pytest.approx(float(plain), rel=1e-3)
   uniform, _, _ = step(learner, align="uniform", carried=start, **soft)
-  assert float(uniform) != pytest.approx(float(plain), rel=1e-2)
+  assert float(uniform) != pytest.approx(float(plain), rel=2e-3)
 
 
 def test_fairness_is_lowest_where_the_mean_is_that_of_the_teacher():
   even = jnp.full(toys.C, 1 / toys.C)
   given = {"mean": jnp.array([0.7, 0.1, 0.1, 0.1]), "usage": even}
-  weights = jnp.ones(U)
+  weights = jnp.ones(seeing.U)
   rng = np.random.default_rng(0)
-  logits = jnp.asarray(rng.normal(size=(1, U, toys.C)).astype(np.float32))
-  probs = softmax(np.asarray(logits[0], np.float64))
-  used = np.bincount(probs.argmax(1), minlength=toys.C) / U
+  shape = (1, seeing.U, toys.C)
+  logits = jnp.asarray(rng.normal(size=shape).astype(np.float32))
+  probs = seeing.softmax(np.asarray(logits[0], np.float64))
+  used = np.bincount(probs.argmax(1), minlength=toys.C) / seeing.U
   ratio = probs.mean(0) / np.maximum(used, 1e-6)
   target = np.asarray(given["mean"], np.float64)
   expected = (target * np.log(ratio / ratio.sum() + 1e-12)).sum()
   found = fixmatch.fair(logits, weights, **given)
   assert float(found) == pytest.approx(expected, rel=1e-4)
-  nobody = fixmatch.fair(logits, jnp.zeros(U), **given)
+  nobody = fixmatch.fair(logits, jnp.zeros(seeing.U), **given)
   assert np.isfinite(float(nobody))
 
 
@@ -169,7 +133,7 @@ def test_every_row_is_finite_and_carries_its_shapes(learner, row):
   config = rows.apply(toys.config(), row)
   made = fixmatch.make(learner, config)
   carried = made.init(learner.init())
-  total, metrics, after = made.loss(seen(learner, carried))
+  total, metrics, after = made.loss(seeing.drawn(learner, carried))
   assert np.isfinite(float(total))
   assert set(metrics) == set(made.metrics)
   toys.chex.assert_trees_all_equal_shapes_and_dtypes(carried, after)
@@ -177,7 +141,7 @@ def test_every_row_is_finite_and_carries_its_shapes(learner, row):
 
 def test_no_gradient_reaches_the_guesses(learner):
   made = plugin(learner, threshold=0.0, temperature=0.5, teacher=0.5)
-  given = seen(learner, made.init(learner.init()))
+  given = seeing.drawn(learner, made.init(learner.init()))
 
   def loss(weak):
     moved = given._replace(logits=given.logits._replace(weak=weak))
