@@ -66,17 +66,48 @@ WEAK_STRONG = registry.Block(
 Make = Callable[[Learner, Any], weak_strong.Plugin]
 
 
+def algorithm(
+  learner: Learner, config: Any, plugin: weak_strong.Plugin
+) -> step.Algorithm:
+  """Returns the algorithm of a plug-in, see `weak_strong.algorithm`.
+
+  Args:
+    learner: the network and the task.
+    config: uses the block `weak_strong`.
+    plugin: the loss and what it carries.
+  """
+  block = config.weak_strong
+  return weak_strong.algorithm(
+    learner.model,
+    plugin,
+    weak=learner.transform,
+    strong=learner.strong(block.strong),
+    num_labeled=block.batch_size,
+    pool_start=learner.task.num_labeled,
+    strong_views=block.strong_views,
+    decay=block.ema,
+    batch_norm=block.batch_norm,
+  )
+
+
 def stage(
-  name: str, learner: Learner, config: Any, plugin: weak_strong.Plugin, **fields
+  name: str,
+  learner: Learner,
+  config: Any,
+  minimized: step.Algorithm,
+  *,
+  pseudo_labels: bool = False,
+  **choices: Any,
 ) -> Stage:
-  """Returns the stage of a plug-in.
+  """Returns a stage of weak and strong views.
 
   Args:
     name: of the stage.
     learner: the network and the task.
     config: uses the blocks `weak_strong` and `sampler`, of the labeled images.
-    plugin: the loss and what it carries.
-    **fields: of the stage; `report` is that of the method by default.
+    minimized: as of `algorithm`.
+    pseudo_labels: whether images of the pool that have one count as labeled.
+    **choices: of `step.make`; `report` is that of the method by default.
 
   Raises:
     ValueError: if a setting does not fit, or there are no unlabeled images.
@@ -84,34 +115,20 @@ def stage(
   block = config.weak_strong
   recipe = recipes.of("weak_strong", block)
   sharding.check_batch(recipe.batch_size, learner.mesh, "weak_strong")
-  fields.setdefault(
+  choices.setdefault(
     "report", learner.report(registry.title(config), head="balanced")
   )
-  return step.make(
-    name,
-    weak_strong.algorithm(
-      learner.model,
-      plugin,
-      weak=learner.transform,
-      strong=learner.strong(block.strong),
-      num_labeled=recipe.batch_size,
-      pool_start=learner.task.num_labeled,
-      strong_views=block.strong_views,
-      decay=block.ema,
-      batch_norm=block.batch_norm,
-    ),
-    draw.pairs(
-      learner.samples,
-      recipe.batch_size,
-      ratio=block.unlabeled_ratio,
-      field="weak_strong",
-      sampler=config.sampler,
-      steps=block.epoch_steps,
-    ),
-    recipe,
-    key=learner.key(name),
-    **fields,
+  data = draw.pairs(
+    learner.samples,
+    recipe.batch_size,
+    ratio=block.unlabeled_ratio,
+    field="weak_strong",
+    sampler=config.sampler,
+    steps=block.epoch_steps,
+    pseudo_labels=pseudo_labels,
   )
+  key = learner.key(name)
+  return step.make(name, minimized, data, recipe, key=key, **choices)
 
 
 def stages(learner: Learner, config: Any, *, make: Make) -> Iterator[Stage]:
@@ -122,7 +139,8 @@ def stages(learner: Learner, config: Any, *, make: Make) -> Iterator[Stage]:
     config: as of `stage`, and what `make` uses.
     make: `(learner, config) -> plugin`.
   """
-  yield stage("weak_strong", learner, config, make(learner, config))
+  minimized = algorithm(learner, config, make(learner, config))
+  yield stage("weak_strong", learner, config, minimized)
 
 
 def method(

@@ -70,8 +70,12 @@ class Samples:
     )
 
   def counts(self, labels: jax.Array) -> jax.Array:
-    """Returns float32 `[C]`, how often each class is among int32 labels."""
-    counts = jnp.bincount(labels, length=self.num_classes)
+    """Returns float32 `[C]`: how often each class is among int32 labels.
+
+    Those below 0 are of none.
+    """
+    known = jnp.where(labels < 0, self.num_classes, labels)
+    counts = jnp.bincount(known, length=self.num_classes)
     return counts.astype(jnp.float32)
 
 
@@ -170,6 +174,7 @@ def pairs(
   field: str,
   sampler: Mapping[str, Any] = RANDOM,
   steps: int = 0,
+  pseudo_labels: bool = False,
 ) -> step.Data:
   """Draws labeled images, and `ratio` times as many unlabeled ones with them.
 
@@ -182,6 +187,8 @@ def pairs(
     batch_size: labeled images in a step.
     ratio: unlabeled images to a labeled one, 1 or more.
     steps: in an epoch of the stage; 0 for one pass over the unlabeled images.
+    pseudo_labels: whether images of the pool that have a pseudo label are drawn
+      as labeled ones too; drawn with replacement then, all equally likely.
   """
   num_labeled = len(samples.labels)
   num_unlabeled = len(samples.images) - num_labeled
@@ -203,21 +210,26 @@ def pairs(
   steps = steps or unlabeled_steps
 
   def prepare(state: ModelState, name: str, epochs: int):
-    del state
     unknown = jnp.full((num_unlabeled,), -1, samples.labels.dtype)
+    labels = jnp.concatenate(
+      [samples.labels, state.pseudo_labels if pseudo_labels else unknown]
+    )
     arrays = {
       "images": samples.images,
-      "labels": jnp.concatenate([samples.labels, unknown]),
-      "counts": samples.counts(samples.labels),
+      "labels": labels,
+      "counts": samples.counts(labels),
     }
+    first = samples.sampler(
+      sampler,
+      samples.labels,
+      batch_size,
+      name=name,
+      epochs=-(-epochs * steps // labeled_steps),
+    )
+    if pseudo_labels:
+      first = _with_replacement(samples, labels, batch_size, name)
     return arrays, join(
-      samples.sampler(
-        sampler,
-        samples.labels,
-        batch_size,
-        name=name,
-        epochs=-(-epochs * steps // labeled_steps),
-      ),
+      first,
       sampling.random(
         num_unlabeled,
         batch_size * ratio,
@@ -231,6 +243,20 @@ def pairs(
     )
 
   return step.Data(steps, batch_size * (1 + ratio), prepare, 1 + ratio)
+
+
+def _with_replacement(
+  samples: Samples, labels: jax.Array, batch_size: int, name: str
+) -> sampling.Stream:
+  """Draws images of known labels, `epoch -> int32 [N // B, B]`."""
+  places = np.flatnonzero(np.asarray(labels) >= 0).astype(np.int32)
+  shape = (len(samples.labels) // batch_size, batch_size)
+
+  def stream(epoch: int) -> np.ndarray:
+    rng = sampling.generator(samples.seed, name, epoch)
+    return places[rng.integers(len(places), size=shape)]
+
+  return stream
 
 
 def partners(
