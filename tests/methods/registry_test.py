@@ -41,7 +41,7 @@ def test_the_message_names_the_value_the_reader_and_the_default():
   )
   assert refusal(classifier__kind="ncm") == (
     "classifier.kind is 'ncm', but nothing reads it here: it belongs to"
-    " method=decoupling or sslt, or to method=pseudo_label with"
+    " method=decoupling or sslt or alternate, or to method=pseudo_label with"
     " pseudo.base=decoupling, or to method=glmc with glmc.finetune=True. Choose"
     " that, or leave classifier.kind at 'crt'."
   )
