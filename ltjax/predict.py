@@ -22,7 +22,6 @@ from ltjax import require
 from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images as pictures
 from ltjax.data.files import tree
-from ltjax.data.splits import record
 from ltjax.devices import compilation
 from ltjax.runs import finished
 from ltjax.runs import trained as trained_lib
@@ -236,20 +235,9 @@ def reading(
     return (None if fitted is None else fitted.apply), told
   told["prior"] = shares
   num_classes = len(trained.classes)
-  if source == "uniform":
-    start = np.full(num_classes, 1 / num_classes)
-  elif source == "labeled":
-    counts = record.Split.load(Path(workdir) / "split.json").labeled_counts
-    start = np.asarray(counts, np.float64) / sum(counts)
-  elif fitted is not None and fitted.kind != "temperature":
-    start = np.asarray(fitted.shares)
-  else:
-    raise ValueError(
-      f"--prior={shares} needs to know which shares of the classes the"
-      " probabilities belong to: calibrate them with --calibrate=bias and add"
-      " --calibrated, or tell it by --source=uniform (a balanced classifier) or"
-      " --source=labeled (cross-entropy on all labeled images)."
-    )
+  start = prior.source_shares(
+    workdir, source, fitted, num_classes, asked=shares
+  )
 
   def before(found: np.ndarray) -> np.ndarray:
     return found if fitted is None else fitted.apply(found)

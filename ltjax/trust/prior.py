@@ -20,7 +20,9 @@ import numpy as np
 from scipy import stats
 
 from ltjax import require
+from ltjax.data.splits import record
 from ltjax.evaluation import checks
+from ltjax.trust.calibration import Calibration
 
 _WORST = 1e8  # condition number of a confusion matrix
 
@@ -252,6 +254,45 @@ def expected_accuracy(
     right = best[own].sum()
     found[f"recall/{name}"] = float(right / there) if there > 0 else None
   return found
+
+
+def source_shares(
+  workdir: str | os.PathLike[str],
+  source: str,
+  calibrated: Calibration | None,
+  num_classes: int,
+  *,
+  asked: str,
+) -> np.ndarray:
+  """Returns the shares of the classes that a run's probabilities belong to.
+
+  Args:
+    workdir: of the run.
+    source: `uniform`, or `labeled` for those of the labeled images; "" for
+      those of the images that it was calibrated on.
+    calibrated: its calibration, or None.
+    num_classes: C.
+    asked: what is asked for them, for the error.
+
+  Returns:
+    float64 `[C]` of sum 1.
+
+  Raises:
+    ValueError: if they are not known; tells how to tell them.
+  """
+  if source == "uniform":
+    return np.full(num_classes, 1 / num_classes)
+  if source == "labeled":
+    counts = record.Split.load(Path(workdir) / "split.json").labeled_counts
+    return np.asarray(counts, np.float64) / sum(counts)
+  if calibrated is not None and calibrated.kind != "temperature":
+    return np.asarray(calibrated.shares)
+  raise ValueError(
+    f"--prior={asked} needs to know which shares of the classes the"
+    " probabilities belong to: calibrate them with --calibrate=bias and add"
+    " --calibrated, or tell it by --source=uniform (a balanced classifier) or"
+    " --source=labeled (cross-entropy on all labeled images)."
+  )
 
 
 def read(
