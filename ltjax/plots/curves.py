@@ -45,12 +45,16 @@ def class_histogram(
   both = len(unlabeled) > 0
   size = (0.4 if both else 0.7) if bars else 1.0
   shift = size / 2 if both and bars else 0.0
-  if both:
+  if both and not bars:  # two rows of bars without gaps would look stacked
+    axes.step(x, unlabeled[order], where="mid", color="#555555", linewidth=1)
+  elif both:
     height = unlabeled[order]
     place = axes.bar(x + shift, height, size, color=colors, alpha=0.35)
     if len(order) <= 14:
       axes.bar_label(place, padding=1, fontsize=7, color="#555555")
-  place = axes.bar(x - shift, labeled[order], size, color=colors)
+  place = axes.bar(
+    x - shift, labeled[order], size, color=colors, antialiased=bars
+  )
   if len(order) <= 14:
     axes.bar_label(place, padding=1, fontsize=7)
   axes.set_yscale("log")
@@ -64,8 +68,8 @@ def class_histogram(
     _slant(axes.get_xticklabels())
   else:
     axes.set_xlabel(f"{len(order)} classes, the most frequent first")
-  style.legend(axes, _group_patches(groups, both))
-  style.save(figure, path)
+  style.legend(axes, _group_patches(groups, both, bars))
+  style.save(figure, path, vector=True)
 
 
 def accuracy_over_loops(
@@ -96,7 +100,7 @@ def accuracy_over_loops(
   axes.set_ylabel("test accuracy (%)")
   axes.set_xlabel("loop (0: decoupled initialization)")
   style.legend(axes, style.line_handles(axes, "cross entropy" if level else ""))
-  style.save(figure, path)
+  style.save(figure, path, vector=True)
 
 
 def pseudo_label_accuracy(
@@ -118,7 +122,7 @@ def pseudo_label_accuracy(
   axes.set_ylabel("pseudo-label accuracy (%)")
   axes.set_xlabel("loop that trains on them")
   style.legend(axes, style.line_handles(axes, ""))
-  style.save(figure, path)
+  style.save(figure, path, vector=True)
 
 
 def confusion_matrix(
@@ -180,7 +184,7 @@ def confusion_matrix(
     axes.tick_params(labelsize=size, length=0, pad=2)
   axes.set_xlabel("predicted class")
   axes.set_ylabel("true class")
-  style.save(figure, path)
+  style.save(figure, path, vector=True)
 
 
 def loops(
@@ -202,8 +206,10 @@ def loops(
   return dict(sorted(found.items()))
 
 
-def _group_patches(groups: Mapping[str, Any], both: bool) -> list[Any]:
-  from matplotlib import patches
+def _group_patches(
+  groups: Mapping[str, Any], both: bool, bars: bool
+) -> list[Any]:
+  from matplotlib import lines, patches
 
   found = [
     patches.Patch(color=color, label=style.GROUP_NAMES[group])
@@ -212,7 +218,11 @@ def _group_patches(groups: Mapping[str, Any], both: bool) -> list[Any]:
   ]
   if both:
     found.append(patches.Patch(color="#777777", label="labeled"))
-    found.append(patches.Patch(color="#777777", alpha=0.35, label="unlabeled"))
+    found.append(
+      patches.Patch(color="#777777", alpha=0.35, label="unlabeled")
+      if bars
+      else lines.Line2D([], [], color="#555555", label="unlabeled")
+    )
   return found
 
 

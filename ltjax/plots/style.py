@@ -8,6 +8,7 @@ markers, on a grey print. Nothing here touches matplotlib's global state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import functools
 import os
 import pathlib
 from typing import Any
@@ -27,6 +28,12 @@ GROUP_NAMES = {
   "few": "few-shot",
 }
 _LONGEST_NAME = 22
+# Of Debian's fonts-noto-cjk and fonts-wqy, Windows and macOS.
+_FALLBACKS = (
+  *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"),
+  *("WenQuanYi Zen Hei", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+  *("PingFang SC", "Hiragino Sans", "Droid Sans Fallback", "Noto Sans"),
+)
 _DPI = 150
 
 
@@ -119,23 +126,66 @@ def name(text: str) -> str:
   return text.replace("$", r"\$")
 
 
-def save(figure: Any, path: str | os.PathLike[str]) -> None:
-  """Writes a PNG atomically; the same picture gives the same bytes."""
+@functools.cache
+def families() -> tuple[str, ...]:
+  """The fonts to draw with: matplotlib's own, and others for its gaps."""
+  from matplotlib import font_manager
+
+  there = {font.name for font in font_manager.fontManager.ttflist}
+  return ("DejaVu Sans", *(name for name in _FALLBACKS if name in there))
+
+
+def lacks(texts: Sequence[str]) -> bool:
+  """Whether a letter of the texts is in none of the fonts: a box is drawn."""
+  from matplotlib import font_manager, ft2font
+
+  left = {ord(c) for text in texts for c in text if c.isprintable()}
+  for family in families():
+    if left:
+      font = ft2font.FT2Font(font_manager.findfont(family))
+      left -= font.get_charmap().keys()
+  return bool(left)
+
+
+def save(
+  figure: Any, path: str | os.PathLike[str], *, vector: bool = False
+) -> None:
+  """Writes a PNG atomically; the same picture gives the same bytes.
+
+  Args:
+    figure: the picture.
+    path: the PNG file.
+    vector: whether to write an SVG of the same name too, its text as text.
+  """
+  import matplotlib
+  from matplotlib import text
+
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.tmp")
-  try:
-    with warnings.catch_warnings():
-      # A class name in a script that the font lacks is drawn as boxes.
-      warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-      figure.savefig(
-        temporary,
-        format="png",
-        dpi=_DPI,
-        bbox_inches="tight",
-        pad_inches=0.08,
-        metadata={"Software": None},
-      )
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  for found in figure.findobj(text.Text):
+    found.set_fontfamily(families())
+  kinds = {path: {"Software": None}}
+  if vector:
+    kinds[path.with_suffix(".svg")] = {"Date": None}
+  for file, metadata in kinds.items():
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+      with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context(
+          {"svg.fonttype": "none", "svg.hashsalt": "ltjax"}
+        ),
+      ):
+        # A class name in a script that no font has is drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(
+          temporary,
+          format=file.suffix[1:],
+          dpi=_DPI,
+          bbox_inches="tight",
+          pad_inches=0.08,
+          metadata=metadata,
+        )
+      os.replace(temporary, file)
+    finally:
+      temporary.unlink(missing_ok=True)

@@ -18,13 +18,15 @@ import pathlib
 import sys
 from typing import Any
 
-from ltjax.plots import curves, pretraining
-from ltjax.report import comparison, sections
+from ltjax.plots import curves, pretraining, style
+from ltjax.report import comparison, html, sections
 from ltjax.runs import writers
 
 
 def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes `report.md` and `plots/*.png` of a finished run; returns the report.
+  """Writes the reports and plots of a finished run; returns `report.md`.
+
+  `report.html` is the same in one file. Plots are `plots/*.png` and `.svg`.
 
   `metrics.jsonl`, `split.json` and `environment.json` are used if they are
   there. Raises as `read_summary`.
@@ -49,13 +51,23 @@ def write(workdir: str | os.PathLike[str]) -> pathlib.Path:
     drawn.get("class_histogram", ""),
     sections.classes(summary),
     drawn.get("confusion_matrix", ""),
+    _BOXES if style.lacks(summary["classes"]) else "",
     *sections.prototypes(summary),
     *sections.training(records, drawn),
     *sections.reproduce(summary, workdir),
   ]
+  text = "\n".join(part for part in parts if part)
   path = workdir / "report.md"
-  _write_text(path, "\n".join(part for part in parts if part))
+  _write_text(path, text)
+  _write_text(workdir / "report.html", html.render(text, workdir))
   return path
+
+
+_BOXES = (
+  "No font of this machine has all letters of the class names: in the pictures"
+  " some are boxes. Debian's package `fonts-noto-cjk` has Chinese, Japanese and"
+  " Korean; then `python -m ltjax.main` with the same flags draws them again.\n"
+)
 
 
 def read_summary(workdir: str | os.PathLike[str]) -> dict[str, Any]:

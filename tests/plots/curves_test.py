@@ -18,9 +18,9 @@ def drawn(monkeypatch):
   found = []
   save = style.save
 
-  def keep(figure, path):
+  def keep(figure, path, **settings):
     found.append(figure)
-    save(figure, path)
+    save(figure, path, **settings)
 
   monkeypatch.setattr(style, "save", keep)
   return found
@@ -100,7 +100,7 @@ class TestAccuracyOverLoops:
     assert drawn[0].axes[0].get_ylabel() == "test accuracy (%)"
     for color in style.COLORS.values():
       assert has_color(path, color)
-    assert os.listdir(tmp_path / "plots") == ["a.png"]
+    assert sorted(os.listdir(tmp_path / "plots")) == ["a.png", "a.svg"]
 
   def test_one_point_without_a_level(self, tmp_path, drawn):
     curves.accuracy_over_loops(EVALUATIONS[1:2], tmp_path / "a.png")

@@ -137,7 +137,7 @@ class TestWrite:
     assert "`0123abcd`" in text
     assert '"seed": 0' in text
     assert '"jax": "9.9"' in text and "1.1" not in text
-    pictures = sorted(os.listdir(folder / "plots"))
+    pictures = sorted(p.name for p in (folder / "plots").glob("*.png"))
     assert pictures == [
       "accuracy_over_loops.png",
       "class_histogram.png",
@@ -221,9 +221,10 @@ class TestWrite:
     assert "**Decoupling: test accuracy 40.0 %" in text
     assert "Pseudo" not in text and "## Training" not in text
     assert sorted(os.listdir(folder / "plots")) == [
-      "class_histogram.png",
-      "confusion_matrix.png",
+      *("class_histogram.png", "class_histogram.svg"),
+      *("confusion_matrix.png", "confusion_matrix.svg"),
     ]
+    assert (folder / "report.html").read_text().count("<svg") == 2
 
   def test_unlabeled_images_without_truth(self, tmp_path):
     folder = run(tmp_path / "r")
