@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import csv
+import filecmp
+import importlib.util
 import json
 import math
+import os
 from pathlib import Path
+import re
+import shutil
 import sys
 from typing import Any
 
@@ -29,6 +35,7 @@ from ltjax.trust import calibration, conformal, prior, scores
 
 BATCH_SIZE = 64
 UNKNOWN = "unknown"
+FORMATS = (".csv", ".jsonl", ".parquet")
 _MODES = {1: "L", 3: "RGB"}
 
 # A picture's record, with `error` in it where it could not be read.
@@ -343,6 +350,92 @@ class Table:
     return "  ".join(cells)
 
 
+def check_format(path: Path) -> None:
+  """Checks that `write` has a form for a file.
+
+  Args:
+    path: the file.
+
+  Raises:
+    ValueError: for another suffix, or one whose package is not installed.
+  """
+  require.choice("The suffix of --out", path.suffix, FORMATS)
+  if path.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):
+    raise ValueError(
+      f"{path} needs pyarrow, which is not installed: pip install"
+      " 'ltjax[tables]', or name a .csv or .jsonl file."
+    )
+
+
+def write(path: Path, records: Sequence[Record]) -> None:
+  """Writes records as a table, a row each, at once when all are there.
+
+  Of `top` the second class and on become `class_2`, `probability_2`, ...; a
+  `set` is joined by `|`, but in JSON both stay lists.
+
+  Args:
+    path: a file of one of `FORMATS`.
+    records: as of `predict`.
+  """
+  temporary = path.with_name(f".{path.name}.tmp")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  flat = [_flat(row) for row in records]
+  names = list(dict.fromkeys(name for row in flat for name in row))
+  try:
+    if path.suffix == ".jsonl":
+      lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in records]
+      temporary.write_text("".join(lines), encoding="utf-8")
+    elif path.suffix == ".csv":
+      with temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, names)
+        rows.writeheader()
+        rows.writerows(flat)
+    else:
+      import pyarrow
+      from pyarrow import parquet
+
+      columns = {name: [row.get(name) for row in flat] for name in names}
+      parquet.write_table(pyarrow.table(columns), temporary)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _flat(row: Record) -> Record:
+  found = {k: v for k, v in row.items() if k not in ("top", "set")}
+  for place, other in enumerate(row.get("top", [])[1:], 2):
+    found[f"class_{place}"] = other["class"]
+    found[f"probability_{place}"] = other["probability"]
+  for name in ("set", "shares"):
+    if name in row:
+      found[name] = "|".join(map(str, row[name]))
+  return found
+
+
+def sort_into(folder: Path, row: Record) -> Path:
+  """Copies a picture into the folder of its class; returns the copy.
+
+  A file of that name stays: the copy then gets a number, unless the two are
+  the same, byte for byte.
+
+  Args:
+    folder: has a folder for each class.
+    row: as of `predict`, without error.
+  """
+  source = Path(row["image"])
+  # What would be another folder, or none, in a class name.
+  name = re.sub(r'[/\\\0:*?"<>|]', "_", row["class"]).strip(". ") or "_"
+  target = folder / name / source.name
+  target.parent.mkdir(parents=True, exist_ok=True)
+  number = 1
+  while target.exists() and not filecmp.cmp(source, target, shallow=False):
+    number += 1
+    target = target.with_name(f"{source.stem}-{number}{source.suffix}")
+  if not target.exists():
+    shutil.copy2(source, target)
+  return target
+
+
 def _shown(text: str) -> str:
   """Returns a text with what a terminal cannot show, or would obey, escaped."""
   return "".join(
@@ -418,6 +511,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   parser.add_argument("--format", choices=("table", "jsonl"), default="table")
   parser.add_argument(
+    "--out",
+    type=Path,
+    metavar="FILE",
+    help="write FILE.csv, .jsonl or .parquet and print nothing",
+  )
+  parser.add_argument(
+    "--sort_into",
+    type=Path,
+    metavar="FOLDER",
+    help="copy the pictures into a folder for each class",
+  )
+  parser.add_argument(
     "images", nargs="+", metavar="IMAGES", help="pictures, and folders of them"
   )
   compilation.add_flag(parser)
@@ -431,6 +536,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_shown(text), file=sys.stderr)
 
   try:
+    if options.out:
+      check_format(options.out)
     files = find(options.images, tell)
     trained = trained_lib.load(options.workdir)
     change, told = reading(
@@ -471,16 +578,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = ("energy", "max_logit") if options.scores else ()
     columns += () if limits is None else ("set",)
     layout = Table(files, trained.classes, options.top, columns)
+    written: list[Record] = []
     for number, row in enumerate(records):
-      if table and number == 0:
+      if options.out:
+        written.append(row)
+      elif table and number == 0:
         print(layout.header())
       if "error" not in row:
-        print(layout.line(row) if table else json.dumps(row))
+        if options.sort_into:
+          sort_into(options.sort_into, row)
+        if not options.out:
+          print(layout.line(row) if table else json.dumps(row))
         continue
       bad += 1
       sys.stdout.flush()
       text = f"error: {row['error']}" if table else json.dumps(row)
       print(_shown(text), file=sys.stderr)
+    if options.out:
+      write(options.out, written)
+    sys.stdout.flush()
+  except BrokenPipeError:  # such as of `| head`: nobody reads on
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13  # as of a process that SIGPIPE ends
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

@@ -1,5 +1,7 @@
+import csv
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -422,3 +424,83 @@ def test_sets_hold_the_classes_that_fit(folder, capsys, monkeypatch):
   assert "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}" in out
   code, _, err = run(capsys, "--sets=1", folder)
   assert code == 1 and "--sets is 1.0; it must be in (0, 1), such as" in err
+
+
+@pytest.mark.parametrize("suffix", predict.FORMATS)
+def test_predictions_are_written_as_a_table(capsys, folder, tmp_path, suffix):
+  out = tmp_path / "deep" / f"found{suffix}"
+  (folder / "bad.png").write_bytes(b"no picture")
+  flags = ["--top=2", "--scores", f"--out={out}"]
+  code, printed, error = run(capsys, *flags, folder)
+  assert (code, printed) == (1, "")
+  assert "1 of 4 pictures could not be read" in error
+  _, text, _ = run(capsys, *flags[:2], "--format=jsonl", folder)
+  expected = [json.loads(line) for line in text.splitlines()]
+  if suffix == ".jsonl":
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row for row in rows if "error" not in row] == expected
+    return
+  if suffix == ".csv":
+    with out.open(newline="") as file:
+      rows = list(csv.DictReader(file))
+  else:
+    rows = pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
+  assert len(rows) == 4
+  (broken,) = [row for row in rows if row["error"]]
+  assert broken["image"].endswith("bad.png")
+  good = [row for row in rows if not row["error"]]
+  for row, other in zip(good, expected, strict=True):
+    assert row["class"] == other["class"]
+    assert float(row["probability"]) == other["probability"]
+    assert row["class_2"] == other["top"][1]["class"]
+    assert float(row["energy"]) == other["energy"]
+
+
+def test_another_suffix_is_refused_before_anything_is_read(capsys, tmp_path):
+  code, _, error = run(capsys, f"--out={tmp_path / 'a.xls'}", tmp_path)
+  assert code == 1 and "The suffix of --out is '.xls'" in error
+
+
+def test_pictures_are_sorted_and_none_is_lost(capsys, folder, tmp_path):
+  write(folder / "deep" / "1.png", digit(1))  # the same picture as a/1.png
+  write(folder / "other" / "1.png", digit(4))
+  out = tmp_path / "sorted"
+  code, printed, _ = run(capsys, f"--sort_into={out}", "--format=jsonl", folder)
+  assert code == 0
+  rows = [json.loads(line) for line in printed.splitlines()]
+  copies = {p.read_bytes(): p for p in out.rglob("*") if p.is_file()}
+  for row in rows:
+    source = pathlib.Path(row["image"])
+    assert source.exists()
+    assert copies[source.read_bytes()].parent.name == row["class"]
+  assert len(copies) == 4  # of five files two are the same
+  run(capsys, f"--sort_into={out}", folder)
+  assert len([p for p in out.rglob("*") if p.is_file()]) == 4
+
+
+def test_class_names_make_folders_and_names_do_not_clash(tmp_path):
+  for i, text in enumerate("ab"):
+    (tmp_path / text).mkdir()
+    (tmp_path / text / "x.png").write_bytes(bytes([i]))
+  for text in "ab":
+    row = {"image": str(tmp_path / text / "x.png"), "class": "../a/b: c?"}
+    found = predict.sort_into(tmp_path / "to", row)
+    assert found.parent == tmp_path / "to" / "_a_b_ c_"
+  names = sorted(p.name for p in found.parent.iterdir())
+  assert names == ["x-2.png", "x.png"]
+  assert (
+    predict.sort_into(tmp_path / "to", row | {"class": ".."}).parent.name == "_"
+  )
+
+
+def test_a_reader_that_leaves_is_no_error(folder):
+  """As `| head` does; the exit code is that of SIGPIPE."""
+  command = [sys.executable, "-m", "ltjax.predict", str(folder)]
+  command.insert(3, f"--workdir={finished.run()}")
+  with subprocess.Popen(
+    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+  ) as process:
+    process.stdout.close()
+    error = process.stderr.read().decode()
+    code = process.wait()
+  assert code == 141 and error == ""

@@ -211,7 +211,7 @@ def _group_patches(
 ) -> list[Any]:
   from matplotlib import lines, patches
 
-  found = [
+  found: list[Any] = [
     patches.Patch(color=color, label=style.GROUP_NAMES[group])
     for group, color in style.COLORS.items()
     if len(groups.get(group, ()))
