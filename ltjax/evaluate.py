@@ -33,7 +33,14 @@ from ltjax.report import page as report
 from ltjax.report.markdown import percent
 from ltjax.runs import finished, labeled_files
 from ltjax.runs import trained as trained_lib
-from ltjax.trust import calibrated_run, calibration, comparison, intervals
+from ltjax.trust import (
+  calibrated_run,
+  calibration,
+  comparison,
+  decided_run,
+  decisions,
+  intervals,
+)
 from ltjax.trust import pool as pools
 
 _BAR = 20
@@ -277,6 +284,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="fit probabilities to the validation images, for predict --calibrated",
   )
   parser.add_argument(
+    "--decide",
+    default="",
+    metavar="RULE",
+    help=f"weights of the classes for {', '.join(decisions.OBJECTIVES)}, chosen"
+    " on the validation images, or costs:FILE; for predict --decided",
+  )
+  parser.add_argument(
+    "--calibrated", action="store_true", help="with --decide: calibrate first"
+  )
+  parser.add_argument(
     "--pool",
     action="store_true",
     help="estimate the shares of the classes among the unlabeled images",
@@ -308,6 +325,23 @@ def main(argv: Sequence[str] | None = None) -> int:
       print(
         json.dumps(found) if as_json else calibrated_run.text(found, classes)
       )
+      return 0
+    if options.decide:
+      if options.data or options.against:
+        raise ValueError(
+          "--decide is for a run and its own images; leave out --data and"
+          " --against."
+        )
+      found = decided_run.decide(
+        options.workdir,
+        options.decide,
+        head=options.head,
+        calibrated=options.calibrated,
+        data_dir=options.data_dir,
+      )
+      classes = trained_lib.load(options.workdir).classes
+      as_json = options.format == "json"
+      print(json.dumps(found) if as_json else decided_run.text(found, classes))
       return 0
     if options.pool:
       found, known = pools.estimate(

@@ -31,7 +31,7 @@ from ltjax.data.files import tree
 from ltjax.devices import compilation
 from ltjax.runs import finished
 from ltjax.runs import trained as trained_lib
-from ltjax.trust import calibration, conformal, prior, scores
+from ltjax.trust import calibration, conformal, decided_run, prior, scores
 
 BATCH_SIZE = 64
 UNKNOWN = "unknown"
@@ -118,6 +118,7 @@ def predict(
   unknown_below: float = 0.0,
   with_scores: bool = False,
   limits: np.ndarray | None = None,
+  decide: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[Record]:
   """Classifies pictures, a batch at a time.
 
@@ -135,6 +136,8 @@ def predict(
     with_scores: whether to tell `energy` and `max_logit`, see `trust.scores`.
     limits: `[C]` of `conformal.thresholds`, to tell the `set` of classes that
       fit; of the network's probabilities, whatever `change` is.
+    decide: from the probabilities to tell, `[B, C]`, to the classes to name,
+      `[B]`; None for the most probable ones.
 
   Yields:
     In the order of `files`: `image`, and `class`, `label`, `probability` of the
@@ -162,11 +165,14 @@ def predict(
       found = special.softmax(found, axis=1)
     fits = None if limits is None else conformal.sets(found, limits)
     probabilities = found if change is None else change(found)
+    rank = probabilities.copy()
+    if decide is not None:
+      rank[np.arange(len(rank)), decide(probabilities)] = np.inf
     for i, path in enumerate(chunk):
       if i in errors:
         yield {"image": str(path), "error": errors[i]}
         continue
-      order = np.argsort(-probabilities[i], kind="stable")[:top]
+      order = np.argsort(-rank[i], kind="stable")[:top]
       best = [_named(trained, label, probabilities[i]) for label in order]
       more: Record = {"top": best} if top > 1 else {}
       first = best[0]
@@ -472,6 +478,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="with the calibration of `ltjax.evaluate --calibrate`",
   )
   parser.add_argument(
+    "--decided",
+    action="store_true",
+    help="name the class by the rule of `ltjax.evaluate --decide`",
+  )
+  parser.add_argument(
     "--prior",
     default="",
     metavar="uniform|estimated|FILE",
@@ -549,6 +560,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       shares=options.prior,
       source=options.source,
     )
+    rule = None
+    if options.decided:
+      rule = decided_run.load(
+        options.workdir, options.head, calibrated=options.calibrated
+      )
+      told["decided"] = rule.kind
     limits = None
     if options.sets is not None:
       limits = set_limits(
@@ -574,6 +591,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       unknown_below=options.unknown_below,
       with_scores=options.scores,
       limits=limits,
+      decide=rule.decide if rule else None,
     )
     columns = ("energy", "max_logit") if options.scores else ()
     columns += () if limits is None else ("set",)
