@@ -32,7 +32,9 @@ def show(
 ) -> None:
   """Prints what a run would do, and trains nothing.
 
-  It compiles the steps, to tell the memory that they need.
+  First what was understood of the data, then stages and their memory, then the
+  network's parameters, and last the settings that the run reads. It compiles
+  the steps, to tell the memory that they need.
 
   Args:
     config: as a config file gives it.
@@ -48,15 +50,8 @@ def show(
   learner = build.build_learner(config, task, mesh)
   learner = outlined(frozen.on_features(learner, config, outlined=True))
   stages = methods.stages(learner, config)
-  echo(str(ml_collections.ConfigDict(registry.told(config))))
   echo(task.class_table())
   echo(task.storage_table() + "\n")
-  params, _ = jax.eval_shape(learner.model.init, jax.random.key(0))
-  rows = models.parameter_table(params)
-  echo(f"{'parameter':<60} {'shape':<20} {'count':>12}")
-  for path, shape, count in rows:
-    echo(f"{path:<60} {str(shape):<20} {count:>12,}")
-  echo(f"{'total':<81} {sum(row[-1] for row in rows):>12,}\n")
   echo(f"{'stage':<22} {'epochs':>7} {'batch':>6} {'steps':>9} {'samples':>12}")
   for stage in stages:
     echo(
@@ -69,6 +64,13 @@ def show(
   most = memory.limit(mesh.local_devices[0], config.run.memory_limit_gib)
   for line in memory_table(stages, learner, most, config.run.steps_per_call):
     echo(line)
+  params, _ = jax.eval_shape(learner.model.init, jax.random.key(0))
+  rows = models.parameter_table(params)
+  echo(f"\n{'parameter':<60} {'shape':<20} {'count':>12}")
+  for path, shape, count in rows:
+    echo(f"{path:<60} {str(shape):<20} {count:>12,}")
+  echo(f"{'total':<81} {sum(row[-1] for row in rows):>12,}\n")
+  echo(str(ml_collections.ConfigDict(registry.told(config))))
 
 
 def memory_table(

@@ -92,7 +92,7 @@ def test_no_config_at_all(run):
     for name in list(config):
       del config[name]
 
-  assert "The config field classifier is missing; start" in run(edit=edit)
+  assert "The config field abc is missing; start" in run(edit=edit)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_no_config_at_all(run):
     ),
     (
       {"consistency__schedule": "linear"},
-      "consistency.schedule is 'linear'; choose one of cosine, step,",
+      "consistency.schedule is 'linear'; choose one of cosine, cosine_7_16,",
     ),
     ({"refit__views": -1}, "refit.views is -1; it must be 0 or more"),
     ({"loops": 0}, "loops is 0; it must be 1 or more"),
