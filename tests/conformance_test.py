@@ -48,12 +48,17 @@ LONGER = {
 }
 
 
-def make(case, learner):
+# Of these, four devices and one are compared early: the sums of four round
+# otherwise, and assignments to prototypes turn that into a thousandfold of it.
+SHORTER = {"student": {"epochs": 2}, "swav": {"epochs": 2}}
+
+
+def make(case, learner, **changes):
   """Returns the stages of a case, of at least `EPOCHS` epochs each."""
-  changes = {"epochs": EPOCHS}
+  usual = {"epochs": EPOCHS}
   if case in toys.METHODS:
-    changes |= LONGER
-  return toys.stages(case, learner, **changes)
+    usual |= LONGER
+  return toys.stages(case, learner, **(usual | changes))
 
 
 class Whole(NamedTuple):
@@ -317,14 +322,22 @@ def test_vmapped_seeds_equal_separate_ones():
 
 @every_case
 def test_four_devices_equal_one(case, baseline, tmp_path):
+  changes = SHORTER.get(case, {})
   learner = toys.learner(mesh=sharding.make_mesh(4))
-  state, rows = toys.execute(tmp_path, learner, make(case, learner))
+  stages = make(case, learner, **changes)
+  state, rows = toys.execute(tmp_path / "four", learner, stages)
   for leaf in jax.tree.leaves(state):
     assert len(leaf.devices()) == 4
-  whole = baseline(case)
+  if changes:
+    learner = toys.learner()
+    stages = make(case, learner, **changes)
+    expected, expected_rows = toys.execute(tmp_path / "one", learner, stages)
+    expected = toys.host(expected)
+  else:
+    _, _, expected, expected_rows, *_ = baseline(case)
   state = toys.host(state)
-  chex.assert_trees_all_close(state, whole.state, rtol=1e-3, atol=1e-4)
-  toys.assert_rows_close(rows, whole.rows, rtol=1e-3, atol=1e-4)
+  chex.assert_trees_all_close(state, expected, rtol=1e-3, atol=1e-4)
+  toys.assert_rows_close(rows, expected_rows, rtol=1e-3, atol=1e-4)
 
 
 def kill_at_every_call(folder, make, *, steps_per_call=1):

@@ -69,6 +69,13 @@ def test_author_code_differs_in_these_settings_and_no_others():
     "glmc.label_power": 1.2,
     "glmc.first_epoch": 0,
     "glmc.reduction": "sum",
+    # Of plug-ins of weak and strong views.
+    "acr.counting": "presence",
+    "cdmad.image": "ones",
+    "cdmad.statistics": "own",
+    "darp.solver": "author_code",
+    "simpro.leak": True,
+    "simpro.smoothing": 0.0,
   }
   assert author["consistency.factor"] == 0.1
   assert 0.8 * author["consistency.epochs"] == 40
