@@ -287,8 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     "--decide",
     default="",
     metavar="RULE",
-    help=f"weights of the classes for {', '.join(decisions.OBJECTIVES)}, chosen"
-    " on the validation images, or costs:FILE; for predict --decided",
+    help=f"weights of the classes for {', '.join(decisions.OBJECTIVES)} or"
+    f" {decisions.MIN_RECALL}R, chosen on the validation images, or costs:FILE;"
+    " for predict --decided",
   )
   parser.add_argument(
     "--calibrated", action="store_true", help="with --decide: calibrate first"

@@ -49,6 +49,9 @@ def default(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.group_counts = ()  # or (100, 10): many above, few up to
   config.data.split_file = ""  # a saved split to reproduce
   config.data.image_size = 0  # resize all images to so many pixels; 0: as is
+  # The order of the classes: names with commas between them, or a file with a
+  # name a line; empty for that of the set.
+  config.data.classes = ""
   config.data.root = ""  # folder that paths in lists and tables start from
   # Columns of a table; empty: found by usual names. label: "a,b" for one-hot.
   config.data.columns = ml_collections.ConfigDict(

@@ -17,6 +17,7 @@ import numpy as np
 
 from ltjax import require
 from ltjax.augment import transforms as transforming
+from ltjax.data import class_file
 from ltjax.data import copies as copying
 from ltjax.data import task as tasks
 from ltjax.data.files import decoding as decodings
@@ -55,6 +56,7 @@ def build(
   pad_mode: str = "zero",
   flip: str = "auto",
   group_counts: tuple[int, ...] = (),
+  classes: str = "",
   root: str = "",
   columns: Mapping[str, str] | None = None,
   group_by: str = "",
@@ -93,6 +95,8 @@ def build(
     flip: `on`, `off` or `auto` (on where the set's classes allow it).
     group_counts: groups by labeled images instead of by rank: classes with more
       than the first number are many-shot, with at most the second few-shot.
+    classes: the order of the classes, by names, see `class_file.order`; empty
+      for the set's own.
     root: the folder that the paths in list files and tables start from.
     columns: the names of a table's columns; empty for the usual ones.
     group_by: what images have in common that stay on one side of every split: a
@@ -198,6 +202,13 @@ def build(
     )
     if held:
       pool = irrelevant.take_out_of_pool(pool, held, len(class_names))
+  if classes and given:
+    raise ValueError(
+      f"data.classes is {classes!r}, and these images were handed over as"
+      " arrays, whose labels have an order: leave it empty."
+    )
+  if classes:
+    data, pool = _ordered(data, pool, classes)
   data, pool = copying.settle(data, pool, copies, pool_source=wanted["source"])
   split = record.Split.load(split_file) if split_file else None
   data, validation, held_out = _hold_out(data, validation, split, seed)
@@ -271,6 +282,28 @@ def build(
       filter(None, [understood, pool.understood if pool else ""])
     ),
   )
+
+
+def _ordered(
+  data: sources.Dataset, pool: pools.Pool | None, classes: str
+) -> tuple[sources.Dataset, pools.Pool | None]:
+  """Returns a set and its pool with the classes in another order."""
+  order = class_file.order(classes, data.class_names, field="data.classes")
+  number = np.append(np.argsort(order), -1).astype(np.int32)  # -1 stays
+  data = dataclasses.replace(
+    data,
+    train_labels=number[data.train_labels],
+    test_labels=number[data.test_labels],
+    class_names=tuple(data.class_names[c] for c in order),
+  )
+  if pool is not None:
+    # What is no class of the set stays so, and is refused further on.
+    known = pool.labels < len(order)
+    labels = np.where(
+      known, number[np.where(known, pool.labels, -1)], pool.labels
+    )
+    pool = dataclasses.replace(pool, labels=labels.astype(np.int32))
+  return data, pool
 
 
 def _hold_out(

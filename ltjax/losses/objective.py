@@ -138,6 +138,7 @@ def make(
   head: str,
   head_scale: float,
   num_classes: int,
+  class_names: Sequence[str] = (),
 ) -> Objective:
   """Returns the objective that `config.loss` describes.
 
@@ -145,8 +146,10 @@ def make(
     settings: the block of the config, or its settings.
     head, head_scale: `linear` or `cosine`, and the scale of the cosine head.
     num_classes: C.
+    class_names: C names, which a file of class weights has.
 
   Raises:
+    FileNotFoundError: if there is no such file.
     ValueError: if a setting is unknown, out of range, without effect, or does
       not fit the head or the number of classes.
 
@@ -159,5 +162,6 @@ def make(
   """
   if not isinstance(settings, loss_settings.Settings):
     settings = loss_settings.of(settings)
+  settings = loss_settings.named(settings, class_names)
   loss_settings.check(settings, head=head, num_classes=num_classes)
   return Objective(settings, float(head_scale), num_classes)

@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from ltjax.data import class_file
 from ltjax.losses import table
 from ltjax.settings import fields
 from ltjax.settings.fields import setting
@@ -80,6 +81,11 @@ class Settings:
   class_weights: tuple[float, ...] = setting(
     (), "a number a class", when={"weights": ("explicit",)}
   )
+  class_weights_file: str = setting(
+    "",
+    "or a file of them, a class name and a number a line",
+    when={"weights": ("explicit",)},
+  )
   beta: float = setting(
     0.9999,
     "of effective numbers; nearer to 1 is nearer to inverse frequency",
@@ -129,6 +135,32 @@ def of(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
   return Settings(**values)
 
 
+def named(settings: Settings, class_names: Sequence[str]) -> Settings:
+  """Returns settings with the class weights that `class_weights_file` gives.
+
+  Args:
+    settings: as the config has them.
+    class_names: one name a class.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if a class is unknown, missing or named twice in it, a number is
+      none, or there are weights beside it.
+  """
+  path = settings.class_weights_file
+  if not path:
+    return settings
+  if settings.class_weights or settings.weights != "explicit":
+    raise ValueError(
+      f"loss.class_weights_file is {path!r}: set loss.weights=explicit, which"
+      " reads it, and leave loss.class_weights empty."
+    )
+  found = class_file.numbers(
+    path, class_names, what="weight", within="[0, inf)"
+  )
+  return dataclasses.replace(settings, class_weights=tuple(found.tolist()))
+
+
 def check(settings: Settings, *, head: str, num_classes: int) -> None:
   """Checks the settings of a loss; a ValueError names the way out.
 
@@ -176,7 +208,7 @@ def _check_weights(settings: Settings, num_classes: int) -> None:
   if len(given) != num_classes:
     raise ValueError(
       f"loss.class_weights has {len(given)} numbers, but the task has"
-      f" {num_classes} classes; give one for each."
+      f" {num_classes} classes; give one for each, or loss.class_weights_file."
     )
   values = np.array(given, np.float64)
   if not (np.isfinite(values) & (values >= 0)).all() or not values.sum() > 0:

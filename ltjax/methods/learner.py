@@ -98,6 +98,7 @@ class Learner:
       head=config.model.head,
       head_scale=config.model.head_scale,
       num_classes=self.task.num_classes,
+      class_names=self.task.class_names,
     )
     made.check_counts(
       np.asarray(self.task.split.labeled_counts),

@@ -29,7 +29,7 @@ class Rule:
   """What to call a picture, given its probabilities.
 
   Attributes:
-    kind: one of `decisions.OBJECTIVES`, or `costs`.
+    kind: an objective of `decisions`, or `costs`.
     weights: `[C]` of an objective; empty for costs.
     costs: `[C][C]`, of calling a class (row) another (column); or empty.
     calibrated: whether the probabilities are to be calibrated first.
@@ -122,8 +122,8 @@ def decide(
 
   Args:
     workdir: the run's folder; gets `decisions.json`.
-    rule: one of `decisions.OBJECTIVES`, to choose weights of the classes by, on
-      the validation images; or `costs:FILE`, see `read_costs`.
+    rule: an objective of `decisions.measure`, to choose weights of the classes
+      by, on the validation images; or `costs:FILE`, see `read_costs`.
     head: `balanced` for g, `random` for g'.
     calibrated: whether by calibrated probabilities, which costs need to mean
       what they say.
@@ -132,14 +132,18 @@ def decide(
   Returns:
     JSON values: `kind`, `head`, `weights`, `images` that it was chosen on, and
     for `validation` (too good, if it was chosen on them) and `test`, pairs of
-    before and after of each objective, and with costs of the mean `cost`.
+    before and after of the `accuracy` and of each of `decisions.OBJECTIVES`,
+    and with costs of the mean `cost`.
 
   Raises:
     FileNotFoundError, ValueError: as `finished.reopen` and `read_costs`; if the
       rule is unknown, or there are no validation images to choose by.
   """
   if not rule.startswith(COSTS):
-    require.choice("--decide", rule, (*decisions.OBJECTIVES, f"{COSTS}FILE"))
+    kinds = (*decisions.OBJECTIVES, f"{decisions.MIN_RECALL}R", f"{COSTS}FILE")
+    if not rule.startswith(decisions.MIN_RECALL):
+      require.choice("--decide", rule, kinds)
+    decisions.check(rule, "--decide")
   run = finished.reopen(workdir, data_dir)
   fitted = calibration.load(workdir, head) if calibrated else None
 
@@ -171,8 +175,11 @@ def decide(
       metrics.confusion(p, labels, num_classes=given.shape[1]) for p in pair
     ]
     found[part] = {
-      name: [decisions.measure(name, c) for c in counts]
-      for name in decisions.OBJECTIVES
+      "accuracy": [float(c.trace() / c.sum()) for c in counts],
+      **{
+        name: [decisions.measure(name, c) for c in counts]
+        for name in decisions.OBJECTIVES
+      },
     }
     if costs.size:
       found[part]["cost"] = [float((c * costs).sum() / c.sum()) for c in counts]

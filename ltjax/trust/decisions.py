@@ -9,6 +9,7 @@ cost, or to choose by validation images a weight for each class,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from ltjax import require
 from ltjax.evaluation import checks, metrics
 
 OBJECTIVES = ("balanced_accuracy", "geometric_mean", "macro_f1", "least_recall")
+MIN_RECALL = "min_recall:"
 
 
 class Weights(NamedTuple):
@@ -86,18 +88,41 @@ def weighted(
   return (given * found).argmax(1)
 
 
+def check(objective: str, name: str = "objective") -> None:
+  """Checks that there is such an objective.
+
+  Args:
+    objective: one of `OBJECTIVES`, or `min_recall:R` with R in (0, 1].
+    name: of the setting, for the ValueError.
+  """
+  if not objective.startswith(MIN_RECALL):
+    require.choice(name, objective, (*OBJECTIVES, f"{MIN_RECALL}R"))
+  text = objective.removeprefix(MIN_RECALL)
+  try:
+    least = 1.0 if text == objective else float(text)
+  except ValueError:
+    least = math.nan
+  if not 0 < least <= 1:
+    raise ValueError(
+      f"{name} is {objective!r}; {MIN_RECALL} needs a recall above 0, at most"
+      f" 1, such as {MIN_RECALL}0.8."
+    )
+
+
 def measure(objective: str, confusion: np.ndarray) -> float:
   """Returns an objective of counts, in [0, 1]; classes without images are out.
 
   Args:
     objective: `balanced_accuracy`, the mean of the recalls; `geometric_mean`,
-      theirs; `macro_f1`, the mean of `2 K_cc / (K_c. + K_.c)`; `least_recall`.
+      theirs; `macro_f1`, the mean of `2 K_cc / (K_c. + K_.c)`; `least_recall`;
+      or `min_recall:R`, the mean of `min(recall / R, 1)`, which is 1 where each
+      class is found in a share R of its images or more.
     confusion: `[C, C]` images by true and predicted class.
 
   Raises:
     ValueError: if the objective is unknown, or there are no images.
   """
-  require.choice("objective", objective, OBJECTIVES)
+  check(objective)
   counts = np.asarray(confusion)
   images = counts.sum(1)
   there = images > 0
@@ -105,6 +130,9 @@ def measure(objective: str, confusion: np.ndarray) -> float:
     raise ValueError("There are no images to choose by.")
   right = np.diag(counts)[there]
   recalls = right / images[there]
+  if objective.startswith(MIN_RECALL):
+    least = float(objective.removeprefix(MIN_RECALL))
+    return float(np.minimum(recalls / least, 1).mean())
   if objective == "macro_f1":
     return float(np.mean(2 * right / (images + counts.sum(0))[there]))
   if objective == "least_recall":
@@ -128,7 +156,8 @@ def choose(
   overtakes the best of the others on some image. Between those all are tried,
   so that the best for this class is found exactly. Among equally good ones the
   balanced accuracy decides (a geometric mean is 0 until the last class is
-  found), then nearness to the weight it had. It ends where no class can gain.
+  found), of `min_recall:R` the accuracy, then nearness to the weight it had. It
+  ends where no class can gain.
 
   The end is a best point for each class alone, which for two classes is the
   best of all, and for more may not be.
@@ -136,7 +165,7 @@ def choose(
   Args:
     probabilities: `[V, C]`, of validation images.
     labels: `[V]` integers, their true classes.
-    objective: one of `OBJECTIVES`.
+    objective: one of `OBJECTIVES`, or `min_recall:R`, see `measure`.
     rounds: over the classes, at most.
     points: tried for a class, at most; where there are more, so many of them,
       evenly spaced, and the search is no longer exact.
@@ -148,7 +177,7 @@ def choose(
   Source: Narasimhan et al. (2015), "Consistent multiclass algorithms for
     complex performance measures", for weights of classes as the optimal form.
   """
-  require.choice("objective", objective, OBJECTIVES)
+  check(objective)
   require.at_least("rounds", rounds, 1)
   require.at_least("points", points, 2)
   given = checks.distributions(probabilities)
@@ -177,7 +206,11 @@ def _scorer(
 ) -> Callable[[np.ndarray], tuple[float, float]]:
   def score(predicted: np.ndarray) -> tuple[float, float]:
     counts = metrics.confusion(predicted, truth, num_classes=num_classes)
-    return measure(objective, counts), measure("balanced_accuracy", counts)
+    if objective.startswith(MIN_RECALL):
+      second = float(np.trace(counts) / counts.sum())
+    else:
+      second = measure("balanced_accuracy", counts)
+    return measure(objective, counts), second
 
   return score
 

@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from ltjax import require
+from ltjax.data import class_file
 from ltjax.data.splits import record
 from ltjax.evaluation import checks
 from ltjax.trust.calibration import Calibration
@@ -304,8 +305,7 @@ def read(
   """Reads shares from a file: a class name and a share a line.
 
   Args:
-    path: the file; empty lines and what follows a `#` at the start of a line
-      are passed over. The share is the last word, the name what is before it.
+    path: the file, see `class_file.numbers`.
     classes: one name a class. All must be named.
     tolerance: how far from 1 the sum may be, from rounding.
 
@@ -317,34 +317,7 @@ def read(
     ValueError: for a class that is unknown, missing or named twice, a share
       that is no number in [0, 1], or another sum; names the line.
   """
-  path = Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f"{path}: no such file of shares.")
-  found: dict[str, float] = {}
-  for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-    if not line.strip() or line.startswith("#"):
-      continue
-    name, _, share = line.strip().rpartition(" ")
-    name, where = name.strip().rstrip(","), f"{path}, line {number + 1}"
-    if name not in classes:
-      raise ValueError(
-        f"{where}: {line.strip()!r} is no class and a share; the classes are"
-        f" {', '.join(map(repr, classes[:5]))}{' ...' * (len(classes) > 5)}."
-      )
-    if name in found:
-      raise ValueError(f"{where}: class {name!r} has a share already.")
-    try:
-      found[name] = float(share)
-    except ValueError:
-      raise ValueError(f"{where}: the share {share!r} is no number.") from None
-    require.within(f"{where}: the share", found[name], "[0, 1]")
-  missing = [name for name in classes if name not in found]
-  if missing:
-    raise ValueError(
-      f"{path}: no share for {len(missing)} classes, the first {missing[0]!r};"
-      " give each one a line, with 0 where there are none."
-    )
-  shares = np.array([found[name] for name in classes])
+  shares = class_file.numbers(path, classes, what="share", within="[0, 1]")
   if abs(shares.sum() - 1) > tolerance:
     raise ValueError(
       f"{path}: the shares sum to {shares.sum():g}; they must sum to 1, within"

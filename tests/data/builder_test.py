@@ -737,3 +737,31 @@ def test_a_table_as_pool(tmp_path):
   unlabeled["source"] = f"csv:{tmp_path / 'table.csv'}"
   with pytest.raises(ValueError, match="to test on would be among the unlabel"):
     with_patients(tmp_path, unlabeled=unlabeled)
+
+
+def test_the_order_of_the_classes_is_by_name(folder):
+  pool = {"source": f"npz:{folder / 'pool.npz'}"}
+  asked = {
+    "labeled": {"profile": "natural"},
+    "unlabeled": pool | {"profile": "natural"},
+  }
+  plain, task = (
+    build(folder, **asked),
+    build(folder, classes="2,0,3,1", **asked),
+  )
+  assert task.class_names == ("2", "0", "3", "1")
+  number = np.array([1, 3, 0, 2])  # of the class that pixels tell
+  for images, labels in (
+    (task.images[: task.num_labeled], task.labels),
+    (task.images[task.num_labeled :], task.truth),
+    (task.test_images, task.test_labels),
+    (task.validation_images, task.validation_labels),
+  ):
+    np.testing.assert_array_equal(number[classes(images)], labels)
+  counts = np.asarray(plain.split.labeled_counts)
+  assert task.split.labeled_counts == tuple(counts[[2, 0, 3, 1]])
+
+
+def test_an_order_that_is_none_is_refused(folder):
+  with pytest.raises(ValueError, match="'1' are missing"):
+    build(folder, classes="2,0,3")

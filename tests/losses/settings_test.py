@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ltjax import config as configs
+from ltjax.losses import objective
 from ltjax.losses import settings as loss_settings
 
 
@@ -206,3 +207,19 @@ def test_no_counts(counts):
 def test_another_number_of_classes():
   with pytest.raises(ValueError, match=r"shape \(2,\), but the task has 3"):
     check_counts((1, 2), num_classes=3)
+
+
+def test_weights_come_from_a_file_by_name(tmp_path):
+  path = tmp_path / "weights.csv"
+  path.write_text("name,weight\ndog,2\ncat,0.5\n")
+  made = objective.make(
+    {"weights": "explicit", "class_weights_file": str(path)},
+    head="linear",
+    head_scale=1.0,
+    num_classes=2,
+    class_names=("cat", "dog"),
+  )
+  assert made.settings.class_weights == (0.5, 2.0)
+  given = loss_settings.of({"class_weights_file": str(path)})
+  with pytest.raises(ValueError, match="set loss.weights=explicit"):
+    loss_settings.named(given, ("cat", "dog"))

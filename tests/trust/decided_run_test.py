@@ -160,6 +160,10 @@ def test_a_rule_is_for_the_probabilities_that_it_was_chosen_on(run, capsys):
 @pytest.mark.parametrize(
   "flags, message",
   [
+    (
+      ["--decide=min_recall:x"],
+      "--decide is 'min_recall:x'; min_recall: needs",
+    ),
     (["--decide=f1"], "--decide is 'f1'; choose one of balanced_accuracy"),
     (["--decide=costs:nowhere.csv"], "nowhere.csv: no such file of costs"),
     (["--decide=macro_f1", "--data=folder:x"], "leave out --data"),

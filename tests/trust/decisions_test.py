@@ -54,6 +54,8 @@ def test_weighted_golden():
     ("geometric_mean", 0.375**0.5),
     ("macro_f1", (2 * 3 / 8 + 2 * 1 / 3) / 2),  # 6 / (4 + 4), 2 / (2 + 1)
     ("least_recall", 0.5),
+    ("min_recall:0.6", (1 + 0.5 / 0.6) / 2),
+    ("min_recall:0.5", 1.0),
   ],
 )
 def test_objectives_golden(objective, value):
@@ -171,3 +173,26 @@ def test_a_perfect_model_keeps_equal_weights():
 def test_what_is_refused(call, message):
   with pytest.raises(ValueError, match=message):
     call(HEAD, TAIL)
+
+
+def test_a_least_recall_that_is_met_costs_no_more_accuracy_than_it_must():
+  given, labels = draw(3, (60, 20, 10))
+
+  def reach(objective):
+    weights = decisions.choose(given, labels, objective=objective).weights
+    right = decisions.weighted(given, weights) == labels
+    return right.mean(), min(right[labels == c].mean() for c in range(3))
+
+  plain, low = reach("min_recall:0.01")
+  found, least = reach("min_recall:0.6")
+  worst, highest = reach("least_recall")
+  assert low < 0.6 <= least <= highest
+  assert plain > found >= worst
+
+
+@pytest.mark.parametrize(
+  "text", ["min_recall:", "min_recall:0", "min_recall:2"]
+)
+def test_a_recall_out_of_range_is_refused(text):
+  with pytest.raises(ValueError, match="above 0, at most 1"):
+    decisions.measure(text, np.eye(2, dtype=int))

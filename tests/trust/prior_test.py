@@ -164,10 +164,10 @@ def test_expected_accuracy_golden():
 
 def test_shares_from_a_file(tmp_path):
   path = tmp_path / "shares.txt"
-  path.write_text("# spring\nred fox 0.25\n\nhare, 0.745\nowl\t0.0\n")
-  with pytest.raises(ValueError, match="line 5: 'owl.t0.0' is no class"):
+  path.write_text("# spring\nred fox 0.25\n\nhare, 0.745\nowls\t0.0\n")
+  with pytest.raises(ValueError, match="line 5: 'owls.t0.0' is no class"):
     prior.read(path, ["hare", "owl", "red fox"])
-  path.write_text("# spring\nred fox 0.25\n\nhare, 0.745\nowl 0.0\n")
+  path.write_text("# spring\nred fox 0.25\n\nhare,0.745\nowl\t0.0\n")
   found = prior.read(path, ["hare", "owl", "red fox"])
   np.testing.assert_allclose(found, np.array([0.745, 0, 0.25]) / 0.995)
 
