@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltjax import predict
 from ltjax.data import task as tasks
 from ltjax.data.splits import record
 from ltjax.devices import compilation
@@ -31,7 +30,7 @@ from ltjax.evaluation import metrics
 from ltjax.methods import build, frozen
 from ltjax.report import page as report
 from ltjax.report.markdown import percent
-from ltjax.runs import finished, labeled_files
+from ltjax.runs import finished, pictures
 from ltjax.runs import trained as trained_lib
 from ltjax.trust import (
   calibrated_run,
@@ -122,7 +121,7 @@ def predictions(
 
   Args:
     workdir, split, head, data_dir: as of `evaluate`.
-    data: labeled pictures in place of the run's own, see `labeled_files`.
+    data: labeled pictures in place of the run's own, see `runs.pictures`.
 
   Raises:
     FileNotFoundError, ValueError: as `evaluate`, and if a picture cannot be
@@ -143,10 +142,10 @@ def predictions(
     {name: tuple(ids) for name, ids in groups.items()},
     record.Split.load(Path(workdir) / "split.json"),
   )
-  files, labels = labeled_files.find(data, trained.classes)
+  files, labels = pictures.labeled(data, trained.classes)
   run_batch, found = trained.predictor(head), []
-  for chunk, batch, errors in predict.batches(
-    trained, files, predict.BATCH_SIZE
+  for chunk, batch, errors in pictures.batches(
+    trained, files, pictures.BATCH_SIZE
   ):
     for i, path in enumerate(chunk):
       if i in errors:

@@ -8,7 +8,7 @@ the others are classified all the same, and the exit code says 1.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import csv
 import filecmp
 import importlib.util
@@ -25,85 +25,16 @@ import numpy as np
 from scipy import special
 
 from ltjax import require
-from ltjax.data.files import decoding as decodings
-from ltjax.data.files import images as pictures
-from ltjax.data.files import tree
 from ltjax.devices import compilation
-from ltjax.runs import finished
+from ltjax.runs import finished, pictures
 from ltjax.runs import trained as trained_lib
 from ltjax.trust import calibration, conformal, decided_run, prior, scores
 
-BATCH_SIZE = 64
 UNKNOWN = "unknown"
 FORMATS = (".csv", ".jsonl", ".parquet")
-_MODES = {1: "L", 3: "RGB"}
 
 # A picture's record, with `error` in it where it could not be read.
 Record = dict[str, Any]
-
-
-def find(
-  paths: Iterable[str | Path], tell: Callable[[str], None] | None = None
-) -> list[Path]:
-  """Returns the pictures that files and folders name, each once, in order.
-
-  Args:
-    paths: files (of any suffix), and folders, searched at any depth.
-    tell: gets a line for each kind of picture in folders that is not read.
-
-  Raises:
-    FileNotFoundError: if a path does not exist.
-    ValueError: if a folder holds no picture.
-  """
-  found: dict[Path, None] = {}
-  for path in map(Path, paths):
-    if not path.exists():
-      raise FileNotFoundError(f"{path}: no such picture or folder.")
-    if not path.is_dir():
-      found[path] = None
-      continue
-    top, passed = tree.walk(path)
-    inside = top.all()
-    if not inside:
-      raise ValueError(
-        f"{path}: no pictures in this folder. Suffixes that count:"
-        f" {', '.join(sorted(pictures.readable()))}."
-        + "".join(f"\n{line}" for line in passed.unread(path))
-      )
-    if tell:
-      for line in passed.unread(path):
-        tell(f"{path}: {line}")
-    found |= dict.fromkeys(inside)
-  return list(found)
-
-
-def read(
-  path: Path,
-  image_shape: tuple[int, int, int],
-  resize: str = "stretch",
-  decoding: decodings.Decoding = decodings.DEFAULT,
-) -> np.ndarray:
-  """Returns a picture as a network takes it.
-
-  Args:
-    path: the file.
-    image_shape: `(H, W, C)` to bring the picture to.
-    resize: `stretch` it, or `crop` its middle; see `images.to_square`.
-    decoding: what becomes of pixels that are not 8-bit grey or RGB.
-
-  Returns:
-    uint8 `[H, W, C]`.
-
-  Raises:
-    ValueError: if it is empty, too large, damaged or no picture.
-    OSError: if the file cannot be read.
-  """
-  height, width, channels = image_shape
-  image = pictures.read_image(path, decoding=decoding)
-  image = image.convert(_MODES[channels])
-  if resize == "crop":
-    return pictures.to_square(image, height, resize)
-  return pictures.to_array(image, (height, width))
 
 
 def predict(
@@ -112,7 +43,7 @@ def predict(
   *,
   head: str = "balanced",
   top: int = 1,
-  batch_size: int = BATCH_SIZE,
+  batch_size: int = pictures.BATCH_SIZE,
   change: Callable[[np.ndarray], np.ndarray] | None = None,
   told: Mapping[str, Any] | None = None,
   unknown_below: float = 0.0,
@@ -156,7 +87,7 @@ def predict(
     )
   require.within("--unknown_below", unknown_below, "[0, 1]")
   run = trained.predictor(head, logits=with_scores)
-  for chunk, batch, errors in batches(trained, files, batch_size):
+  for chunk, batch, errors in pictures.batches(trained, files, batch_size):
     found = run(batch)
     columns = {}
     if with_scores:
@@ -259,7 +190,9 @@ def reading(
     target = np.full(num_classes, 1 / num_classes)
   elif shares == "estimated":
     run, found = trained.predictor(head), []
-    for _, batch, errors in batches(trained, files, BATCH_SIZE):
+    for _, batch, errors in pictures.batches(
+      trained, files, pictures.BATCH_SIZE
+    ):
       kept = [i for i in range(len(batch)) if i not in errors]
       found.append(run(batch)[kept])
     pool = np.concatenate([*found, np.zeros((0, num_classes))])
@@ -270,34 +203,6 @@ def reading(
   return (
     lambda found: prior.correct(before(found), source=start, target=target)
   ), told
-
-
-def batches(
-  trained: trained_lib.Trained, files: Sequence[Path], batch_size: int
-) -> Iterator[tuple[Sequence[Path], np.ndarray, dict[int, str]]]:
-  """Yields files, uint8 `[B, H, W, C]` of them, and errors by place.
-
-  `B` is the same for all; what is behind the last file means nothing, and has
-  an empty error.
-
-  Args:
-    trained: the model that they are read for.
-    files: the pictures.
-    batch_size: B, where there are as many.
-  """
-  size = max(min(batch_size, len(files)), 1)
-  for first in range(0, len(files), size):
-    chunk = files[first : first + size]
-    batch = np.zeros((size, *trained.picture_shape), np.uint8)
-    errors: dict[int, str] = {i: "" for i in range(len(chunk), size)}
-    for i, path in enumerate(chunk):
-      try:
-        batch[i] = read(
-          path, trained.picture_shape, trained.resize, trained.decoding
-        )
-      except (OSError, ValueError) as error:
-        errors[i] = str(error)
-    yield chunk, batch, errors
 
 
 def _named(
@@ -549,7 +454,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     if options.out:
       check_format(options.out)
-    files = find(options.images, tell)
+    files = pictures.find(options.images, tell)
     trained = trained_lib.load(options.workdir)
     change, told = reading(
       trained,

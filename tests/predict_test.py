@@ -13,7 +13,7 @@ import pytest
 from ltjax import predict
 from ltjax.data.sources import labeled
 from ltjax.data.splits import record as splits
-from ltjax.runs import trained
+from ltjax.runs import pictures, trained
 from ltjax.trust import calibration, prior
 
 
@@ -48,7 +48,7 @@ def run(capsys, *argv):
 
 
 def test_find_searches_folders_and_keeps_files_once(folder):
-  found = predict.find([folder / "notes.txt", folder, folder / "b.png"])
+  found = pictures.find([folder / "notes.txt", folder, folder / "b.png"])
   assert [str(p.relative_to(folder)) for p in found] == [
     "notes.txt",
     "a/1.png",
@@ -59,32 +59,32 @@ def test_find_searches_folders_and_keeps_files_once(folder):
 
 def test_find_names_what_is_not_there(tmp_path):
   with pytest.raises(FileNotFoundError, match="none.png: no such picture or"):
-    predict.find([tmp_path, tmp_path / "none.png"][1:])
+    pictures.find([tmp_path, tmp_path / "none.png"][1:])
   with pytest.raises(ValueError, match="no pictures in this folder.*jpeg"):
-    predict.find([tmp_path])
+    pictures.find([tmp_path])
 
 
 def test_read_brings_pictures_to_the_networks_shape(tmp_path):
   rgb = np.zeros((6, 10, 3), np.uint8)
   rgb[..., 0] = 255
   path = write(tmp_path / "red.png", rgb)
-  grey = predict.read(path, (8, 4, 1))
+  grey = pictures.read(path, (8, 4, 1))
   # ITU-R 601: a full red has a luma of 0.299 * 255.
   np.testing.assert_array_equal(grey, np.full((8, 4, 1), 76, np.uint8))
   np.testing.assert_array_equal(
-    predict.read(path, (3, 3, 3)), rgb[:3, :3], strict=True
+    pictures.read(path, (3, 3, 3)), rgb[:3, :3], strict=True
   )
   path = write(tmp_path / "grey.png", np.full((5, 5, 1), 9, np.uint8))
   np.testing.assert_array_equal(
-    predict.read(path, (5, 5, 3)), np.full((5, 5, 3), 9, np.uint8)
+    pictures.read(path, (5, 5, 3)), np.full((5, 5, 3), 9, np.uint8)
   )
   path = write(tmp_path / "alpha.png", np.full((2, 2, 4), 200, np.uint8))
-  assert predict.read(path, (2, 2, 3)).shape == (2, 2, 3)
+  assert pictures.read(path, (2, 2, 3)).shape == (2, 2, 3)
 
 
 def test_read_leaves_a_picture_of_the_right_shape_alone(tmp_path):
   path = write(tmp_path / "d.png", digit(5))
-  np.testing.assert_array_equal(predict.read(path, (8, 8, 1)), digit(5))
+  np.testing.assert_array_equal(pictures.read(path, (8, 8, 1)), digit(5))
 
 
 @pytest.mark.parametrize("head", ["balanced", "random"])
@@ -114,7 +114,7 @@ def test_predictions_are_those_of_the_evaluation(tmp_path, head):
 
 def test_probabilities_and_top_are_the_networks(folder):
   loaded = trained.load(finished.run())
-  files = predict.find([folder])
+  files = pictures.find([folder])
   probabilities = loaded.predictor("balanced")(
     np.stack([digit(1), digit(2), digit(0)])
   )
@@ -134,7 +134,7 @@ def test_probabilities_and_top_are_the_networks(folder):
 
 def test_batches_do_not_change_the_records(folder):
   loaded = trained.load(finished.run())
-  files = predict.find([folder])
+  files = pictures.find([folder])
   whole = list(predict.predict(loaded, files))
   for batch_size in (1, 2):
     parts = list(predict.predict(loaded, files, batch_size=batch_size))
@@ -216,7 +216,7 @@ def test_a_damaged_picture_is_named_and_the_others_go_on(folder, capsys):
 
 def test_image_bomb_is_refused_unread(folder, capsys, monkeypatch):
   monkeypatch.setattr(
-    predict.pictures.read_image,
+    pictures.images.read_image,
     "__kwdefaults__",
     {"name": "", "max_pixels": 63},
   )
@@ -269,7 +269,7 @@ def test_command_line(folder):
   assert done.returncode == 0, done.stderr
   records = [json.loads(line) for line in done.stdout.splitlines()]
   loaded = trained.load(finished.run())
-  wanted = list(predict.predict(loaded, predict.find([folder]), head="random"))
+  wanted = list(predict.predict(loaded, pictures.find([folder]), head="random"))
   assert [r["image"] for r in records] == [r["image"] for r in wanted]
   for a, b in zip(records, wanted, strict=True):
     assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
@@ -349,7 +349,7 @@ def test_shares_are_estimated_over_all_readable_pictures(
   calibration.save(calibrated, "balanced", fitted)
   argv = ["--top=10", "--calibrated", folder]
   plain = records_of(calibrated, capsys, *argv)
-  monkeypatch.setattr(predict, "BATCH_SIZE", 2)
+  monkeypatch.setattr(pictures, "BATCH_SIZE", 2)
   found = records_of(calibrated, capsys, *argv, "--prior=estimated")
   pool = np.stack([whole(row) for row in plain])
   shares = prior.em(pool, source=np.full(10, 0.1))

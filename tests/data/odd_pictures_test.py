@@ -15,13 +15,12 @@ from PIL import Image
 import pytest
 
 from ltjax import config as configs
-from ltjax import predict
 from ltjax.data.files import decoding as decodings
 from ltjax.data.files import images, layouts, tree
 from ltjax.data.sources import unlabeled
 from ltjax.devices import sharding
 from ltjax.methods import build as builds
-from ltjax.runs import model_description
+from ltjax.runs import model_description, pictures
 
 
 def fill(root, names):
@@ -269,7 +268,7 @@ def test_an_error_tells_pictures_that_are_not_read(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=message):
     layouts.understand(tmp_path)
   for find in (
-    lambda: predict.find([tmp_path / "a"]),
+    lambda: pictures.find([tmp_path / "a"]),
     lambda: unlabeled.read(f"folder:{tmp_path / 'a'}", picture_shape=(1, 1, 1)),
   ):
     with pytest.raises(ValueError, match=r"(?s)no pictures.*2 .heic \(1.heic"):
@@ -594,10 +593,10 @@ def test_a_set_of_12_bits_from_the_folder_to_prediction(microscope):
   description = {"decoding": json.loads(json.dumps(task.decoding._asdict()))}
   decoding = model_description.decoding(description)
   files = sorted((microscope / "test").glob("*/*.png"))
-  found = [predict.read(f, (4, 4, 1), decoding=decoding) for f in files]
+  found = [pictures.read(f, (4, 4, 1), decoding=decoding) for f in files]
   np.testing.assert_array_equal(np.stack(found), task.test_images)
   with pytest.raises(decodings.KindError, match="data.pixel_range=LOW,HIGH"):
-    predict.read(files[0], (4, 4, 1))
+    pictures.read(files[0], (4, 4, 1))
 
 
 def test_a_pool_has_the_range_of_the_set(microscope):
