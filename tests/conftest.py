@@ -77,6 +77,7 @@ SLOW = {
   *("predict_test.py", "published_rows_test.py", "report/page_test.py"),
   *("runs/finished_test.py", "runs/rehearsal_test.py", "runs/trained_test.py"),
   *("train_test.py", "training/fit_test.py", "training/prefetch_test.py"),
+  *("suggest/main_test.py", "trust/cross_validation_test.py"),
   "trust/decided_run_test.py",
 }
 QUICK_CASE = "consistency"

@@ -109,7 +109,8 @@ FLOORS = (
   *("models", "data.download", "data.host", "data.parts", "data.sources"),
   *("data.splits", "data", "losses", "checkpoints", "training", "evaluation"),
   *("stages", "semi_supervised", "self_supervised", "methods", "config"),
-  *("runs", "plots", "report", "trust", "export", "launch"),
+  *("runs", "plots", "report", "trust", "suggest", "export"),
+  "launch",
 )
 
 

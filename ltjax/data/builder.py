@@ -264,6 +264,7 @@ def build(
     validation_labels=data.train_labels[split.validation],
     probe_images=put(data.train_images[split.probe]),
     probe_labels=data.train_labels[split.probe].astype(np.int32),
+    labeled_groups=None if data.groups is None else data.groups[split.labeled],
     class_names=data.class_names,
     groups=ranks.choose(
       split.labeled_counts, sizes=groups, limits=group_counts

@@ -54,6 +54,8 @@ class Task:
     probe_images: uint8 `[P, H, W, C]`, labeled images for evaluation alone;
       they may be those of `images` again. P may be 0.
     probe_labels: int32 `[P]` on the host, all of them true classes.
+    labeled_groups: int32 `[N]` on the host, what labeled images have in common
+      (`data.group_by`); None where that is not known.
   """
 
   images: jax.Array
@@ -80,6 +82,7 @@ class Task:
   probe_labels: np.ndarray = dataclasses.field(
     default_factory=lambda: np.zeros(0, np.int32)
   )
+  labeled_groups: np.ndarray | None = None
 
   def __post_init__(self):
     if self.probe_images is None:  # none, of the right shape

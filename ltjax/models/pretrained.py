@@ -106,8 +106,7 @@ def adapter(dim: int, width: int) -> Functions:
     params: Any, fixed: Any, features: jax.Array, train: bool
   ) -> tuple[jax.Array, Any]:
     del train
-    x = features.reshape(len(features), dim).astype(jnp.float32)
-    x = SCALE * jax.nn.standardize(x)
+    x = standardized(features.reshape(len(features), dim))
     if width:
       down, up = params["tuned_down"], params["tuned_up"]
       hidden = jax.nn.relu(x @ down["kernel"] + down["bias"][None])
@@ -115,6 +114,15 @@ def adapter(dim: int, width: int) -> Functions:
     return x, fixed
 
   return Functions(init, apply)
+
+
+def standardized(features: jax.Array | np.ndarray) -> jax.Array:
+  """Returns features as a head gets them: of mean 0 and a spread of 0.1.
+
+  Args:
+    features: `[B, D]`, of the bare backbone.
+  """
+  return SCALE * jax.nn.standardize(jnp.asarray(features, jnp.float32))
 
 
 def functions(

@@ -65,8 +65,17 @@ def render(markdown: str, folder: pathlib.Path) -> str:
   body = body.replace("<table>", '<div class="table"><table>')
   body = body.replace("</table>", "</table></div>")
   heading = re.search(r"<h1>(.*?)</h1>", body)
-  title = heading.group(1) if heading else "report"
-  return _PAGE.format(title=title, style=_STYLE, body=body)
+  return page(heading.group(1) if heading else "report", body)
+
+
+def page(title: str, body: str, style: str = "") -> str:
+  """Returns a page that needs nothing beside it.
+
+  Args:
+    title, body: HTML.
+    style: CSS beside that of all pages.
+  """
+  return _PAGE.format(title=title, style=_STYLE + style, body=body)
 
 
 def _figure(folder: pathlib.Path, source: str, words: str) -> str:

@@ -97,6 +97,16 @@ class Reopened:
     found = learner.predictor.ensembled(state, images, head=params)
     return np.asarray(found), np.asarray(labels)
 
+  def features(self) -> np.ndarray:
+    """Returns features of the labeled images, as the network has them.
+
+    Of the plain images, float32 `[N, D]`.
+    """
+    learner = build.build_learner(self.config, self.task, self.mesh)
+    learner = frozen.on_features(learner, self.config)
+    images = learner.task.images[: self.task.num_labeled]
+    return np.asarray(learner.predictor.features(self.state(), images))
+
 
 def reopen(workdir: str | Path, data_dir: str | None = None) -> Reopened:
   """Loads a finished run's model and data, and checks that they belong.
