@@ -88,7 +88,7 @@ def order(given: str, classes: Sequence[str], *, field: str) -> np.ndarray:
     ValueError: if a name is unknown, missing or named twice.
   """
   path = Path(given).expanduser()
-  if path.is_file():
+  if os.path.isfile(path):  # also of a text too long for a path
     where, names = f"{path} ({field})", [line for _, line in _lines(path, "")]
   else:
     where, names = field, [name.strip() for name in given.split(",")]

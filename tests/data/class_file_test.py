@@ -55,6 +55,12 @@ def test_an_order_is_names_or_a_file_of_them(tmp_path):
   assert got.tolist() == [1, 0]
 
 
+def test_many_names_are_no_path_that_is_too_long():
+  names = [f"class number {n}" for n in range(500)]
+  got = class_file.order(",".join(names[::-1]), names, field="data.classes")
+  np.testing.assert_array_equal(got, np.arange(500)[::-1])
+
+
 @pytest.mark.parametrize(
   "text, error, message",
   [
