@@ -14,7 +14,7 @@ the one in its summary, and where a number differs, that is told.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import json
 from pathlib import Path
 import sys
@@ -302,6 +302,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   compilation.add_flag(parser)
   options = parser.parse_args(argv)
   compilation.enable(options.compilation_cache)
+
+  def show(found: Any, text: Callable[[], str]) -> None:
+    print(json.dumps(found) if options.format == "json" else text())
+
   try:
     if options.data and options.split != "test":
       raise ValueError(
@@ -321,10 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data_dir=options.data_dir,
       )
       classes = trained_lib.load(options.workdir).classes
-      as_json = options.format == "json"
-      print(
-        json.dumps(found) if as_json else calibrated_run.text(found, classes)
-      )
+      show(found, lambda: calibrated_run.text(found, classes))
       return 0
     if options.decide:
       if options.data or options.against:
@@ -340,15 +341,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         data_dir=options.data_dir,
       )
       classes = trained_lib.load(options.workdir).classes
-      as_json = options.format == "json"
-      print(json.dumps(found) if as_json else decided_run.text(found, classes))
+      show(found, lambda: decided_run.text(found, classes))
       return 0
     if options.pool:
       found, known = pools.estimate(
         options.workdir, head=options.head, data_dir=options.data_dir
       )
-      as_json = options.format == "json"
-      print(json.dumps(found) if as_json else pools.table(found, known))
+      show(found, lambda: pools.table(found, known))
       return 0
     if options.against:
       first, second = (
@@ -363,8 +362,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       )
       found = comparison.compare(first, second)
       names = options.workdir, options.against
-      as_json = options.format == "json"
-      print(json.dumps(found) if as_json else comparison.text(found, *names))
+      show(found, lambda: comparison.text(found, *names))
       return 0
     if options.data:
       row, task = on_data(options.workdir, options.data, head=options.head)

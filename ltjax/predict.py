@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-import csv
-import filecmp
-import importlib.util
 import json
 import math
 import os
 from pathlib import Path
-import re
-import shutil
 import sys
 from typing import Any
 
@@ -26,15 +21,11 @@ from scipy import special
 
 from ltjax import require
 from ltjax.devices import compilation
+from ltjax.report import predictions
+from ltjax.report.predictions import Record
 from ltjax.runs import finished, pictures
 from ltjax.runs import trained as trained_lib
 from ltjax.trust import calibration, conformal, decided_run, prior, scores
-
-UNKNOWN = "unknown"
-FORMATS = (".csv", ".jsonl", ".parquet")
-
-# A picture's record, with `error` in it where it could not be read.
-Record = dict[str, Any]
 
 
 def predict(
@@ -108,7 +99,7 @@ def predict(
       more: Record = {"top": best} if top > 1 else {}
       first = best[0]
       if first["probability"] < unknown_below:
-        first = {**first, "class": UNKNOWN, "label": -1}
+        first = {**first, "class": predictions.UNKNOWN, "label": -1}
       more |= {name: round(float(x[i]), 4) for name, x in columns.items()}
       if fits is not None:
         more["set"] = [trained.classes[c] for c in np.flatnonzero(fits[i])]
@@ -215,155 +206,6 @@ def _named(
   }
 
 
-class Table:
-  """Aligned lines, a picture each; the widths are known beforehand.
-
-  Args:
-    files: the pictures that will come.
-    classes: one name a class.
-    top: classes a picture.
-    columns: further fields of a record to show.
-  """
-
-  def __init__(
-    self,
-    files: Sequence[Path],
-    classes: Sequence[str],
-    top: int,
-    columns: Sequence[str] = (),
-  ):
-    self._image = max(map(_width, ["image", *map(str, files)]))
-    self._class = max(map(_width, ["class", UNKNOWN, *classes]))
-    self._top, self._columns = top, columns
-
-  def header(self) -> str:
-    """Returns the line above the first."""
-    pair = f"{_pad('class', self._class)}  probability"
-    more = [f"{name:>9}" for name in self._columns]
-    return "  ".join([_pad("image", self._image), *[pair] * self._top, *more])
-
-  def line(self, row: Record) -> str:
-    """Returns the line of a picture.
-
-    Args:
-      row: as `predict` gives it, without error.
-    """
-    cells = [_pad(row["image"], self._image)]
-    for best in [row, *row.get("top", [])[1:]]:
-      cells.append(_pad(best["class"], self._class))
-      cells.append(f"{best['probability']:>11.4f}")
-    for name in self._columns:
-      value = row[name]
-      names = isinstance(value, list)
-      cells.append(
-        "{" + ", ".join(map(_shown, value)) + "}" if names else f"{value:>9.3f}"
-      )
-    return "  ".join(cells)
-
-
-def check_format(path: Path) -> None:
-  """Checks that `write` has a form for a file.
-
-  Args:
-    path: the file.
-
-  Raises:
-    ValueError: for another suffix, or one whose package is not installed.
-  """
-  require.choice("The suffix of --out", path.suffix, FORMATS)
-  if path.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):
-    raise ValueError(
-      f"{path} needs pyarrow, which is not installed: pip install"
-      " 'ltjax[tables]', or name a .csv or .jsonl file."
-    )
-
-
-def write(path: Path, records: Sequence[Record]) -> None:
-  """Writes records as a table, a row each, at once when all are there.
-
-  Of `top` the second class and on become `class_2`, `probability_2`, ...; a
-  `set` is joined by `|`, but in JSON both stay lists.
-
-  Args:
-    path: a file of one of `FORMATS`.
-    records: as of `predict`.
-  """
-  temporary = path.with_name(f".{path.name}.tmp")
-  path.parent.mkdir(parents=True, exist_ok=True)
-  flat = [_flat(row) for row in records]
-  names = list(dict.fromkeys(name for row in flat for name in row))
-  try:
-    if path.suffix == ".jsonl":
-      lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in records]
-      temporary.write_text("".join(lines), encoding="utf-8")
-    elif path.suffix == ".csv":
-      with temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, names)
-        rows.writeheader()
-        rows.writerows(flat)
-    else:
-      import pyarrow
-      from pyarrow import parquet
-
-      columns = {name: [row.get(name) for row in flat] for name in names}
-      parquet.write_table(pyarrow.table(columns), temporary)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def _flat(row: Record) -> Record:
-  found = {k: v for k, v in row.items() if k not in ("top", "set")}
-  for place, other in enumerate(row.get("top", [])[1:], 2):
-    found[f"class_{place}"] = other["class"]
-    found[f"probability_{place}"] = other["probability"]
-  for name in ("set", "shares"):
-    if name in row:
-      found[name] = "|".join(map(str, row[name]))
-  return found
-
-
-def sort_into(folder: Path, row: Record) -> Path:
-  """Copies a picture into the folder of its class; returns the copy.
-
-  A file of that name stays: the copy then gets a number, unless the two are
-  the same, byte for byte.
-
-  Args:
-    folder: has a folder for each class.
-    row: as of `predict`, without error.
-  """
-  source = Path(row["image"])
-  # What would be another folder, or none, in a class name.
-  name = re.sub(r'[/\\\0:*?"<>|]', "_", row["class"]).strip(". ") or "_"
-  target = folder / name / source.name
-  target.parent.mkdir(parents=True, exist_ok=True)
-  number = 1
-  while target.exists() and not filecmp.cmp(source, target, shallow=False):
-    number += 1
-    target = target.with_name(f"{source.stem}-{number}{source.suffix}")
-  if not target.exists():
-    shutil.copy2(source, target)
-  return target
-
-
-def _shown(text: str) -> str:
-  """Returns a text with what a terminal cannot show, or would obey, escaped."""
-  return "".join(
-    c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-  )
-
-
-def _width(text: str) -> int:
-  from rich import cells
-
-  return cells.cell_len(_shown(text))
-
-
-def _pad(text: str, width: int) -> str:
-  return _shown(text) + " " * (width - _width(text))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command line; returns its exit code."""
   parser = argparse.ArgumentParser(
@@ -449,11 +291,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def tell(line: str) -> None:
     text = f"note: {line}" if table else json.dumps({"note": line})
-    print(_shown(text), file=sys.stderr)
+    print(predictions.shown(text), file=sys.stderr)
 
   try:
     if options.out:
-      check_format(options.out)
+      predictions.check_format(options.out)
     files = pictures.find(options.images, tell)
     trained = trained_lib.load(options.workdir)
     change, told = reading(
@@ -500,7 +342,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     columns = ("energy", "max_logit") if options.scores else ()
     columns += () if limits is None else ("set",)
-    layout = Table(files, trained.classes, options.top, columns)
+    layout = predictions.Table(files, trained.classes, options.top, columns)
     written: list[Record] = []
     for number, row in enumerate(records):
       if options.out:
@@ -509,16 +351,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(layout.header())
       if "error" not in row:
         if options.sort_into:
-          sort_into(options.sort_into, row)
+          predictions.sort_into(options.sort_into, row)
         if not options.out:
           print(layout.line(row) if table else json.dumps(row))
         continue
       bad += 1
       sys.stdout.flush()
       text = f"error: {row['error']}" if table else json.dumps(row)
-      print(_shown(text), file=sys.stderr)
+      print(predictions.shown(text), file=sys.stderr)
     if options.out:
-      write(options.out, written)
+      predictions.write(options.out, written)
     sys.stdout.flush()
   except BrokenPipeError:  # such as of `| head`: nobody reads on
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

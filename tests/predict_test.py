@@ -13,6 +13,7 @@ import pytest
 from ltjax import predict
 from ltjax.data.sources import labeled
 from ltjax.data.splits import record as splits
+from ltjax.report import predictions
 from ltjax.runs import pictures, trained
 from ltjax.trust import calibration, prior
 
@@ -426,7 +427,7 @@ def test_sets_hold_the_classes_that_fit(folder, capsys, monkeypatch):
   assert code == 1 and "--sets is 1.0; it must be in (0, 1), such as" in err
 
 
-@pytest.mark.parametrize("suffix", predict.FORMATS)
+@pytest.mark.parametrize("suffix", predictions.FORMATS)
 def test_predictions_are_written_as_a_table(capsys, folder, tmp_path, suffix):
   out = tmp_path / "deep" / f"found{suffix}"
   (folder / "bad.png").write_bytes(b"no picture")
@@ -476,21 +477,6 @@ def test_pictures_are_sorted_and_none_is_lost(capsys, folder, tmp_path):
   assert len(copies) == 4  # of five files two are the same
   run(capsys, f"--sort_into={out}", folder)
   assert len([p for p in out.rglob("*") if p.is_file()]) == 4
-
-
-def test_class_names_make_folders_and_names_do_not_clash(tmp_path):
-  for i, text in enumerate("ab"):
-    (tmp_path / text).mkdir()
-    (tmp_path / text / "x.png").write_bytes(bytes([i]))
-  for text in "ab":
-    row = {"image": str(tmp_path / text / "x.png"), "class": "../a/b: c?"}
-    found = predict.sort_into(tmp_path / "to", row)
-    assert found.parent == tmp_path / "to" / "_a_b_ c_"
-  names = sorted(p.name for p in found.parent.iterdir())
-  assert names == ["x-2.png", "x.png"]
-  assert (
-    predict.sort_into(tmp_path / "to", row | {"class": ".."}).parent.name == "_"
-  )
 
 
 def test_a_reader_that_leaves_is_no_error(folder):

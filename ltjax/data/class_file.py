@@ -99,19 +99,30 @@ def order(given: str, classes: Sequence[str], *, field: str) -> np.ndarray:
       f"{field} is {given!r}: there is no such file, and no such class. It"
       " needs the names of all classes, joined by commas, or a file of them."
     )
-  missing = [name for name in classes if name not in names]
-  twice = [name for n, name in enumerate(names) if name in names[:n]]
+  check_names(names, classes, where=where)
+  return np.array([place[name] for name in names], np.int64)
+
+
+def check_names(
+  names: Sequence[str], classes: Sequence[str], *, where: str
+) -> None:
+  """Checks that names are those of the classes, each once, in any order.
+
+  Args:
+    names: to check.
+    classes: one name a class.
+    where: where they stand, for the ValueError.
+  """
   for kind, some in (
-    ("are not classes", unknown),
-    ("are missing", missing),
-    ("are named twice", twice),
+    ("are not classes", [name for name in names if name not in classes]),
+    ("are missing", [name for name in classes if name not in names]),
+    ("are named twice", [n for i, n in enumerate(names) if n in names[:i]]),
   ):
     if some:
       raise ValueError(
         f"{where}: {_some(some)} {kind}. Name each of the {len(classes)}"
         f" classes once: {_some(classes)}."
       )
-  return np.array([place[name] for name in names], np.int64)
 
 
 def _lines(path: str | os.PathLike[str], what: str) -> list[tuple[int, str]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-import csv
 from pathlib import Path
 import sys
-from typing import Any
 
 from ltjax.data.files import images
 from ltjax.devices import compilation
+from ltjax.report import predictions
 from ltjax.runs import pictures
 from ltjax.runs import trained as trained_lib
 from ltjax.suggest import gallery, of_run
@@ -94,7 +93,7 @@ def _suggest(options: argparse.Namespace, out: Path) -> tuple[int, str]:
   )
   for row in found.errors:
     print(f"error: {row['image']}: {row['error']}", file=sys.stderr)
-  _write(out, found.rows)
+  predictions.write(out, found.rows)
   decoding = trained_lib.load(options.workdir).decoding
   about = (
     f"{len(found.rows):,} of {len(files):,} pictures, by {options.by}, the most"
@@ -128,7 +127,7 @@ def _label_errors(options: argparse.Namespace, out: Path) -> tuple[int, str]:
     head=options.head,
     data_dir=options.data_dir,
   )
-  _write(out, found.rows)
+  predictions.write(out, found.rows)
   shown = (
     gallery.Shown(
       gallery.of_array(found.pixels(place)),
@@ -143,14 +142,6 @@ def _label_errors(options: argparse.Namespace, out: Path) -> tuple[int, str]:
   page = gallery.page("Labels to check", found.about, shown)
   gallery.beside(out).write_text(page, encoding="utf-8")
   return 0, found.about
-
-
-def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with out.open("w", newline="", encoding="utf-8") as file:
-    table = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
-    table.writeheader()
-    table.writerows(rows)
 
 
 if __name__ == "__main__":

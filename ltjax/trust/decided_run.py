@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ltjax import require
+from ltjax.data import class_file
 from ltjax.evaluation import metrics
 from ltjax.report.markdown import percent
 from ltjax.runs import finished
@@ -70,9 +71,9 @@ def read_costs(
   with path.open(newline="", encoding="utf-8-sig") as file:
     rows = [row for row in csv.reader(file) if any(map(str.strip, row))]
   header = [name.strip() for name in rows[0][1:]] if rows else []
-  _all_named(path, "columns", header, classes)
+  class_file.check_names(header, classes, where=f"{path}, first row")
   named = [row[0].strip() for row in rows[1:]]
-  _all_named(path, "rows", named, classes)
+  class_file.check_names(named, classes, where=f"{path}, first column")
   place = {name: i for i, name in enumerate(classes)}
   found = np.zeros((len(classes), len(classes)))
   for name, row in zip(named, rows[1:]):
@@ -91,23 +92,6 @@ def read_costs(
         )
       found[place[name], place[other]] = cost
   return found
-
-
-def _all_named(
-  path: Path, what: str, names: Sequence[str], classes: Sequence[str]
-) -> None:
-  unknown = [name for name in names if name not in classes]
-  missing = [name for name in classes if name not in names]
-  for kind, found in (("not classes", unknown), ("missing", missing)):
-    if found:
-      shown = ", ".join(map(repr, found[:5])) + ", ..." * (len(found) > 5)
-      raise ValueError(
-        f"{path}: of its {what} {shown} are {kind}; name each of the"
-        f" {len(classes)} classes once."
-      )
-  if len(names) != len(classes):
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f"{path}: {twice!r} is named twice in its {what}.")
 
 
 def decide(

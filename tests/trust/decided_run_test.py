@@ -34,11 +34,11 @@ def test_costs_are_read_by_name_in_any_order(tmp_path):
 @pytest.mark.parametrize(
   "text, message",
   [
-    ("", "of its columns 'cat', '狗', 'a, b' are missing"),
-    (",cat,狗\n", "of its columns 'a, b' are missing"),
-    (',cat,狗,"a, b",cat\n', "'cat' is named twice in its columns"),
-    (',cat,狗,"a, b",cow\n', "of its columns 'cow' are not classes"),
-    (',cat,狗,"a, b"\ncat,0,1,1\n', "of its rows '狗', 'a, b' are missing"),
+    ("", "first row: 'cat', '狗', 'a, b' are missing"),
+    (",cat,狗\n", "first row: 'a, b' are missing"),
+    (',cat,狗,"a, b",cat\n', "first row: 'cat' are named twice"),
+    (',cat,狗,"a, b",cow\n', "first row: 'cow' are not classes"),
+    (',cat,狗,"a, b"\ncat,0,1,1\n', "first column: '狗', 'a, b' are missing"),
     (
       ',cat,狗,"a, b"\ncat,0,1,1\n狗,1,0\n"a, b",1,1,0\n',
       "row '狗': 2 costs; it needs 3",
