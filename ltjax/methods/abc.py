@@ -22,11 +22,8 @@ import jax.numpy as jnp
 
 from ltjax.losses import classification
 from ltjax.methods import (
-  blocks,
-  changes,
   fixmatch,
   registry,
-  titles,
   weak_strong,
 )
 from ltjax.methods.learner import Learner
@@ -81,23 +78,10 @@ def make(learner: Learner, config: Any) -> views.Plugin:
     base,
     loss=loss,
     metrics=(*base.metrics, "balanced"),
-    heads=lambda: {
-      "balanced_head": learner.model.head_init(learner.key("balanced_head"))
-    },
-    test=lambda params, batch_stats, carried: params["balanced_head"],
+    **weak_strong.balanced(learner),
   )
 
 
-METHOD = weak_strong.method(
-  "abc",
-  title=lambda config: titles.called(f"{fixmatch.named(config)} + ABC", config),
-  paper="Lee et al. (2021)",
-  make=make,
-  blocks={ABC: {}, fixmatch.FIXMATCH: {}, blocks.LOSS: {}, blocks.SAMPLER: {}},
-  rows={
-    "abc": (
-      changes.method("abc"),
-      lambda config: config.weak_strong.update(strong_views=2),
-    )
-  },
+METHOD = fixmatch.extended(
+  "abc", "ABC", ABC, make, paper="Lee et al. (2021)", strong_views=2
 )

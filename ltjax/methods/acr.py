@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.losses import adjustment, classification
-from ltjax.methods import blocks, changes, registry, weak_strong
+from ltjax.methods import blocks, registry, weak_strong
 from ltjax.methods.learner import Learner
 from ltjax.optim import ema
 from ltjax.semi_supervised import weak_strong as views
@@ -106,11 +106,7 @@ def make(learner: Learner, config: Any) -> views.Plugin:
     consistency = views.agreement(
       seen.logits.strong, views.hard(mild), first
     ) + views.agreement(strong, views.hard(full), second)
-    metrics = {
-      "cross_entropy": supervised,
-      "consistency": consistency,
-      "mask": jnp.mean(first),
-    }
+    metrics = views.measured(supervised, consistency, first)
     carried = compared(seen.batch, now, second[:, None] * views.hard(full))
     return supervised + consistency, metrics, carried
 
@@ -137,14 +133,7 @@ def make(learner: Learner, config: Any) -> views.Plugin:
       "strength": jnp.where(known, strength, now["strength"]),
     }
 
-  return views.Plugin(
-    loss,
-    init=init,
-    heads=lambda: {
-      "balanced_head": learner.model.head_init(learner.key("balanced_head"))
-    },
-    test=lambda params, batch_stats, carried: params["balanced_head"],
-  )
+  return views.Plugin(loss, init=init, **weak_strong.balanced(learner))
 
 
 def _reversed_places(pi: jax.Array) -> jax.Array:
@@ -158,10 +147,5 @@ METHOD = weak_strong.method(
   paper="Wei & Gan (2023)",
   make=make,
   blocks={ACR: {}, blocks.SAMPLER: {}},
-  rows={
-    "acr": (
-      changes.method("acr"),
-      lambda config: config.weak_strong.update(strong_views=2),
-    )
-  },
+  rows={"acr": weak_strong.row("acr", strong_views=2)},
 )

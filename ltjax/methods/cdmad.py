@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.losses import classification
-from ltjax.methods import blocks, changes, registry, weak_strong
+from ltjax.methods import blocks, registry, weak_strong
 from ltjax.methods.learner import Learner
 from ltjax.models import rescaling
 from ltjax.semi_supervised import weak_strong as views
@@ -93,11 +93,7 @@ def make(learner: Learner, config: Any) -> views.Plugin:
       classification.cross_entropy(seen.logits.labeled[0], seen.labels)
     )
     consistency = views.agreement(seen.logits.strong, q, counts)
-    metrics = {
-      "cross_entropy": supervised,
-      "consistency": consistency,
-      "mask": jnp.mean(counts),
-    }
+    metrics = views.measured(supervised, consistency, counts)
     return supervised + consistency, metrics, seen.carried
 
   def test(params, batch_stats, carried):
@@ -113,10 +109,5 @@ METHOD = weak_strong.method(
   paper="Lee & Kim (2024)",
   make=make,
   blocks={CDMAD: {}, blocks.SAMPLER: {}},
-  rows={
-    "cdmad": (
-      changes.method("cdmad"),
-      lambda config: config.weak_strong.update(strong_views=2),
-    )
-  },
+  rows={"cdmad": weak_strong.row("cdmad", strong_views=2)},
 )

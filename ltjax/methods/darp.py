@@ -18,12 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltjax.methods import (
-  blocks,
-  changes,
   fixmatch,
   registry,
-  titles,
-  weak_strong,
 )
 from ltjax.methods.learner import Learner
 from ltjax.semi_supervised import darp
@@ -133,13 +129,6 @@ def make(learner: Learner, config: Any) -> views.Plugin:
   return fixmatch.make(learner, config, refinement(learner, settings))
 
 
-METHOD = weak_strong.method(
-  "darp",
-  title=lambda config: titles.called(
-    f"{fixmatch.named(config)} + DARP", config
-  ),
-  paper="Kim et al. (2020)",
-  make=make,
-  blocks={DARP: {}, fixmatch.FIXMATCH: {}, blocks.LOSS: {}, blocks.SAMPLER: {}},
-  rows={"darp": (changes.method("darp"),)},
+METHOD = fixmatch.extended(
+  "darp", "DARP", DARP, make, paper="Kim et al. (2020)"
 )

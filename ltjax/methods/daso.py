@@ -23,12 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.methods import (
-  blocks,
-  changes,
   fixmatch,
   registry,
-  titles,
-  weak_strong,
 )
 from ltjax.methods.learner import Learner
 from ltjax.models import projections
@@ -149,13 +145,4 @@ def make(learner: Learner, config: Any) -> views.Plugin:
   )
 
 
-METHOD = weak_strong.method(
-  "daso",
-  title=lambda config: titles.called(
-    f"{fixmatch.named(config)} + DASO", config
-  ),
-  paper="Oh et al. (2022)",
-  make=make,
-  blocks={DASO: {}, fixmatch.FIXMATCH: {}, blocks.LOSS: {}, blocks.SAMPLER: {}},
-  rows={"daso": (changes.method("daso"),)},
-)
+METHOD = fixmatch.extended("daso", "DASO", DASO, make, paper="Oh et al. (2022)")

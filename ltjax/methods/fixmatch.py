@@ -190,11 +190,7 @@ def make(
     total = supervised + settings.weight * consistency
     if settings.fairness:
       total += settings.fairness * fair(seen.logits.strong, weights, **now)
-    metrics = {
-      "cross_entropy": supervised,
-      "consistency": consistency,
-      "mask": jnp.mean(weights),
-    }
+    metrics = views.measured(supervised, consistency, weights)
     return total, metrics, now | {"rule": carried, "refinement": refined}
 
   return views.Plugin(loss, init=init)
@@ -225,6 +221,28 @@ def row(**settings: Any) -> tuple[registry.Change, ...]:
 
 def _adjusted(config: Any) -> None:
   config.loss.name = "logit_adjustment"
+
+
+def extended(
+  name: str, kind: str, block: registry.Block, make: Any, **choices: Any
+) -> registry.Method:
+  """Returns the method of a plug-in that builds on FixMatch.
+
+  Args:
+    name: of the method and of its row.
+    kind: what its title adds to the base's.
+    block: its settings.
+    make: `(learner, config) -> plugin`.
+    **choices: `paper`, and settings of `weak_strong` that its row has.
+  """
+  return weak_strong.method(
+    name,
+    title=lambda config: titles.called(f"{named(config)} + {kind}", config),
+    paper=choices.pop("paper"),
+    make=make,
+    blocks={block: {}, FIXMATCH: {}, blocks.LOSS: {}, blocks.SAMPLER: {}},
+    rows={name: weak_strong.row(name, **choices)},
+  )
 
 
 METHOD = weak_strong.method(

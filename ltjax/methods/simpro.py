@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from ltjax.losses import adjustment, classification
-from ltjax.methods import blocks, changes, registry, weak_strong
+from ltjax.methods import blocks, registry, weak_strong
 from ltjax.methods.learner import Learner
 from ltjax.optim import ema
 from ltjax.semi_supervised import weak_strong as views
@@ -120,11 +120,7 @@ def make(learner: Learner, config: Any) -> views.Plugin:
       decay=decay,
     )
     left = jnp.where(due, 0.0, 1.0)
-    metrics = {
-      "cross_entropy": supervised,
-      "consistency": consistency,
-      "mask": jnp.mean(counts),
-    }
+    metrics = views.measured(supervised, consistency, counts)
     found = moved | {"labeled": left * labeled, "guessed": left * guessed}
     return supervised / max(passes, 1e-6) + consistency, metrics, found
 
@@ -137,10 +133,5 @@ METHOD = weak_strong.method(
   paper="Du et al. (2024)",
   make=make,
   blocks={SIMPRO: {}, blocks.SAMPLER: {}},
-  rows={
-    "simpro": (
-      changes.method("simpro"),
-      lambda config: config.weak_strong.update(strong_views=2),
-    )
-  },
+  rows={"simpro": weak_strong.row("simpro", strong_views=2)},
 )

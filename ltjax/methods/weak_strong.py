@@ -13,7 +13,7 @@ from typing import Any
 
 from ltjax.augment import policies
 from ltjax.devices import sharding
-from ltjax.methods import registry
+from ltjax.methods import changes, registry
 from ltjax.methods.learner import Learner
 from ltjax.optim import recipe as recipes
 from ltjax.semi_supervised import weak_strong
@@ -141,6 +141,30 @@ def stages(learner: Learner, config: Any, *, make: Make) -> Iterator[Stage]:
   """
   minimized = algorithm(learner, config, make(learner, config))
   yield stage("weak_strong", learner, config, minimized)
+
+
+def balanced(learner: Learner) -> dict[str, Any]:
+  """Returns the fields of a plug-in whose second head is trained and tested.
+
+  It is `balanced_head` among the parameters.
+
+  Args:
+    learner: the network.
+  """
+  return {
+    "heads": lambda: {
+      "balanced_head": learner.model.head_init(learner.key("balanced_head"))
+    },
+    "test": lambda params, batch_stats, carried: params["balanced_head"],
+  }
+
+
+def row(method: str, **settings: Any) -> tuple[registry.Change, ...]:
+  """Returns the changes of a row: the method and settings of `weak_strong`."""
+  return (
+    changes.method(method),
+    lambda config: config.weak_strong.update(settings),
+  )
 
 
 def method(

@@ -115,6 +115,22 @@ def agreement(
   return jnp.mean(weights[None] * losses)
 
 
+def measured(
+  supervised: jax.Array, consistency: jax.Array, weights: jax.Array
+) -> dict[str, jax.Array]:
+  """Returns the usual metrics of a plug-in.
+
+  Args:
+    supervised, consistency: losses, `[]`.
+    weights: of the guesses, `[U]`; their mean is the `mask`.
+  """
+  return {
+    "cross_entropy": supervised,
+    "consistency": consistency,
+    "mask": jnp.mean(weights),
+  }
+
+
 def hard(logits: jax.Array) -> jax.Array:
   """Returns the most probable class of `[U, C]` as float32 one-hot `[U, C]`."""
   return jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1])
